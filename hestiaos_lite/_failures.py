@@ -1,0 +1,72 @@
+"""What a failure below means: did the request leave, did time run out, and why, in few words."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from http.client import HTTPException
+from typing import Any, Iterator, List, Optional
+
+import requests
+import urllib3.exceptions
+
+CONNECTION_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
+# requests' complaints about what it was asked to send: no network is at fault, and another attempt would fail alike
+NOT_SENDABLE = (
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
+_TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
+_NEVER_CONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    ssl.SSLCertVerificationError,
+)
+
+
+def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
+    """Yield an exception and everything it wraps: requests and urllib3 keep causes in ``args`` and ``reason`` as well."""
+    queue: List[Any] = [error]
+    seen: List[Any] = []
+    while queue and len(seen) < 20:
+        cause = queue.pop(0)
+        if isinstance(cause, BaseException) and not any(cause is earlier for earlier in seen):
+            seen.append(cause)
+            yield cause
+            queue.extend([getattr(cause, "reason", None), cause.__cause__, cause.__context__])
+            queue.extend(cause.args)
+
+
+def never_connected(error: BaseException) -> bool:
+    """True when the failure came before the request could leave."""
+    return any(isinstance(cause, _NEVER_CONNECTED) for cause in causes_of(error))
+
+
+def timed_out(error: BaseException) -> bool:
+    """True when a wait of ours ran out, as opposed to the network saying no."""
+    return any(
+        isinstance(cause, _TIMEOUTS) and not isinstance(cause, urllib3.exceptions.NewConnectionError)  # a subclass of it
+        for cause in causes_of(error)
+    )
+
+
+def reason(error: BaseException) -> str:
+    """Say in few words why a connection failed."""
+    causes = list(causes_of(error))
+    for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            return "its host name cannot be resolved ({})".format(cause.strerror)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "its TLS certificate is not trusted ({})".format(getattr(cause, "verify_message", "") or cause.reason)
+        if isinstance(cause, ssl.SSLError):
+            return "TLS failed ({})".format(cause.reason or "the peer ended it")
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
+            return cause.strerror[:1].lower() + cause.strerror[1:]
+    last = causes[-1]
+    if isinstance(last, requests.exceptions.ProxyError) or any(isinstance(c, urllib3.exceptions.ProxyError) for c in causes):
+        return "the proxy refused ({})".format(last)
+    return "the connection was closed" if isinstance(last, HTTPException) else "{}: {}".format(type(last).__name__, last)

@@ -1,0 +1,194 @@
+"""Client: settings, one transport, and the calls of HestiaOS."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
+
+from . import config
+from ._session import is_loopback
+from .errors import InvalidInput
+from .models import HealthResponse, RunResponse, TraceResponse
+from .namespaces import Agents, Caller, Chat, Governance, Secrets, System, optional_text, text
+from .stream import EventStream
+from .transport import Transport, segment
+
+if TYPE_CHECKING:
+    import requests
+
+__all__ = ["Client"]
+
+_GRACE_SECONDS = 5.0  # what a call may take beyond the time it grants the service
+
+
+class Client:
+    """A synchronous HestiaOS client; one may be shared by threads, and it survives ``os.fork()``.
+
+    Args:
+        base_url: http or https URL of the service; default ``http://localhost:8000``.
+        api_key: sent as a bearer token; default none.
+        timeout: total deadline of one call in seconds, over connecting, every retry, every wait and the last byte;
+            default 30.
+        retries: extra attempts after the first; a POST that may have been delivered is never repeated.
+        headers: more headers for every request.
+        session: a ``requests.Session`` to use (proxies, client certificates, adapters); it is never closed.
+        verify: as for requests: False, or the path of a CA bundle; default the session's or the environment's.
+        profile: section of the configuration file.
+
+    What is not given comes from ``HESTIAOS_BASE_URL``, ``HESTIAOS_API_KEY`` (or ``HESTIAOS_API_KEY_FILE``) and
+    ``HESTIAOS_TIMEOUT``, else from the configuration file, else from the defaults.
+
+    Raises:
+        InvalidInput: a setting is malformed (code ``CONFIGURATION``); nothing was sent.
+    """
+
+    def __init__(
+        self,
+        base_url: Optional[str] = None,
+        api_key: Optional[str] = None,
+        timeout: Optional[float] = None,
+        retries: int = 3,
+        *,
+        headers: Optional[Mapping[str, str]] = None,
+        session: Optional[requests.Session] = None,
+        verify: Union[bool, str, None] = None,
+        profile: Optional[str] = None,
+    ) -> None:
+        settings = config.resolve(base_url=base_url, api_key=api_key, timeout=timeout, profile=profile)
+        self._transport = Transport(
+            settings.base_url, settings.api_key, headers=headers, session=session, verify=verify
+        )
+        warn_of_exposure(settings.base_url, settings.api_key, verify)
+        self._settings = settings
+        self._caller = Caller(self._transport, settings.timeout_seconds, check_retries(retries))
+        self.chat = Chat(self._caller)
+        self.agents = Agents(self._caller)
+        self.system = System(self._caller)
+        self.secrets = Secrets(self._caller)
+        self.governance = Governance(self._caller)
+
+    @property
+    def base_url(self) -> str:
+        """The service's URL, without a trailing slash."""
+        return self._settings.base_url
+
+    @property
+    def timeout(self) -> float:
+        """The total deadline of one call, in seconds."""
+        return self._settings.timeout_seconds
+
+    def run(
+        self,
+        input: str,
+        session_id: Optional[str] = None,
+        agent_id: Optional[str] = None,
+        mode_hint: Optional[str] = None,
+        timeout_ms: int = 30000,
+        stream: bool = False,
+    ) -> RunResponse:
+        """Run one input through governance and return its result.
+
+        Args:
+            timeout_ms: what the service is granted, in milliseconds; where that is longer than the client's timeout, the
+                call's deadline is ``timeout_ms`` plus 5 s.
+            stream: sent to the service as it is; `run_stream` is what streams.
+
+        Raises:
+            GovernanceBlock: governance refused; nothing was executed, and ``trace(error.trace_id)`` says why.
+            InvalidInput, AuthenticationError, RateLimited, ServerError, ConnectionFailed, RequestTimeout, InvalidResponse:
+                see errors; ``delivered`` says whether the run may have taken place.
+        """
+        body = _run_body(input, session_id, agent_id, mode_hint, timeout_ms, stream)
+        call = self._caller.call(
+            "POST", "/api/v1/run", body, governed=True, timeout_seconds=self._run_timeout_seconds(timeout_ms)
+        )
+        return self._transport.request(call, RunResponse.from_dict)
+
+    def run_stream(
+        self,
+        input: str,
+        session_id: Optional[str] = None,
+        agent_id: Optional[str] = None,
+        mode_hint: Optional[str] = None,
+        timeout_ms: int = 30000,
+        timeout: Optional[float] = None,
+    ) -> EventStream:
+        """Run one input and return its events as they come; the request is sent here, so a block is raised here.
+
+        Args:
+            timeout: total deadline for the whole stream in seconds; without it only silence counts: no byte for the
+                client's timeout.
+
+        Raises:
+            GovernanceBlock: governance refused; nothing was executed.
+        """
+        body = _run_body(input, session_id, agent_id, mode_hint, timeout_ms, True)
+        call = self._caller.call(
+            "POST",
+            "/api/v1/run/stream",
+            body,
+            governed=True,
+            headers={"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"},
+            timeout_seconds=self._run_timeout_seconds(timeout_ms) if timeout is None else config.check_timeout(timeout),
+        )
+        return EventStream(self._transport.open_stream(call, self.timeout if timeout is None else None))
+
+    def health(self) -> HealthResponse:
+        """Ask for the service's health; ``.ok`` says whether it calls itself healthy."""
+        return self._caller.get("/api/v1/health", HealthResponse.from_dict)
+
+    def trace(self, trace_id: str) -> TraceResponse:
+        """Return what governance decided for one run.
+
+        Raises:
+            NotFound: the service knows no such trace.
+        """
+        return self._caller.get("/api/v1/trace/" + segment("trace_id", trace_id), TraceResponse.from_dict)
+
+    def close(self) -> None:
+        """Close every connection; a later call opens new ones."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<Client {}>".format(self.base_url)
+
+    def _run_timeout_seconds(self, timeout_ms: int) -> float:
+        granted_seconds = timeout_ms / 1000.0
+        return granted_seconds + _GRACE_SECONDS if granted_seconds > self.timeout else self.timeout
+
+
+def _run_body(
+    input: Any, session_id: Any, agent_id: Any, mode_hint: Any, timeout_ms: Any, stream: bool
+) -> Dict[str, Any]:
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or not 0 < timeout_ms < 10**11:
+        raise InvalidInput("timeout_ms must be a whole number of milliseconds above 0, not {!r}".format(timeout_ms))
+    return {
+        "input": text("input", input),
+        "context": {
+            "session_id": optional_text("session_id", session_id),
+            "agent_id": optional_text("agent_id", agent_id),
+            "mode_hint": optional_text("mode_hint", mode_hint),
+        },
+        "options": {"timeout_ms": timeout_ms, "stream": bool(stream)},
+    }
+
+
+def check_retries(retries: Any) -> int:
+    """Return the number of extra attempts, or raise InvalidInput."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise InvalidInput("retries must be a whole number, 0 or more, not {!r}".format(retries), code=config.CONFIGURATION)
+    return retries
+
+
+def warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, str, None]) -> None:
+    """Warn of what lets others read the key: no certificate check, or a key over plain http to another host."""
+    if verify is False:
+        warnings.warn("verify=False: the service's TLS certificate is not checked", stacklevel=3)
+    if api_key and base_url.startswith("http://") and not is_loopback(base_url):
+        warnings.warn("the API key goes over plain http: anyone on the way can read it", stacklevel=3)

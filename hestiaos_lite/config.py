@@ -1,0 +1,195 @@
+"""Settings: argument > environment > profile in the INI file > default, checked once, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Mapping, NamedTuple, Optional
+from urllib.parse import urlsplit
+
+from ._redact import bare_url
+from .errors import InvalidInput
+
+DEFAULT_BASE_URL = "http://localhost:8000"
+CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is to blame for
+
+
+class Settings(NamedTuple):
+    """What one client is built from; `resolve` makes it."""
+
+    base_url: str
+    api_key: Optional[str]
+    timeout_seconds: float
+    tenant_id: Optional[str] = None
+    thread_id: Optional[str] = None
+
+    def __repr__(self) -> str:
+        return "Settings(base_url={!r}, api_key={}, timeout_seconds={!r})".format(
+            self.base_url, "***" if self.api_key else None, self.timeout_seconds
+        )
+
+
+def resolve(
+    service: str = "hestiaos",
+    *,
+    base_url: Optional[str] = None,
+    api_key: Optional[str] = None,
+    timeout: Optional[float] = None,
+    default_timeout: float = 30.0,
+    profile: Optional[str] = None,
+    tenant_id: Optional[str] = None,
+    thread_id: Optional[str] = None,
+) -> Settings:
+    """Resolve the settings of one service, ``hestiaos`` or ``aegis`` (API.md, "HestiaOS" and "AEGIS").
+
+    The environment's names are ``HESTIAOS_BASE_URL`` and so on; the profile's keys are ``base_url`` and so on for
+    HestiaOS, ``aegis_base_url`` and so on for AEGIS. An empty variable counts as not set.
+
+    Raises:
+        InvalidInput: a setting is malformed; its code is ``CONFIGURATION``.
+    """
+    section = read_profile(profile)
+    prefix = "" if service == "hestiaos" else service + "_"
+
+    def setting(name: str, argument: Any = None) -> Any:
+        if argument is not None:
+            return argument
+        return os.environ.get("{}_{}".format(service, name).upper()) or section.get(prefix + name) or None
+
+    key = api_key
+    if key is None:
+        key = os.environ.get("{}_API_KEY".format(service.upper())) or None
+    if key is None and os.environ.get("{}_API_KEY_FILE".format(service.upper())):
+        key = read_key_file(os.environ["{}_API_KEY_FILE".format(service.upper())])
+    if key is None:
+        key = section.get(prefix + "api_key") or None
+    if key is None and section.get(prefix + "api_key_file"):
+        key = read_key_file(section[prefix + "api_key_file"])
+    seconds = setting("timeout", timeout)
+    return Settings(
+        check_base_url(setting("base_url", base_url) or DEFAULT_BASE_URL),
+        check_api_key(key),
+        default_timeout if seconds is None else check_timeout(seconds),
+        setting("tenant_id", tenant_id),
+        setting("thread_id", thread_id),
+    )
+
+
+def check_base_url(url: Any) -> str:
+    """Return the URL without a trailing slash, or raise InvalidInput saying what is wrong with it."""
+    if not isinstance(url, str):
+        raise _configuration("the base URL must be a string, not {}".format(type(url).__name__))
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise _configuration("the base URL is malformed: {}".format(bare_url(url))) from error
+    fault = ""
+    if parts.scheme not in ("http", "https"):
+        fault = "must begin with http:// or https://"
+    elif "@" in parts.netloc:
+        fault = "must not hold a user name or password; give the key as api_key"
+    elif not host:
+        fault = "names no host"
+    elif parts.query or parts.fragment or "?" in url or "#" in url:
+        fault = "must not have a query or fragment"
+    elif any(char.isspace() or ord(char) < 33 for char in url):
+        fault = "must not contain white space"
+    elif any(part in (".", "..") for part in parts.path.split("/")):
+        fault = "must not have dot segments"
+    if fault:
+        raise _configuration("the base URL {} {}".format(bare_url(url), fault))
+    return url.rstrip("/")
+
+
+def check_api_key(key: Any) -> Optional[str]:
+    """Return the key stripped, None for an empty one, or raise InvalidInput if it cannot be a header; never quote it."""
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise _configuration("the API key must be a string, not {}".format(type(key).__name__))
+    key = key.strip()
+    if any(not 32 < ord(char) < 127 for char in key):
+        raise _configuration("the API key holds a character that cannot stand in a header (space, line break, non-ASCII)")
+    return key or None
+
+
+def check_timeout(seconds: Any) -> float:
+    """Return the timeout as a float, or raise InvalidInput; None, zero and infinity would let a call hang."""
+    try:
+        value = float(seconds) if not isinstance(seconds, bool) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not 0 < value < 1e8:
+        raise _configuration("the timeout must be a number of seconds above 0, not {!r}".format(seconds))
+    return value
+
+
+def read_key_file(path: str) -> str:
+    """Read an API key from a file, as a service manager's credential folder offers it."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            key = file.read(65536).strip()
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise _configuration("the API key file {} cannot be read: {}".format(path, _why(error))) from error
+    if not key:
+        raise _configuration("the API key file {} is empty".format(path))
+    return key
+
+
+def config_path() -> str:
+    """Where the INI file is looked for: ``HESTIAOS_CONFIG``, else ``hestiaos/config.ini`` in the user's config folder."""
+    named = os.environ.get("HESTIAOS_CONFIG")
+    if named:
+        return named
+    folder = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return os.path.join(folder, "hestiaos", "config.ini")
+
+
+def read_profile(profile: Optional[str] = None) -> Mapping[str, str]:
+    """Return the profile's section of the INI file; empty when there is no file and none was asked for."""
+    path = config_path()
+    name = profile or os.environ.get("HESTIAOS_PROFILE")
+    if not os.path.exists(path):
+        if name or os.environ.get("HESTIAOS_CONFIG"):
+            raise _configuration("the configuration file {} does not exist".format(path))
+        return {}
+    import configparser  # here: most jobs have no file, and start faster without
+
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            parser.read_file(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _configuration("the configuration file {} cannot be read: {}".format(path, _why(error))) from error
+    except configparser.Error as error:
+        line = getattr(error, "lineno", None) or next((number for number, _ in getattr(error, "errors", ())), None)
+        where = " at line {}".format(line) if line else ""  # the parser's own words would quote the line, key and all
+        raise _configuration("the configuration file {} is malformed{}".format(path, where)) from None
+    if name and not parser.has_section(name):
+        raise _configuration("the configuration file {} has no section [{}]".format(path, name))
+    section = name or "default"
+    return dict(parser.items(section)) if parser.has_section(section) else {}
+
+
+def exposed_key_file() -> Optional[str]:
+    """Return the path of an INI file that holds a key and that others may read, or None."""
+    path = config_path()
+    try:
+        mode = os.stat(path).st_mode
+        if os.name != "posix" or not mode & 0o044:
+            return None
+        with open(path, encoding="utf-8", errors="replace") as file:
+            keys = [line.partition("=")[0].strip().lower() for line in file]
+    except OSError:
+        return None  # a file that cannot be read is read_profile's to report
+    return path if "api_key" in keys or "aegis_api_key" in keys else None
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
+
+
+def _configuration(message: str) -> InvalidInput:
+    return InvalidInput(message, code=CONFIGURATION)

@@ -1,0 +1,144 @@
+"""EventStream: a stream's bytes as events, each in the caller's hand as soon as its line is here."""
+
+from __future__ import annotations
+
+from typing import Any, Generator, Iterator, Optional, Type
+
+from . import errors
+from .models import StreamEvent
+from .sse import EventTooLarge, MalformedEvent, iter_objects
+from .transport import ByteStream
+
+__all__ = [
+    "EventStream",
+    "is_delta_event",
+    "is_done_event",
+    "is_error_event",
+    "is_final_event",
+    "is_start_event",
+    "is_token_event",
+    "is_tool_call_event",
+]
+
+
+class EventStream:
+    """The events of one ``run_stream``: an iterator of `StreamEvent`, and a context manager.
+
+    It ends after the ``done`` event, without waiting for the service to close. An ``error`` event is an event; an unknown
+    type passes through. Leaving the ``with`` block, `close` and dropping the last reference close the connection.
+
+    Raises, while iterating:
+        StreamInterrupted: the stream ended before ``done``.
+        RequestTimeout: it was silent for too long, or its total deadline passed.
+        InvalidResponse: an event is not a JSON object with a ``type``, or is larger than 16 MiB.
+        ConnectionFailed: the connection broke.
+    """
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._progress = _Progress()
+        # The generator knows the progress and not this object: without a cycle, the last reference closes the connection.
+        self._events = _read(stream, self._progress)
+
+    @property
+    def trace_id(self) -> Optional[str]:
+        """The service's trace id, once an event has named it."""
+        return self._progress.trace_id
+
+    @property
+    def request_id(self) -> str:
+        """The ``X-Request-Id`` the stream was asked for with."""
+        return self._stream.call.request_id
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        return self
+
+    def __next__(self) -> StreamEvent:
+        return next(self._events)
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the stream at once, from the thread that reads it; safe to call twice."""
+        self._events.close()
+        self._stream.close()
+
+    def cancel(self) -> None:
+        """End the stream from any other thread: a reader that waits for the next event wakes, and its iteration ends."""
+        self._progress.cancelled = True
+        self._stream.wake()
+
+
+class _Progress:
+    """What the reader and the owner of a stream tell each other."""
+
+    cancelled = False
+    trace_id: Optional[str] = None
+
+
+def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, None, None]:
+    def facts(**more: Any) -> Any:
+        return stream.call.facts(status=stream.status, delivered=True, trace_id=progress.trace_id, **more)
+
+    try:
+        for raw in iter_objects(stream):
+            event = StreamEvent.from_raw(raw)
+            if progress.trace_id is None and event.trace_id:
+                progress.trace_id = event.trace_id
+            if progress.cancelled:
+                return
+            yield event
+            if event.type == "done" or progress.cancelled:
+                return
+        if not progress.cancelled:
+            raise errors.StreamInterrupted(**facts())
+    except MalformedEvent as error:
+        raise errors.InvalidResponse("an event is not a JSON object", **facts(details=error.text)) from error
+    except EventTooLarge as error:
+        raise errors.InvalidResponse(str(error), **facts()) from error
+    except errors.HestiaError as error:
+        if progress.cancelled:
+            return  # the reader was woken by breaking its connection
+        error.__dict__.update(facts(details=error.details))
+        raise
+    finally:
+        stream.close()
+
+
+def is_start_event(event: StreamEvent) -> bool:
+    """True for the event that opens a stream."""
+    return event.type == "start"
+
+
+def is_token_event(event: StreamEvent) -> bool:
+    """True for one token of the text."""
+    return event.type == "token"
+
+
+def is_delta_event(event: StreamEvent) -> bool:
+    """True for one piece of the text."""
+    return event.type == "delta"
+
+
+def is_tool_call_event(event: StreamEvent) -> bool:
+    """True for the call of a tool."""
+    return event.type == "tool_call"
+
+
+def is_final_event(event: StreamEvent) -> bool:
+    """True for the event that holds the whole result."""
+    return event.type == "final"
+
+
+def is_error_event(event: StreamEvent) -> bool:
+    """True for the event that says the run failed."""
+    return event.type == "error"
+
+
+def is_done_event(event: StreamEvent) -> bool:
+    """True for the last event of a whole stream."""
+    return event.type == "done"

@@ -1,0 +1,423 @@
+"""The one way to the wire, and the only importer of requests.
+
+A call is tried until its answer is in hand, its error is final, or its deadline has passed; the loop stands in one place,
+`Transport._exchange`. Every failure leaves as an error of errors.py that knows whether the request may have arrived, and the
+retry decision reads nothing else about it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, TypeVar, Union
+from urllib.parse import quote
+
+import requests
+from requests.structures import CaseInsensitiveDict
+
+from . import _redact, errors
+from ._body import BodyTooLarge, UnknownEncoding, iter_body, read_body
+from ._failures import CONNECTION_ERRORS, NOT_SENDABLE, never_connected, reason, timed_out
+from ._retry import Deadline, RetryPolicy, SilenceLimit, parse_retry_after
+from ._session import Bearer, Redirected, Sessions, network_settings, no_auth, refuse_redirect
+from ._sockets import Attempt, wake
+from ._version import __version__
+
+_T = TypeVar("_T")
+_log = logging.getLogger("hestiaos_lite")
+
+USER_AGENT = "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__
+_ERROR_BODY_BYTES = 1024 * 1024  # of an error's body no more is read
+
+
+class Call:
+    """One request as a method of the client describes it; `Transport` adds what all share.
+
+    Args:
+        path: below the base URL, its variable segments quoted by `segment`.
+        body: what is sent as JSON, or None.
+        retry: when it may be repeated.
+        timeout_seconds: its total deadline.
+        governed: it runs something, so that a 403 is governance speaking.
+        secrets: values that must not show in an error, whatever the service echoes.
+        accept: the statuses beyond 2xx that are answers.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        retry: RetryPolicy,
+        timeout_seconds: float,
+        headers: Optional[Mapping[str, str]] = None,
+        governed: bool = False,
+        secrets: Tuple[str, ...] = (),
+        accept: Tuple[int, ...] = (),
+        request_id: Optional[str] = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.body = None if body is None else _encode(body)
+        self.retry = retry
+        self.timeout_seconds = timeout_seconds
+        self.headers = headers or {}
+        self.governed = governed
+        self.secrets = secrets
+        self.accept = accept
+        self.request_id = request_id or str(uuid.uuid4())
+        self.attempts = 0
+
+    def facts(self, **more: Any) -> Dict[str, Any]:
+        """What every error of this call carries."""
+        return dict(more, request_id=self.request_id, attempts=self.attempts)
+
+
+class Answer:
+    """A decoded answer: its status and its JSON."""
+
+    __slots__ = ("body", "status")
+
+    def __init__(self, status: int, body: Any) -> None:
+        self.status = status
+        self.body = body
+
+
+class Transport:
+    """Sends the calls of one client; shared by its threads, and usable after a fork.
+
+    Args:
+        base_url: checked by config, without a trailing slash.
+        api_key: sent as a bearer token, or None.
+        headers: sent with every request, over our own.
+        session: a requests.Session lent by the caller, used as it is and never closed; else each thread of each process
+            has one of ours.
+        verify: as for requests; None leaves it to the session and the environment.
+        sleep: waits between attempts.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: Optional[str] = None,
+        *,
+        headers: Optional[Mapping[str, str]] = None,
+        session: Optional[requests.Session] = None,
+        verify: Union[bool, str, None] = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._base_url = _prepared_url(base_url)
+        self._auth = Bearer(api_key) if api_key else None
+        self._secrets = (api_key,) if api_key else ()
+        self._headers = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "Connection": "keep-alive",
+        }
+        self._headers.update(check_headers(headers or {}))
+        self._lent = session
+        self._verify = verify
+        self._sleep = sleep
+        self._sessions = Sessions()
+        self._settings: Optional[Dict[str, Any]] = None
+
+    def request(self, call: Call, decode: Callable[[Any], _T]) -> _T:
+        """Send a call and return ``decode`` of its JSON answer; errors are API.md's."""
+        return self._exchange(call, lambda response, attempt: self._decoded(call, response, decode))
+
+    def answer(self, call: Call) -> Answer:
+        """Send a call and return status and JSON of its answer, of a 2xx or one that ``call.accept`` names."""
+        return self._exchange(
+            call, lambda response, attempt: Answer(response.status_code, self._decoded(call, response, _as_it_is))
+        )
+
+    def send(self, call: Call) -> None:
+        """Send a call of which only the 2xx matters; its body is not read."""
+        return self._exchange(call, lambda response, attempt: response.close())
+
+    def open_stream(self, call: Call, silence_seconds: Optional[float]) -> ByteStream:
+        """Send a call and return its answer's body as it arrives.
+
+        From the answer's head on, ``silence_seconds`` bounds the wait for each byte; None leaves the call's deadline in
+        force until the last byte.
+        """
+        return self._exchange(call, lambda response, attempt: self._stream(call, response, attempt, silence_seconds))
+
+    def close(self) -> None:
+        """Close the connections of every thread; a session that was lent stays as it is."""
+        self._sessions.close()
+
+    def _exchange(self, call: Call, receive: Callable[[requests.Response, Attempt], _T]) -> _T:
+        """The attempt loop: send, receive, and decide whether to send again."""
+        deadline = Deadline(call.timeout_seconds)
+        call.attempts = 0
+        while True:
+            call.attempts += 1
+            try:
+                return self._attempt(call, deadline, receive)
+            except errors.HestiaError as failure:
+                delay = call.retry.delay_seconds(failure, call.attempts)
+                if delay is None or delay >= deadline.remaining():
+                    raise
+                _log.info(
+                    "retry %s %s in %.2f s after attempt %d: %s, request id %s",
+                    call.method, call.path, delay, call.attempts, failure.code, call.request_id,
+                )  # fmt: skip
+            self._sleep(delay)
+
+    def _attempt(self, call: Call, deadline: Deadline, receive: Callable[[requests.Response, Attempt], _T]) -> _T:
+        """Send once; return what ``receive`` makes of the answer, or raise one of our errors."""
+        attempt = Attempt(deadline)
+        response: Optional[requests.Response] = None
+        kept = False
+        started = time.monotonic()
+        try:
+            with attempt.in_this_thread():
+                response = self._send(call, attempt)
+                if response.status_code >= 300 and response.status_code not in call.accept:
+                    raise self._refused(call, response)
+                result = receive(response, attempt)
+            kept = isinstance(result, ByteStream)
+            return result
+        except errors.HestiaError:
+            raise
+        except NOT_SENDABLE as error:
+            raise self._not_sendable(call, error) from error
+        except CONNECTION_ERRORS as error:
+            raise self._broken(call, error, attempt, response) from error
+        except (BodyTooLarge, UnknownEncoding) as error:
+            raise self._unusable(call, error, response) from error
+        finally:
+            if response is not None and not kept:
+                response.close()
+            _log.debug(
+                "%s %s %s in %d ms, attempt %d, request id %s",
+                call.method, call.path, "no answer" if response is None else response.status_code,
+                (time.monotonic() - started) * 1000, call.attempts, call.request_id,
+            )  # fmt: skip
+
+    def _send(self, call: Call, attempt: Attempt) -> requests.Response:
+        """Hand the request to requests, prepared and with its network settings named, so that it looks up nothing."""
+        wait_seconds = attempt.wait_seconds()
+        url = self._base_url + call.path
+        headers = dict(self._headers)
+        headers.update(call.headers)
+        headers["X-Request-Id"] = call.request_id
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(len(call.body))
+        if self._lent is None:
+            session = self._sessions.get()
+            if self._settings is None:
+                self._settings = network_settings(self._base_url, session, self._verify)
+            settings = self._settings
+            request = requests.PreparedRequest()
+            request.method = call.method
+            request.url = url
+            request.headers = CaseInsensitiveDict(headers)
+            request.body = call.body
+            request.hooks = {"response": []}
+            if self._auth is not None:
+                self._auth(request)
+        else:
+            session = self._lent
+            settings = network_settings(self._base_url, session, self._verify)
+            # an auth object is always given: without one requests would ask ~/.netrc
+            auth = self._auth or session.auth or no_auth
+            request = session.prepare_request(
+                requests.Request(call.method, url, headers=headers, data=call.body, auth=auth)
+            )
+            attempt.sent = True  # whether its adapters have begun to send cannot be seen
+        request.hooks["response"].append(refuse_redirect)
+        try:
+            return session.send(
+                request, stream=True, timeout=(wait_seconds, wait_seconds), allow_redirects=False, **settings
+            )
+        except Redirected as redirect:
+            raise errors.InvalidResponse(
+                "the service redirects to {}, and a redirect is never followed; set the base URL to where it is".format(
+                    redirect.target
+                ),
+                **call.facts(status=redirect.status, delivered=True)
+            ) from None
+
+    def _decoded(self, call: Call, response: requests.Response, decode: Callable[[Any], _T]) -> _T:
+        """Read, parse and decode the body of a good answer."""
+        body = read_body(response)
+        try:
+            text = body.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise self._invalid(call, response, "is not UTF-8", bytes(body[:1000])) from error
+        del body
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            fault = "is not JSON" if text.strip() else "is empty"
+            raise self._invalid(call, response, fault, text) from error
+        try:
+            return decode(value)
+        except errors.InvalidResponse as error:
+            error.__dict__.update(call.facts(status=response.status_code, delivered=True))
+            raise
+
+    def _stream(
+        self, call: Call, response: requests.Response, attempt: Attempt, silence_seconds: Optional[float]
+    ) -> ByteStream:
+        content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+        if content_type not in ("", "text/event-stream"):
+            body = bytes(read_body(response, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
+            raise self._invalid(call, response, "is {}, not an event stream".format(content_type[:80]), body)
+        if silence_seconds is not None:
+            attempt.limit = SilenceLimit(silence_seconds)
+        return ByteStream(self, call, response, attempt)
+
+    def _refused(self, call: Call, response: requests.Response) -> errors.HestiaError:
+        """Make the error of an answer that says no; an unreadable body must not hide what its status says."""
+        body: Any = None
+        try:
+            text = bytes(read_body(response, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
+            text = _redact.without(text, self._secrets + call.secrets)
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            body = None if isinstance(error, (BodyTooLarge, UnknownEncoding)) else text or None
+        except CONNECTION_ERRORS:
+            pass  # cut short or too slow: the status stands
+        if response.status_code < 400:
+            return self._invalid(call, response, "is a {}".format(response.status_code), body)
+        return errors.from_answer(
+            response.status_code,
+            body,
+            governed=call.governed,
+            retry_after=parse_retry_after(response.headers.get("Retry-After")),
+            **call.facts()
+        )
+
+    def _invalid(self, call: Call, response: requests.Response, fault: str, body: Any) -> errors.InvalidResponse:
+        details = _redact.without(body, self._secrets + call.secrets) if isinstance(body, str) else body
+        return errors.InvalidResponse(
+            "the answer to {} {} {}".format(call.method, call.path, fault),
+            **call.facts(status=response.status_code, details=details, delivered=True)
+        )
+
+    def _broken(
+        self, call: Call, error: BaseException, attempt: Attempt, response: Optional[requests.Response]
+    ) -> errors.HestiaError:
+        """Map a failure of the connection; here, where it is caught, it is decided whether the request may have arrived."""
+        delivered: Optional[bool] = None
+        if response is not None:
+            delivered = True
+        elif not attempt.sent or never_connected(error):
+            delivered = False
+        facts = call.facts(status=None if response is None else response.status_code, delivered=delivered)
+        if timed_out(error):
+            limit = attempt.limit
+            if isinstance(limit, SilenceLimit):
+                return errors.RequestTimeout("the stream was silent for {:g} s".format(limit.seconds), **facts)
+            doing = "reading the answer" if response is not None else "waiting for it" if attempt.sent else "connecting"
+            return errors.RequestTimeout("no answer within {:g} s, given up while {}".format(limit.seconds, doing), **facts)
+        fault = "the answer broke off" if response is not None else "no answer" if attempt.sent else "cannot connect"
+        return errors.ConnectionFailed(
+            "{}: {} ({})".format(fault, _redact.without(reason(error), self._secrets), _redact.bare_url(self._base_url)),
+            **facts
+        )
+
+    def _unusable(self, call: Call, error: ValueError, response: Optional[requests.Response]) -> errors.InvalidResponse:
+        return errors.InvalidResponse(
+            "the answer to {} {} cannot be used: {}".format(call.method, call.path, error),
+            **call.facts(status=getattr(response, "status_code", None), delivered=True)
+        )
+
+    def _not_sendable(self, call: Call, error: Exception) -> errors.InvalidInput:
+        return errors.InvalidInput(
+            "the request cannot be sent: {}".format(_redact.without(reason(error), self._secrets)),
+            **call.facts(code="CONFIGURATION")
+        )
+
+
+class ByteStream:
+    """The body of an open stream: iterate for its bytes as they arrive; every failure is one of our errors."""
+
+    def __init__(self, transport: Transport, call: Call, response: requests.Response, attempt: Attempt) -> None:
+        self._transport = transport
+        self._response = response
+        self._attempt = attempt
+        self.call = call
+        self.status = response.status_code
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from iter_body(self._response)
+        except CONNECTION_ERRORS as error:
+            raise self._transport._broken(self.call, error, self._attempt, self._response) from error
+        except UnknownEncoding as error:
+            raise self._transport._unusable(self.call, error, self._response) from error
+
+    def wake(self) -> None:
+        """End a read that another thread is blocked in."""
+        if self._attempt.sock is not None:
+            self._attempt.wake()
+        else:  # a lent session's connection: its socket is behind the response
+            wake(getattr(getattr(self._response.raw, "_connection", None), "sock", None))
+
+    def close(self) -> None:
+        """Close the connection; it is not used again, since the rest of the body was not read."""
+        self._response.close()
+
+
+def segment(name: str, value: Any) -> str:
+    """Quote one path segment whole, so that ``team/../admin`` stays one; refuse what cannot be one."""
+    if not isinstance(value, str):
+        raise errors.InvalidInput("{} must be a string, not {}".format(name, type(value).__name__))
+    if value in ("", ".", ".."):
+        raise errors.InvalidInput("{} must not be {!r}: it cannot be a path segment".format(name, value))
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError as error:
+        raise errors.InvalidInput("{} is not valid text".format(name)) from error
+
+
+def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
+    """Return the headers, or raise InvalidInput for a name or value that cannot be sent; the value is never quoted."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not name.isascii() or not name or any(ord(c) < 33 or c in ':()<>@,;"' for c in name):
+            raise errors.InvalidInput("{!r} cannot be the name of a header".format(name))
+        if not isinstance(value, str):
+            raise errors.InvalidInput("the header {} must be a string, not {}".format(name, type(value).__name__))
+        try:
+            value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise errors.InvalidInput("the header {} holds a character beyond latin-1".format(name)) from None
+        if value != value.strip() or not value or any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value):
+            raise errors.InvalidInput(
+                "the header {} is empty, begins or ends with white space, or holds a control character".format(name)
+            )
+    return dict(headers)
+
+
+def _prepared_url(base_url: str) -> str:
+    """Let requests normalise the base URL once (host to ASCII, path quoted)."""
+    request = requests.PreparedRequest()
+    try:
+        request.prepare_url(base_url, None)
+    except (ValueError, requests.RequestException) as error:
+        raise errors.InvalidInput(
+            "the base URL {} is malformed".format(_redact.bare_url(base_url)), code="CONFIGURATION"
+        ) from error
+    return str(request.url).rstrip("/")
+
+
+def _encode(body: Any) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        # the encoder's words name the type at fault; a value is never quoted
+        fault = str(error) if isinstance(error, TypeError) else type(error).__name__
+        raise errors.InvalidInput("the request cannot be sent as JSON: {}".format(fault)) from error
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
