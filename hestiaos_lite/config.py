@@ -56,7 +56,7 @@ def resolve(
             return argument
         return os.environ.get("{}_{}".format(service, name).upper()) or section.get(prefix + name) or None
 
-    key = api_key
+    key: Optional[str] = api_key
     if key is None:
         key = os.environ.get("{}_API_KEY".format(service.upper())) or None
     if key is None and os.environ.get("{}_API_KEY_FILE".format(service.upper())):

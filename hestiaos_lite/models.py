@@ -53,6 +53,8 @@ def _is_list(value: Any) -> bool:
 # What a field's annotation demands of the wire's value, and how the type is called in an error.
 _CHECKS: Mapping[str, Tuple[Callable[[Any], bool], str]] = {
     "str": (_is_text, "a string"),
+    "int": (_is_number, "a number"),
+    "Optional[int]": (_is_number, "a number"),
     "Optional[str]": (_is_text, "a string"),
     "Optional[float]": (_is_number, "a number"),
     "Optional[bool]": (_is_flag, "true or false"),
@@ -327,18 +329,20 @@ class ActionResult(_Model):
     """What became of one approve or reject.
 
     Attributes:
-        status_code: 202 accepted, 409 duplicate (already processed: safe to ignore), None while queued in the outbox.
         idempotency_key: the key the decision stands under.
-        request_id: the ``X-Request-Id`` it was sent with; ``get_status`` takes it.
+        request_id: what ``get_status`` takes: the ``X-Request-Id`` it was sent with or, where the answer to a duplicate
+            names it, that of the first request.
+        status_code: 202 accepted, 409 duplicate (already processed: safe to ignore), None while queued in the outbox.
         attempts: how many times it was sent.
         data: the service's answer, or ``{}``.
     """
 
-    status_code: Optional[int]
     idempotency_key: str
     request_id: str
+    status_code: Optional[int] = None
     attempts: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = _extra()
 
     @property
     def accepted(self) -> bool:
@@ -359,6 +363,11 @@ class ActionResult(_Model):
     def settled(self) -> bool:
         """The service has it: accepted or duplicate."""
         return self.accepted or self.duplicate
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return a dict fit for ``json.dumps``, with what the status code means spelled out."""
+        meaning = {name: getattr(self, name) for name in ("accepted", "duplicate", "queued", "settled")}
+        return dict(super().to_dict(), **meaning)
 
 
 @dataclass(frozen=True)

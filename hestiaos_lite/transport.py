@@ -127,13 +127,14 @@ class Transport:
 
     def request(self, call: Call, decode: Callable[[Any], _T]) -> _T:
         """Send a call and return ``decode`` of its JSON answer; errors are API.md's."""
-        return self._exchange(call, lambda response, attempt: self._decoded(call, response, decode))
+        return self._exchange(call, lambda response, attempt: self._decoded(call, response, read_body(response), decode))
 
     def answer(self, call: Call) -> Answer:
-        """Send a call and return status and JSON of its answer, of a 2xx or one that ``call.accept`` names."""
-        return self._exchange(
-            call, lambda response, attempt: Answer(response.status_code, self._decoded(call, response, _as_it_is))
-        )
+        """Send a call and return status and JSON of its answer, of a 2xx or one that ``call.accept`` names.
+
+        The status is what matters: a 2xx may have no body, and an accepted refusal any body, given as None or its text.
+        """
+        return self._exchange(call, lambda response, attempt: self._answer(call, response))
 
     def send(self, call: Call) -> None:
         """Send a call of which only the 2xx matters; its body is not read."""
@@ -245,9 +246,17 @@ class Transport:
                 **call.facts(status=redirect.status, delivered=True)
             ) from None
 
-    def _decoded(self, call: Call, response: requests.Response, decode: Callable[[Any], _T]) -> _T:
-        """Read, parse and decode the body of a good answer."""
+    def _answer(self, call: Call, response: requests.Response) -> Answer:
+        status = response.status_code
+        if status in call.accept:
+            return Answer(status, self._refusal_body(call, response))
         body = read_body(response)
+        return Answer(status, self._decoded(call, response, body, _as_it_is) if body else None)
+
+    def _decoded(
+        self, call: Call, response: requests.Response, body: bytearray, decode: Callable[[Any], _T]
+    ) -> _T:
+        """Parse and decode the body of a good answer."""
         try:
             text = body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -276,16 +285,8 @@ class Transport:
         return ByteStream(self, call, response, attempt)
 
     def _refused(self, call: Call, response: requests.Response) -> errors.HestiaError:
-        """Make the error of an answer that says no; an unreadable body must not hide what its status says."""
-        body: Any = None
-        try:
-            text = bytes(read_body(response, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
-            text = _redact.without(text, self._secrets + call.secrets)
-            body = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            body = None if isinstance(error, (BodyTooLarge, UnknownEncoding)) else text or None
-        except CONNECTION_ERRORS:
-            pass  # cut short or too slow: the status stands
+        """Make the error of an answer that says no."""
+        body = self._refusal_body(call, response)
         if response.status_code < 400:
             return self._invalid(call, response, "is a {}".format(response.status_code), body)
         return errors.from_answer(
@@ -295,6 +296,18 @@ class Transport:
             retry_after=parse_retry_after(response.headers.get("Retry-After")),
             **call.facts()
         )
+
+    def _refusal_body(self, call: Call, response: requests.Response) -> Any:
+        """Return an error's body as JSON, else as text, else None: an unreadable body must not hide what the status says."""
+        try:
+            text = bytes(read_body(response, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
+        except (BodyTooLarge, UnknownEncoding) + CONNECTION_ERRORS:
+            return None
+        text = _redact.without(text, self._secrets + call.secrets)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text or None
 
     def _invalid(self, call: Call, response: requests.Response, fault: str, body: Any) -> errors.InvalidResponse:
         details = _redact.without(body, self._secrets + call.secrets) if isinstance(body, str) else body
