@@ -31,7 +31,12 @@ STATUS = json.dumps(
 
 def event(kind: str, **data: object) -> bytes:
     """One event as the service sends it."""
-    body = {"type": kind, "data": data, "trace_id": "3f1c9a52-0f8e-4b8e-9d8a-1f2e3d4c5b6a", "timestamp": "2026-01-01T00:00:00Z"}
+    body = {
+        "type": kind,
+        "data": data,
+        "trace_id": "3f1c9a52-0f8e-4b8e-9d8a-1f2e3d4c5b6a",
+        "timestamp": "2026-01-01T00:00:00Z",
+    }
     return b"data: " + json.dumps(body).encode() + b"\n\n"
 
 
@@ -50,7 +55,9 @@ class Server:
     """Listens on a free loopback port; a thread a connection."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64) if hasattr(socket, "create_server") else _listen()
+        self._listener = (
+            socket.create_server(("127.0.0.1", 0), backlog=64) if hasattr(socket, "create_server") else _listen()
+        )
         self.port: int = self._listener.getsockname()[1]
         self._prepared: Dict[Tuple[int, int], bytes] = {}
 

@@ -1,0 +1,308 @@
+"""Sandbox: both services behind one port, with everything a demo or a test wants to turn."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import os
+import socket
+import threading
+import time
+from collections import deque
+from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+
+from .connection import Timeouts
+from .faults import Fault, Faults, Injected, error_reply
+from .governance import load_policy
+from .hitl import HitlRoutes
+from .http1 import MAX_BODY_BYTES
+from .messages import Drop, Refusal, Reply, Request, refusal
+from .router import Router
+from .routes import VERSION, HestiaRoutes
+from .server import Server
+from .store import Store
+from .vitals import Vitals
+
+MAX_KEPT_REQUESTS = 10_000
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+
+
+class Sandbox:
+    """HestiaOS and AEGIS in this process, on a loopback port.
+
+    >>> with Sandbox() as box:
+    ...     print(box.url)  # doctest: +SKIP
+    http://127.0.0.1:43127
+
+    Args:
+        host: where to listen. Anything but a loopback address needs an ``api_key``.
+        port: 0 takes a free port, to be read from ``port`` or ``url`` once started.
+        db: SQLite file that keeps traces, secrets and actions over a restart; None keeps them in memory, as
+            long as this object lives.
+        policy: governance rules, a JSON file's path or a list of mappings; see ``governance.load_policy``.
+        api_key: demanded of every request as ``Authorization: Bearer KEY`` when given.
+        hitl_delay_seconds: how long an AEGIS action stays PENDING.
+        hitl_quota: AEGIS actions a tenant may have before 429; None for no limit.
+        token_delay_seconds: pause before each token of a stream.
+
+    Raises ValueError for settings that do not hold: a host that is not loopback without a key, a bad policy
+    file (naming file and rule), and at ``start`` a database that is not a sandbox's. OSError at ``start``
+    when the port is taken.
+
+    Attributes:
+        host, port, url: where it listens; ``port`` and ``url`` are final once started.
+        hitl: the AEGIS half; its ``delay_seconds`` and ``quota`` may be changed at any time.
+        token_delay_seconds: may be changed at any time.
+        timeouts: how long a connection may keep the server waiting, read at ``start``.
+
+    It can be stopped and started again: same port, same state. Everything is safe to call from any thread.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        db: Union[None, str, os.PathLike[str]] = None,
+        policy: Union[None, str, os.PathLike[str], Sequence[Mapping[str, Any]]] = None,
+        api_key: Optional[str] = None,
+        hitl_delay_seconds: float = 0.0,
+        hitl_quota: Optional[int] = None,
+        token_delay_seconds: float = 0.0,
+    ) -> None:
+        if api_key is not None and not (api_key.strip() and api_key.isprintable()):
+            raise ValueError("api_key must be printable and not empty")
+        if api_key is None and not _is_loopback(host):
+            raise ValueError("{!r} is not a loopback address: listening there needs an api_key".format(host))
+        if not 0 <= port <= 65535:
+            raise ValueError("port must be from 0 to 65535, not {}".format(port))
+        if hitl_delay_seconds < 0 or token_delay_seconds < 0 or (hitl_quota or 0) < 0:
+            raise ValueError("delays and quota must not be negative")
+        self.host = host
+        self.port = port
+        self.token_delay_seconds = token_delay_seconds
+        self.timeouts = Timeouts()
+        self._api_key = None if api_key is None else api_key.strip().encode("utf-8")
+        self._policy = load_policy(policy)
+        self._store = Store(db)
+        self._vitals = Vitals()
+        self._faults = Faults()
+        self.hitl = HitlRoutes(self._store, hitl_delay_seconds, hitl_quota)
+        hestia = HestiaRoutes(self._store, self._policy, self._vitals, self._config, self._pause_token)
+        self._router = Router(hestia.routes() + self.hitl.routes())
+        self._lock = threading.Lock()
+        self._kept: Deque[Request] = deque()
+        self._kept_bytes = 0
+        self._server: Optional[Server] = None
+        self._stopped = threading.Event()
+
+    def __repr__(self) -> str:
+        return "<Sandbox {} {}>".format(self.url, "running" if self._server else "stopped")
+
+    # -- life
+
+    @property
+    def url(self) -> str:
+        """The base URL for both clients."""
+        host = "[{}]".format(self.host) if ":" in self.host else self.host
+        return "http://{}:{}".format(host, self.port)
+
+    def start(self) -> Sandbox:
+        """Listen. Returns itself; no effect when it runs already."""
+        with self._lock:
+            if self._server is None:
+                self._store.open()
+                self._stopped.clear()
+                try:
+                    self._server = Server(self._answer, self.host, self.port, self.timeouts)
+                except OSError:
+                    self._store.close()
+                    raise
+                self.port = self._server.port
+        return self
+
+    def stop(self) -> None:
+        """Stop at once: port released, connections closed, threads ended. No effect when it does not run."""
+        self._stopped.set()  # before the server stops: whoever waits in a delay wakes
+        with self._lock:
+            server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+            self._store.close()
+
+    def serve_forever(self) -> None:
+        """Start, and return once another thread calls ``stop``.
+
+        Ctrl-C stops it and goes on as KeyboardInterrupt.
+        """
+        self.start()
+        try:
+            self._stopped.wait()
+        finally:
+            self.stop()
+
+    def __enter__(self) -> Sandbox:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    # -- what it saw
+
+    @property
+    def requests(self) -> List[Request]:
+        """The requests received, oldest first: the last 10,000, or fewer where their bodies exceed 64 MiB."""
+        with self._lock:
+            return list(self._kept)
+
+    @property
+    def requests_total(self) -> int:
+        """How many requests were received in all."""
+        return self._vitals.requests_total
+
+    def actions(self) -> List[Dict[str, Any]]:
+        """The AEGIS actions accepted, oldest first.
+
+        Each a dict of tenant, thread_id, idempotency_key, action, status, request_id, payload, accepted_ms.
+        Works after ``stop`` too.
+        """
+        return self._store.actions()
+
+    @property
+    def injected(self) -> List[Injected]:
+        """The faults met so far, scripted and random: (kind, method, path, request_id)."""
+        return self._faults.injected()
+
+    # -- faults
+
+    def fail_next(
+        self,
+        status: int = 503,
+        times: int = 1,
+        retry_after: Union[None, int, float, str] = None,
+        body: Any = None,
+        path: Optional[str] = None,
+    ) -> None:
+        """Answer the next ``times`` requests with an error, and do nothing of what they ask.
+
+        Args:
+            status: 200 to 599.
+            retry_after: sent as Retry-After, as it is.
+            body: bytes or text as they are, else JSON; None for the usual error object.
+            path: only requests of this raw path; ``*`` matches anything, as in ``"/api/v1/hitl/*"``.
+        """
+        self._faults.add(Fault("reply", times, path, reply=error_reply(status, retry_after, body)))
+
+    def delay_next(self, seconds: float, times: int = 1, path: Optional[str] = None) -> None:
+        """Let the next ``times`` requests wait before they are looked at."""
+        self._faults.add(Fault("delay", times, path, delay_seconds=seconds))
+
+    def drop_next(self, times: int = 1, path: Optional[str] = None) -> None:
+        """Close the connection of the next ``times`` requests without an answer and with nothing done."""
+        self._faults.add(Fault("drop", times, path))
+
+    def lose_next_answer(self, times: int = 1, path: Optional[str] = None) -> None:
+        """Do what the next ``times`` requests ask, commit it, and close the connection without an answer."""
+        self._faults.add(Fault("lose", times, path))
+
+    def drop_next_stream(self, after_events: int = 3, times: int = 1) -> None:
+        """Close the connection of the next ``times`` streams after so many events."""
+        self._faults.add(Fault("drop_stream", times, after_events=after_events))
+
+    def fail_next_action(self, times: int = 1) -> None:
+        """Let the next ``times`` accepted AEGIS actions end FAILED instead of COMMITTED."""
+        self.hitl.fail_next(times)
+
+    def random_faults(
+        self, rate: float = 0.02, seed: int = 1, kinds: Sequence[str] = ("503", "429", "drop", "lose")
+    ) -> None:
+        """Let each request meet a fault with probability ``rate`` (0 ends it); ``injected`` tells which did.
+
+        Args:
+            seed: of the draws. Which request gets which draw still depends on the order in which they come.
+            kinds: a status from 400 to 599 as text, ``"drop"`` or ``"lose"``.
+        """
+        self._faults.set_random(rate, seed, kinds)
+
+    def clear_faults(self) -> None:
+        """Forget every fault that was scripted and not met, and end random ones."""
+        self._faults.clear()
+
+    # -- answering
+
+    def _answer(self, request: Request) -> Reply:
+        self._keep(request)
+        self._vitals.received()
+        delay_seconds = self._faults.delay_seconds(request)
+        if delay_seconds and self._stopped.wait(delay_seconds):
+            raise Drop
+        fault = self._faults.outcome(request)
+        if fault is not None and fault.kind == "drop":
+            raise Drop
+        if fault is not None and fault.reply is not None:
+            return fault.reply
+        started = time.perf_counter()
+        try:
+            self._authenticate(request)
+            reply = self._router.dispatch(request)
+        except Refusal as refused:
+            reply = refused.reply
+        self._vitals.answered(time.perf_counter() - started)
+        if fault is not None:  # lose: the work is done, its answer is not sent
+            raise Drop
+        if reply.events is not None:
+            after_events = self._faults.stream_cut(request)
+            if after_events is not None:
+                reply.events = _cut(reply.events, after_events)
+        return reply
+
+    def _authenticate(self, request: Request) -> None:
+        if self._api_key is None:
+            return
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        offered = key.strip().encode("latin-1")  # fields were read as Latin-1: this is what was sent
+        if scheme.lower() != "bearer" or not hmac.compare_digest(offered, self._api_key):
+            refused = refusal(401, "UNAUTHORIZED", "this sandbox demands its API key as a Bearer token")
+            refused.reply.headers["WWW-Authenticate"] = "Bearer"
+            raise refused
+
+    def _keep(self, request: Request) -> None:
+        with self._lock:
+            self._kept.append(request)
+            self._kept_bytes += len(request.body)
+            while len(self._kept) > MAX_KEPT_REQUESTS or self._kept_bytes > MAX_KEPT_BYTES:
+                self._kept_bytes -= len(self._kept.popleft().body)
+
+    def _pause_token(self) -> None:
+        delay_seconds = self.token_delay_seconds
+        if self._stopped.is_set() or (delay_seconds and self._stopped.wait(delay_seconds)):
+            raise Drop
+
+    def _config(self) -> Dict[str, Any]:
+        return {
+            "service": "hestiaos-sandbox",
+            "version": VERSION,
+            "storage": "memory" if self._store.path is None else "file",
+            "policy": {"source": self._policy.source, "rules": len(self._policy.rules)},
+            "authentication": "none" if self._api_key is None else "bearer",
+            "hitl": {"delay_seconds": self.hitl.delay_seconds, "quota": self.hitl.quota},
+            "limits": {"body_bytes": MAX_BODY_BYTES},
+        }
+
+
+def _cut(events: Iterator[Mapping[str, Any]], after_events: int) -> Iterator[Mapping[str, Any]]:
+    for number, event in enumerate(events):
+        if number >= after_events:
+            break
+        yield event
+    raise Drop
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether every address this host stands for is a loopback address."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    except (OSError, UnicodeError):
+        return False
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)

@@ -1,0 +1,114 @@
+"""AEGIS: human-in-the-loop decisions, each accepted exactly once. Pure request -> reply."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from typing import Any, Dict, List, Optional
+
+from .fields import Fields, missing_headers
+from .messages import Reply, Request, refusal
+from .router import Route
+from .store import Store
+
+
+class HitlRoutes:
+    """The AEGIS half of the sandbox, under ``/api/v1`` and, as its first release had it, without.
+
+    An action is PENDING for ``delay_seconds`` after it was accepted, then COMMITTED (or FAILED, where
+    scripted); the state is computed at each look-up. Both attributes may be changed while the sandbox runs:
+
+    Attributes:
+        delay_seconds: how long an action accepted from now on stays PENDING.
+        quota: how many actions a tenant may have in all before further ones get 429; None for no limit.
+    """
+
+    def __init__(self, store: Store, delay_seconds: float = 0.0, quota: Optional[int] = None) -> None:
+        self._store = store
+        self.delay_seconds = delay_seconds
+        self.quota = quota
+        self._lock = threading.Lock()
+        self._failures = 0
+
+    def routes(self) -> List[Route]:
+        """The table of endpoints."""
+        table: List[Route] = []
+        for prefix in ("/api/v1", ""):
+            table.append(("POST", prefix + "/hitl/approve", self.approve))
+            table.append(("POST", prefix + "/hitl/reject", self.reject))
+            table.append(("GET", prefix + "/hitl/status/{request_id}", self.status))
+        return table
+
+    def fail_next(self, times: int = 1) -> None:
+        """Let the next accepted actions end FAILED instead of COMMITTED."""
+        with self._lock:
+            self._failures += times
+
+    def approve(self, request: Request) -> Reply:
+        return self._decide(request, "approve")
+
+    def reject(self, request: Request) -> Reply:
+        return self._decide(request, "reject")
+
+    def status(self, request: Request, request_id: str) -> Reply:
+        # Self-hosted clients may look with another tenant's header or none, so only a key narrows the search.
+        found = self._store.action_by_request(request_id, _tenant_of_key(request))
+        if found is None:
+            raise refusal(404, "NOT_FOUND", "no action has this request id")
+        return Reply(payload=_public(found))
+
+    def _decide(self, request: Request, action: str) -> Reply:
+        tenant = _tenant_of_key(request)
+        needed = ["Thread-Id", "Idempotency-Key"]
+        missing_headers(request, needed if tenant else ["Tenant-Id"] + needed)
+        fields = Fields.of_body(request, empty_allowed=True)
+        tenant = tenant or request.headers["tenant-id"]
+        thread_id = request.headers["thread-id"]
+        key = request.headers["idempotency-key"]
+        request_id = request.headers.get("x-request-id") or str(uuid.uuid4())
+        failing = self._take_failure()
+        accepted = self._store.add_action(
+            tenant=tenant,
+            thread_id=thread_id,
+            idempotency_key=key,
+            action=action,
+            payload=fields.values,
+            request_id=request_id,
+            outcome="FAILED" if failing else "COMMITTED",
+            delay_seconds=self.delay_seconds,
+            quota=self.quota,
+        )
+        if accepted:
+            return Reply(
+                202,
+                {"request_id": request_id, "status": "PENDING", "action": action, "idempotency_key": key},
+            )
+        if failing:
+            self.fail_next()  # not used up: nothing was accepted
+        original = self._store.action_by_key(tenant, thread_id, key)
+        if original is None:
+            raise refusal(429, "QUOTA_EXCEEDED", "this tenant has used up its {} actions".format(self.quota))
+        raise refusal(409, "DUPLICATE", "this idempotency key was already processed", **_public(original))
+
+    def _take_failure(self) -> bool:
+        with self._lock:
+            if self._failures <= 0:
+                return False
+            self._failures -= 1
+            return True
+
+
+def _tenant_of_key(request: Request) -> Optional[str]:
+    """The tenant of a hosted caller: a digest of its API key, so that the key itself is never stored."""
+    authorization = request.headers.get("authorization")
+    if authorization is None:
+        return None
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise refusal(401, "UNAUTHORIZED", "the Authorization header is not Bearer")
+    return "key-" + hashlib.sha256(key.strip().encode("utf-8")).hexdigest()[:32]
+
+
+def _public(action: Dict[str, Any]) -> Dict[str, Any]:
+    return {name: action[name] for name in ("request_id", "status", "action", "idempotency_key", "thread_id")}

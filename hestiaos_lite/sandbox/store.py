@@ -1,0 +1,249 @@
+"""The sandbox's state in SQLite: traces, secrets and human-in-the-loop actions.
+
+One connection, shared by all threads behind a lock; every write is one statement in autocommit, so it is done
+or not done. In memory it lives as long as the store; in a file (WAL) it outlives the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+APPLICATION_ID = 0x48534C53  # "HSLS", in the file's header: tells our file from any other SQLite file
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE traces (
+    trace_id TEXT PRIMARY KEY,
+    document TEXT NOT NULL,
+    created_ms INTEGER NOT NULL
+);
+CREATE TABLE secrets (
+    credential_ref TEXT PRIMARY KEY,
+    secret TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    allowed_tools TEXT NOT NULL,
+    updated_ms INTEGER NOT NULL
+);
+CREATE TABLE actions (
+    id INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    thread_id TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    action TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    accepted_ms INTEGER NOT NULL,
+    ready_ms INTEGER NOT NULL,
+    UNIQUE (tenant, thread_id, idempotency_key)
+);
+CREATE INDEX actions_by_request ON actions (request_id);
+"""
+
+_ACTION_COLUMNS = (
+    "tenant, thread_id, idempotency_key, action, payload, request_id, outcome, accepted_ms, ready_ms"
+)
+
+
+class Store:
+    """Opens at first use, and again after ``close``; in memory it stays open until it is collected.
+
+    Args:
+        path: an SQLite file, created where there is none; None keeps everything in memory.
+    """
+
+    def __init__(self, path: Union[None, str, os.PathLike[str]] = None) -> None:
+        self.path = None if path is None else os.fspath(path)
+        self._lock = threading.Lock()
+        self._connection: Optional[sqlite3.Connection] = None
+        self._finalizer: Optional[weakref.finalize[[], Store]] = None
+
+    def open(self) -> None:
+        """Open now. Raises ValueError naming a file that cannot be opened, is foreign or is newer."""
+        with self._lock:
+            self._opened()
+
+    def close(self) -> None:
+        """Close the file. A store in memory would lose its state, so it is left as it is."""
+        with self._lock:
+            if self.path is not None and self._finalizer is not None:
+                self._finalizer()
+                self._connection = None
+
+    # -- traces
+
+    def add_trace(self, trace_id: str, document: Dict[str, Any]) -> None:
+        self._write(
+            "INSERT INTO traces (trace_id, document, created_ms) VALUES (?, ?, ?)",
+            (trace_id, json.dumps(document), _now_ms()),
+        )
+
+    def trace(self, trace_id: str) -> Optional[Dict[str, Any]]:
+        rows = self._read("SELECT document FROM traces WHERE trace_id = ?", (trace_id,))
+        if not rows:
+            return None
+        document: Dict[str, Any] = json.loads(rows[0][0])
+        return document
+
+    # -- secrets
+
+    def set_secret(self, credential_ref: str, secret: str, provider: str, allowed_tools: List[str]) -> None:
+        self._write(
+            "INSERT OR REPLACE INTO secrets (credential_ref, secret, provider, allowed_tools, updated_ms)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (credential_ref, secret, provider, json.dumps(allowed_tools), _now_ms()),
+        )
+
+    def secret(self, credential_ref: str) -> Optional[str]:
+        rows = self._read("SELECT secret FROM secrets WHERE credential_ref = ?", (credential_ref,))
+        return rows[0][0] if rows else None
+
+    def delete_secret(self, credential_ref: str) -> bool:
+        """True when there was one."""
+        return self._write("DELETE FROM secrets WHERE credential_ref = ?", (credential_ref,)) == 1
+
+    # -- human-in-the-loop actions
+
+    def add_action(
+        self,
+        *,
+        tenant: str,
+        thread_id: str,
+        idempotency_key: str,
+        action: str,
+        payload: Any,
+        request_id: str,
+        outcome: str,
+        delay_seconds: float,
+        quota: Optional[int],
+    ) -> bool:
+        """Accept an action once: True, or False when the key is taken or the tenant's quota is used up.
+
+        Uniqueness of (tenant, thread, key) is the table's UNIQUE constraint and the quota a condition of the
+        same INSERT, so no two callers can both be told True, in whatever thread or process.
+        """
+        now_ms = _now_ms()
+        values = (
+            tenant,
+            thread_id,
+            idempotency_key,
+            action,
+            json.dumps(payload),
+            request_id,
+            outcome,
+            now_ms,
+            now_ms + int(delay_seconds * 1000),
+        )
+        marks = ", ".join("?" * len(values))
+        statement = "INSERT OR IGNORE INTO actions ({}) SELECT {}"
+        statement = statement.format(_ACTION_COLUMNS, marks)
+        if quota is None:
+            return self._write(statement, values) == 1
+        condition = " WHERE (SELECT COUNT(*) FROM actions WHERE tenant = ?) < ?"
+        return self._write(statement + condition, values + (tenant, quota)) == 1
+
+    def action_by_key(self, tenant: str, thread_id: str, idempotency_key: str) -> Optional[Dict[str, Any]]:
+        found = self._actions(
+            "WHERE tenant = ? AND thread_id = ? AND idempotency_key = ?", (tenant, thread_id, idempotency_key)
+        )
+        return found[0] if found else None
+
+    def action_by_request(self, request_id: str, tenant: Optional[str] = None) -> Optional[Dict[str, Any]]:
+        """The newest action of that request id, of any tenant unless one is given."""
+        condition = "WHERE request_id = ?"
+        values: Tuple[Any, ...] = (request_id,)
+        if tenant is not None:
+            condition += " AND tenant = ?"
+            values += (tenant,)
+        found = self._actions(condition + " ORDER BY id DESC LIMIT 1", values)
+        return found[0] if found else None
+
+    def actions(self) -> List[Dict[str, Any]]:
+        """Every action, oldest first."""
+        return self._actions("ORDER BY id", ())
+
+    def _actions(self, condition: str, values: Tuple[Any, ...]) -> List[Dict[str, Any]]:
+        now_ms = _now_ms()
+        found = []
+        # S608: the condition is one of the constants above, and values are always bound
+        statement = "SELECT {} FROM actions {}".format(_ACTION_COLUMNS, condition)  # noqa: S608
+        for row in self._read(statement, values):
+            tenant, thread_id, key, action, payload, request_id, outcome, accepted_ms, ready_ms = row
+            found.append(
+                {
+                    "tenant": tenant,
+                    "thread_id": thread_id,
+                    "idempotency_key": key,
+                    "action": action,
+                    "status": outcome if now_ms >= ready_ms else "PENDING",
+                    "request_id": request_id,
+                    "payload": json.loads(payload),
+                    "accepted_ms": accepted_ms,
+                }
+            )
+        return found
+
+    # -- SQLite
+
+    def _write(self, statement: str, values: Tuple[Any, ...]) -> int:
+        """Run one writing statement; the number of rows it changed."""
+        with self._lock:
+            cursor = self._opened().execute(statement, values)
+            return cursor.rowcount
+
+    def _read(self, statement: str, values: Tuple[Any, ...]) -> List[Tuple[Any, ...]]:
+        with self._lock:
+            return self._opened().execute(statement, values).fetchall()
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = _connect(self.path)
+            self._finalizer = weakref.finalize(self, self._connection.close)
+        return self._connection
+
+
+def _connect(path: Optional[str]) -> sqlite3.Connection:
+    place = path or ":memory:"
+    try:
+        connection = sqlite3.connect(place, timeout=10.0, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise ValueError("sandbox database {}: {}".format(place, error)) from error
+    try:
+        if path is not None:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("BEGIN IMMEDIATE")  # two sandboxes on one new file must not both create the tables
+        _adopt(connection)
+        connection.execute("COMMIT")
+    except (sqlite3.Error, ValueError) as error:
+        connection.close()
+        raise ValueError("sandbox database {}: {}".format(place, error)) from error
+    return connection
+
+
+def _adopt(connection: sqlite3.Connection) -> None:
+    """Create the tables in an empty database; refuse one that is not ours or of a version we do not know."""
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    if not (application_id or version or tables):
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute("PRAGMA application_id = {}".format(APPLICATION_ID))
+        connection.execute("PRAGMA user_version = {}".format(SCHEMA_VERSION))
+    elif application_id != APPLICATION_ID:
+        raise ValueError("this SQLite file is not a sandbox's; name another file")
+    elif version != SCHEMA_VERSION:
+        raise ValueError(
+            "schema version {} is not the known {}; name another file".format(version, SCHEMA_VERSION)
+        )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,52 @@
+"""``python -m tests.bench [--json FILE] [PART...]``: every figure of the README's section Performance, as ratios.
+
+Needs the package installed with its extra ``bench``. Asserts nothing: a machine's mood is not a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from typing import List
+
+from . import calls, memory, startup, streams
+from .measure import Row, server
+
+PARTS = {"startup": startup.rows, "calls": calls.rows, "streams": streams.rows, "memory": memory.rows}
+
+
+def main() -> int:
+    """Run the parts asked for, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="what to measure; default all")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file as well")
+    options = parser.parse_args()
+    found: List[Row] = []
+    with server() as url:
+        for name in options.part or PARTS:
+            for row in PARTS[name](url):
+                found.append(row)
+                print(
+                    "{:<55} {:>8g} {:<4} {:<14} {}".format(
+                        row.name, row.value, row.unit, row.goal, "" if row.met else "MISSED"
+                    ),
+                    flush=True,
+                )
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(
+                {
+                    "python": platform.python_version(),
+                    "machine": platform.machine(),
+                    "rows": [row._asdict() for row in found],
+                },
+                file,
+                indent=1,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Calling the sandbox with the standard library alone: its tests must not lean on the client they serve."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+
+class Answer(NamedTuple):
+    status: int
+    body: Any  # decoded where it is JSON, else bytes
+    headers: Mapping[str, str]
+
+
+class A:
+    """Equal to any value of the given types: ``{"latency_ms": A(float)}``."""
+
+    def __init__(self, *types: type) -> None:
+        self.types = types
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, self.types)
+
+    def __repr__(self) -> str:
+        return "A({})".format(", ".join(kind.__name__ for kind in self.types))
+
+
+def call(
+    box: Any, method: str, path: str, body: Any = None, headers: Optional[Dict[str, str]] = None
+) -> Answer:
+    """One request on a connection of its own; ``body`` is sent as JSON unless it is bytes."""
+    sent = dict(headers or {})
+    if body is not None and not isinstance(body, bytes):
+        body = json.dumps(body).encode("utf-8")
+        sent.setdefault("Content-Type", "application/json")
+    connection = http.client.HTTPConnection(box.host, box.port, timeout=10)
+    try:
+        connection.request(method, path, body, sent)
+        response = connection.getresponse()
+        content = response.read()
+    finally:
+        connection.close()
+    if response.headers.get_content_type() == "application/json":
+        return Answer(response.status, json.loads(content.decode("utf-8")), response.headers)
+    return Answer(response.status, content, response.headers)
+
+
+def events_of(answer: Answer) -> List[Any]:
+    """The events of a streamed answer."""
+    blocks = answer.body.decode("utf-8").split("\n\n")
+    assert blocks.pop() == ""
+    assert all(block.startswith("data: ") for block in blocks)
+    return [json.loads(block[len("data: ") :]) for block in blocks]
