@@ -1,0 +1,49 @@
+"""An approval that can be rerun safely: approve, wait until it is committed, act once.
+
+The idempotency key is made of what is decided, so that every run of this job on the same invoice has the same key, and the
+outbox holds a decision that could not be sent. Run it from cron as often as you like.
+
+Usage: approval_gate.py OUTBOX INVOICE_NUMBER YYYY-MM-DD
+"""
+
+import os
+import sys
+
+from hestiaos_lite import AegisClient, HestiaError, Outbox, idempotency_key
+
+TRY_AGAIN = 75
+
+
+def pay_once(invoice: str, key: str, folder: str) -> None:
+    """Stand-in for the real action, which takes the same key: a file that only the first can make."""
+    try:
+        os.close(os.open(os.path.join(folder, "paid-" + key[:16]), os.O_CREAT | os.O_EXCL))
+        print("paid invoice {}".format(invoice))
+    except FileExistsError:
+        print("invoice {} was paid before".format(invoice))
+
+
+def main() -> int:
+    path, invoice, date = sys.argv[1:4]
+    key = idempotency_key("invoice", invoice, date=date)
+    with Outbox(path) as outbox, AegisClient(outbox=outbox, thread_id="invoices") as client:
+        try:
+            result = client.approve(key, payload={"invoice": invoice, "date": date})
+            if result.queued:
+                print("the service is away; the approval waits in {}".format(path), file=sys.stderr)
+                return TRY_AGAIN
+            status = client.wait(result.request_id, timeout=30)
+        except HestiaError as error:
+            print(error, file=sys.stderr)
+            return 1
+    if not status.done:
+        return TRY_AGAIN
+    if not status.committed:
+        print("invoice {} was not approved: {}".format(invoice, status.status), file=sys.stderr)
+        return 1
+    pay_once(invoice, key, os.path.dirname(os.path.abspath(path)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+#!/bin/sh
+# A file of inputs overnight: started again after any interruption, it goes on where it was, and sends nothing twice.
+#
+# Usage: batch_with_retries.sh inputs.jsonl results.jsonl failed.jsonl
+set -u
+
+tries=0
+while :; do
+    if [ -e "$2" ]; then resume=--resume; else resume=; fi
+    hestiaos-lite batch "$1" --out "$2" --failed "$3" $resume --retry-failed --jobs 4 --quiet
+    code=$?
+    tries=$((tries + 1))
+    # 75 asks for another try later; whatever else it is, another try would not change it
+    if [ "$code" -ne 75 ] || [ "$tries" -ge 3 ]; then exit "$code"; fi
+    sleep "${PAUSE_SECONDS:-300}"
+done

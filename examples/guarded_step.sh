@@ -1,0 +1,14 @@
+#!/bin/sh
+# A shell step that asks governance first: the command runs only if governance would allow it.
+#
+# Usage: guarded_step.sh rsync -a /srv/data /backup
+set -eu
+
+verdict=$(hestiaos-lite --json explain shell --input command="$*") || exit $?
+decision=$(printf '%s' "$verdict" | python3 -c 'import json, sys; print(json.load(sys.stdin)["decision"])')
+
+if [ "$decision" = BLOCK ]; then
+    echo "governance would block: $*" >&2
+    exit 1
+fi
+exec "$@"
