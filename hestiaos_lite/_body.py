@@ -73,7 +73,7 @@ def _reader(raw: Any) -> Callable[[int], bytes]:
     if isinstance(inner, HTTPResponse):
         # urllib3 before 2.1 has no read1 of its own; past it, a stream of an event a chunk is 1.5 times as fast
         return inner.read1
-    return lambda size: raw.read1(size, decode_content=False)  # type: ignore[no-any-return]
+    return lambda size: raw.read1(size, decode_content=False)
 
 
 def _finish(raw: Any) -> None:

@@ -110,7 +110,7 @@ _NAMES = tuple(column.name for column in fields(Row))
 
 
 def select(connection: sqlite3.Connection, where: str, values: Sequence[Any] = ()) -> List[Row]:
-    """Read the rows that fulfil a condition (our own text; values are bound). ValueError when one is damaged."""
+    """Read the rows that fulfil a condition (our own text; values are bound). A damaged one is a `sqlite3.DatabaseError`."""
     statement = "SELECT {} FROM decision WHERE {}".format(", ".join(_NAMES), where)  # noqa: S608
     return [_decode(found) for found in connection.execute(statement, values).fetchall()]
 
@@ -140,48 +140,54 @@ def move(
     connection: sqlite3.Connection,
     name: str,
     row_id: int,
+    columns: Mapping[str, Any],
     *,
     held_by: Optional[str] = None,
     guard: str = "1",
     guard_values: Tuple[Any, ...] = (),
-    **columns: Any
 ) -> bool:
     """Make one move of `MOVES` by one guarded UPDATE; True when exactly that row was there to be moved.
 
     Args:
         name: the move.
         row_id: the row.
+        columns: what else to write. The claim ends unless these say otherwise.
         held_by: only while this owner's claim stands.
         guard: a further condition, with its values.
-        columns: what else to write. The claim ends unless these say otherwise.
     """
     starts, end = MOVES[name]
-    columns = dict({"state": end, "owner": None, "lease_until_ms": None}, **columns)
+    written = dict({"state": end, "owner": None, "lease_until_ms": None}, **columns)
     conditions = ["id = ?", "state IN ({})".format(", ".join("?" * len(starts))), "({})".format(guard)]
-    values = tuple(columns.values()) + (row_id,) + starts + guard_values
+    values = tuple(written.values()) + (row_id,) + starts + guard_values
     if held_by is not None:
         conditions.append("owner = ?")
         values += (held_by,)
     statement = "UPDATE decision SET {} WHERE {}".format(  # noqa: S608 - our own column names; values are bound
-        ", ".join("{} = ?".format(column) for column in columns), " AND ".join(conditions)
+        ", ".join("{} = ?".format(column) for column in written), " AND ".join(conditions)
     )
     return connection.execute(statement, values).rowcount == 1
 
 
 def canonical_json(payload: Optional[Mapping[str, Any]]) -> Tuple[str, str]:
-    """Give a payload as JSON text that is the same for the same object, and the SHA-256 of it.
+    """Give a payload as JSON text that is the same for the same object, and the SHA-256 of its UTF-8.
 
     Encoded, decoded and encoded again, so that ``{1: ()}`` and ``{"1": []}`` are one: they are on the wire.
     """
     if payload is not None and not isinstance(payload, Mapping):
         raise InvalidInput("the payload must be a JSON object, not {}".format(type(payload).__name__))
     try:
-        decoded = json.loads(json.dumps(dict(payload or {}), allow_nan=False))
-        text = json.dumps(decoded, allow_nan=False, sort_keys=True, separators=(",", ":"))
-        text.encode("ascii").decode("unicode-escape").encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as error:
+        decoded = json.loads(json.dumps(dict(payload or {}), allow_nan=False), object_pairs_hook=_distinct)
+        text = json.dumps(decoded, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return text, hashlib.sha256(text.encode("utf-8")).hexdigest()
+    except (TypeError, ValueError, RecursionError) as error:  # ValueError: a cycle or a lone surrogate, too
         raise InvalidInput("the payload cannot be sent as JSON: {}".format(error)) from error
-    return text, hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _distinct(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("two of its keys are the same in JSON, such as 1 and '1'")
+    return found
 
 
 def check_text(name: str, value: Any) -> None:
@@ -200,6 +206,6 @@ def _decode(found: Sequence[Any]) -> Row:
         columns["payload"] = json.loads(columns["payload"])
         columns["answer"] = json.loads(columns["answer"] or "null")
     except (TypeError, ValueError) as error:
-        raise ValueError("row {} is damaged: {}".format(columns["id"], error)) from error
+        raise sqlite3.DatabaseError("row {} is malformed: {}".format(columns["id"], error)) from error
     columns["tenant_id"] = columns["tenant_id"] or None
     return Row(**columns)

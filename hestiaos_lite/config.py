@@ -7,7 +7,7 @@ import os
 from typing import Any, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
-from ._redact import bare_url
+from ._redact import MASK, bare_url
 from .errors import InvalidInput
 
 DEFAULT_BASE_URL = "http://localhost:8000"
@@ -65,9 +65,10 @@ def resolve(
         key = section.get(prefix + "api_key") or None
     if key is None and section.get(prefix + "api_key_file"):
         key = read_key_file(section[prefix + "api_key_file"])
+    url = setting("base_url", base_url)
     seconds = setting("timeout", timeout)
     return Settings(
-        check_base_url(setting("base_url", base_url) or DEFAULT_BASE_URL),
+        check_base_url(DEFAULT_BASE_URL if url is None else url),
         check_api_key(key),
         default_timeout if seconds is None else check_timeout(seconds),
         setting("tenant_id", tenant_id),
@@ -79,12 +80,12 @@ def check_base_url(url: Any) -> str:
     """Return the URL without a trailing slash, or raise InvalidInput saying what is wrong with it."""
     if not isinstance(url, str):
         raise _configuration("the base URL must be a string, not {}".format(type(url).__name__))
-    url = url.strip()
+    url = str.strip(url)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise _configuration("the base URL is malformed: {}".format(bare_url(url))) from error
+        raise _configuration("the base URL is malformed: {}".format(_shown(url))) from error
     fault = ""
     if parts.scheme not in ("http", "https"):
         fault = "must begin with http:// or https://"
@@ -99,8 +100,14 @@ def check_base_url(url: Any) -> str:
     elif any(part in (".", "..") for part in parts.path.split("/")):
         fault = "must not have dot segments"
     if fault:
-        raise _configuration("the base URL {} {}".format(bare_url(url), fault))
-    return url.rstrip("/")
+        raise _configuration("the base URL {} {}".format(_shown(url), fault))
+    return str.rstrip(url, "/")
+
+
+def _shown(url: str) -> str:
+    """Return a faulty URL fit for a message: a password may stand where only a well-formed URL keeps none."""
+    start, at, rest = url.rpartition("@")
+    return MASK + at + bare_url("//" + rest)[2:] if at else bare_url(url)
 
 
 def check_api_key(key: Any) -> Optional[str]:
@@ -129,7 +136,7 @@ def check_timeout(seconds: Any) -> float:
 def read_key_file(path: str) -> str:
     """Read an API key from a file, as a service manager's credential folder offers it."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             key = file.read(65536).strip()
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise _configuration("the API key file {} cannot be read: {}".format(path, _why(error))) from error
@@ -181,7 +188,7 @@ def exposed_key_file() -> Optional[str]:
         if os.name != "posix" or not mode & 0o044:
             return None
         with open(path, encoding="utf-8", errors="replace") as file:
-            keys = [line.partition("=")[0].strip().lower() for line in file]
+            keys = [line.partition("=")[0].partition(":")[0].strip().lower() for line in file]
     except OSError:
         return None  # a file that cannot be read is read_profile's to report
     return path if "api_key" in keys or "aegis_api_key" in keys else None

@@ -313,11 +313,16 @@ def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
 def _field_error(item: Any) -> str:
     """Render one entry of FastAPI's 422 list, ``{"loc": ["body", "input"], "msg": "field required"}``."""
     if not isinstance(item, Mapping):
-        return str(item)
+        return _shown(item)
     location = item.get("loc")
-    path = ".".join(str(part) for part in location) if isinstance(location, (list, tuple)) else ""
-    message = str(item.get("msg", "invalid"))
+    path = ".".join(_shown(part) for part in location[:20]) if isinstance(location, list) else ""
+    message = _shown(item.get("msg", "invalid"))
     return "{}: {}".format(path, message) if path else message
+
+
+def _shown(value: Any) -> str:
+    """Render a string or number; a container may be nested deeper than ``str`` can go."""
+    return "..." if isinstance(value, (Mapping, list)) else str(value)
 
 
 def _one_line(text: str, limit: int = 300) -> str:

@@ -114,6 +114,8 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
                         continue
                 if pending.add(text):
                     yield pending.take()
+                elif pending.in_string:  # JSON allows no line break there, so no later line can complete the object
+                    raise MalformedEvent(pending.text())
     tail = framing.tail
     if tail.startswith(b"data:"):
         text = tail[5:].decode("utf-8", "replace").strip()
@@ -136,7 +138,7 @@ class _Framing:
         begun = bytearray()  # the line begun in earlier chunks; grows in place, so that a long line takes linear time
         after_cr = False
         at_start = True
-        for chunk in self._chunks:
+        for chunk in self._bounded_chunks():
             if after_cr and chunk[:1] == b"\n":  # the second half of a CRLF whose CR has ended the line already
                 chunk = chunk[1:]
                 after_cr = False
@@ -160,6 +162,15 @@ class _Framing:
                 begun += rest
                 self._check(len(begun))
         self.tail = _without_bom(bytes(begun)) if at_start else bytes(begun)
+
+    def _bounded_chunks(self) -> Iterator[bytes]:
+        """Yield pieces no longer than a line may be, so that what is too large does not depend on how the bytes are cut."""
+        for chunk in self._chunks:
+            if len(chunk) <= self._max_line_bytes:
+                yield chunk
+            else:
+                for start in range(0, len(chunk), self._max_line_bytes):
+                    yield chunk[start : start + self._max_line_bytes]
 
     def _check(self, size: int) -> None:
         if size > self._max_line_bytes:
@@ -238,10 +249,10 @@ class _PendingObject:
         self._joined: List[str] = []  # parts joined a thousand at a time: many short lines must not cost an object each
         self._size = 0
         self._depth = 0
-        self._in_string = False
+        self.in_string = False
 
     def add(self, text: str) -> bool:
-        """Take the text of one line; True when the object's braces are closed."""
+        """Take the text of one line; True when the object's braces are closed (or more than closed)."""
         if not self.parts and text[:1] != "{":
             raise MalformedEvent(text)
         self._size += len(text) + 1
@@ -254,10 +265,10 @@ class _PendingObject:
         for match in self._TOKEN.finditer(text):
             token = match.group()
             if token == '"':
-                self._in_string = not self._in_string
-            elif not self._in_string and len(token) == 1:
+                self.in_string = not self.in_string
+            elif not self.in_string and len(token) == 1:
                 self._depth += 1 if token == "{" else -1
-        return self._depth == 0 and not self._in_string
+        return self._depth <= 0 and not self.in_string
 
     def text(self) -> str:
         """What has come so far."""

@@ -1,1 +1,83 @@
-"""The command line."""
+"""The command line, ``hestiaos-lite``: parse, run one command, and turn whatever happens into an exit code.
+
+The parser needs argparse alone; the module of a command is loaded when that command is chosen, and it loads the client only
+when it runs. So ``--help`` costs no more than a Python that parses arguments, and a one-shot call no more than its request.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import List, Optional
+
+from .output import Output, OutputClosed
+from .parser import Arguments, parse
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130  # 128 + SIGINT
+_TERMINATED = 143  # 128 + SIGTERM
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell sees of any other tool whose reader went away
+_NOT_WRITTEN = 74  # sysexits' EX_IOERR: the result could not be written
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run one command and return its exit code (API.md, "Command line").
+
+    Args:
+        argv: the arguments, without the program's name; default those of the process.
+    """
+    output = Output()
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv, output)
+        output.flush()
+        return code
+    except OutputClosed as error:
+        _let_go_of_stdout()
+        if error.is_broken_pipe:
+            return _BROKEN_PIPE
+        output.complain("cannot write to standard output: {}".format(error))
+        return _NOT_WRITTEN
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(argv: List[str], output: Output) -> int:
+    args = None
+    try:
+        args = parse(argv)
+        output.configure(json=args.json, quiet=args.quiet)
+        from .signals import terminable  # only now: --help ends above
+
+        with terminable(_TERMINATED), output.listening(args.verbose):
+            return args.execute(args, output)
+    except SystemExit as end:  # --help and --version, a usage error, SIGTERM
+        output.end_line()
+        return end.code if isinstance(end.code, int) else 2
+    except (OutputClosed, KeyboardInterrupt):
+        output.end_line()
+        raise
+    except Exception as error:  # noqa: BLE001 - the last frame: a known error gets its exit code, any other is our bug
+        output.end_line()
+        return _failed(error, args, output)
+
+
+def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:
+    from .exits import INTERNAL, exit_code
+
+    code = exit_code(error, changes=bool(args and args.changes))
+    if code == INTERNAL:
+        output.report_bug(error, traceback=bool(args and args.verbose > 1), exit_code=code)
+    else:
+        output.report(error, exit_code=code)
+    return code
+
+
+def _let_go_of_stdout() -> None:
+    """Point standard output nowhere, or the interpreter would try to flush it once more and complain at its end."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        pass  # it has no descriptor of its own: closed, or replaced by a test
