@@ -40,12 +40,12 @@ def environment(box: Sandbox) -> Dict[str, str]:
     )
 
 
-def run(box: Sandbox, *command: object, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+def run(box: Sandbox, *command: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
     if words[0].endswith(".py"):
         words.insert(0, sys.executable)
     return subprocess.run(
-        words, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=environment(box),
+        words, input=stdin, capture_output=True, text=True, env=environment(box),
         timeout=60,
     )  # fmt: skip
 
