@@ -28,10 +28,9 @@ class EventStream:
     type passes through. Leaving the ``with`` block, `close` and dropping the last reference close the connection.
 
     Raises, while iterating:
-        StreamInterrupted: the stream ended before ``done``.
+        StreamInterrupted: the stream ended or its connection broke before ``done``.
         RequestTimeout: it was silent for too long, or its total deadline passed.
         InvalidResponse: an event is not a JSON object with a ``type``, or is larger than 16 MiB.
-        ConnectionFailed: the connection broke.
     """
 
     def __init__(self, stream: ByteStream) -> None:
@@ -103,7 +102,9 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
     except errors.HestiaError as error:
         if progress.cancelled:
             return  # the reader was woken by breaking its connection
-        error.__dict__.update(facts(details=error.details))
+        if isinstance(error, errors.ConnectionFailed):
+            raise errors.StreamInterrupted(error.message, **facts()) from error
+        error.__dict__.update(facts(details=error.details), trace_id=error.trace_id or progress.trace_id)
         raise
     finally:
         stream.close()
