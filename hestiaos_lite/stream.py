@@ -62,9 +62,13 @@ class EventStream:
         self.close()
 
     def close(self) -> None:
-        """End the stream at once, from the thread that reads it; safe to call twice."""
-        self._events.close()
-        self._stream.close()
+        """End the stream at once; safe to call twice. While another thread is reading, this is `cancel`."""
+        try:
+            self._events.close()
+        except ValueError:  # "generator already executing": the reader closes the connection itself once it wakes
+            self.cancel()
+        else:
+            self._stream.close()
 
     def cancel(self) -> None:
         """End the stream from any other thread: a reader that waits for the next event wakes, and its iteration ends."""
@@ -104,7 +108,7 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
             return  # the reader was woken by breaking its connection
         if isinstance(error, errors.ConnectionFailed):
             raise errors.StreamInterrupted(error.message, **facts()) from error
-        error.__dict__.update(facts(details=error.details), trace_id=error.trace_id or progress.trace_id)
+        error.__dict__.update(facts(details=error.details), trace_id=progress.trace_id or error.trace_id)
         raise
     finally:
         stream.close()
