@@ -108,7 +108,7 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
             return  # the reader was woken by breaking its connection
         if isinstance(error, errors.ConnectionFailed):
             raise errors.StreamInterrupted(error.message, **facts()) from error
-        error.__dict__.update(facts(details=error.details), trace_id=progress.trace_id or error.trace_id)
+        error.__dict__.update(facts(details=error.details), trace_id=error.trace_id or progress.trace_id)
         raise
     finally:
         stream.close()
