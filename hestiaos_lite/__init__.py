@@ -11,7 +11,6 @@ The names below are the whole public surface; they are loaded when first used, s
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING, Any, List
 
 from ._version import __version__
@@ -124,9 +123,6 @@ if TYPE_CHECKING:
         is_tool_call_event as is_tool_call_event,
     )
 
-# Logging is the application's to switch on: logging.getLogger("hestiaos_lite").
-logging.getLogger(__name__).addHandler(logging.NullHandler())
-
 _HOME = {
     "_keys": ("idempotency_key",),
     "aegis": ("AegisClient",),
@@ -178,13 +174,15 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = sorted(_MODULE_OF) + ["__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module when it is first used (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))
-    value = getattr(importlib.import_module("." + _MODULE_OF[name], __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker knows the names from above, and would take this for a promise of any other
+
+    def __getattr__(name: str) -> Any:
+        """Load a public name from its module when it is first used (PEP 562)."""
+        if name not in _MODULE_OF:
+            raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))
+        value = getattr(importlib.import_module("." + _MODULE_OF[name], __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> List[str]:

@@ -5,12 +5,14 @@ requests' own readers hold small pieces back until their buffer is full or the b
 
 from __future__ import annotations
 
+import re
 import zlib
 from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Callable, Iterator
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 64 * 1024
+_LENGTH = re.compile(r"[0-9]{1,18}\Z")
 
 
 class BodyTooLarge(ValueError):
@@ -21,18 +23,24 @@ class UnknownEncoding(ValueError):
     """The body's Content-Encoding is none that was asked for, or is not what it says."""
 
 
-def read_body(response: Any, max_bytes: int = MAX_BODY_BYTES) -> bytearray:
-    """Return the whole decoded body of a requests response, at most ``max_bytes`` of it."""
+def read_body(
+    response: Any, before_read: Callable[[], None], max_bytes: int = MAX_BODY_BYTES
+) -> bytearray:
+    """Return the whole decoded body of a requests response, at most ``max_bytes`` of it, and its connection to the pool."""
     body = bytearray()
-    for piece in iter_body(response):
+    for piece in iter_body(response, before_read):
         body += piece
         if len(body) > max_bytes:
             raise BodyTooLarge("the answer is larger than {} bytes".format(max_bytes))
+    _finish(response.raw)
     return body
 
 
-def iter_body(response: Any) -> Iterator[bytes]:
+def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]:
     """Yield the decoded body of a requests response, each piece as soon as its bytes are here.
+
+    Args:
+        before_read: called before each read; raises where there must not be another.
 
     Raises:
         IncompleteRead: the body ended before its length, or inside its compression.
@@ -40,23 +48,28 @@ def iter_body(response: Any) -> Iterator[bytes]:
     """
     encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
     if encoding in ("", "identity"):
-        return _wire_bytes(response)
+        return _wire_bytes(response, before_read)
     if encoding in ("gzip", "x-gzip", "deflate"):
-        return _inflate(_wire_bytes(response))
+        return _inflate(_wire_bytes(response, before_read))
     # also a list of codings: each would multiply what a small body can unpack to
-    raise UnknownEncoding("the answer is encoded as {!r}, which was not asked for".format(encoding[:50]))
+    name = encoding if encoding in ("br", "compress", "zstd") else "another coding"  # nothing of the wire's own is quoted
+    raise UnknownEncoding("the answer is encoded as {}, which was not asked for".format(name))
 
 
-def _wire_bytes(response: Any) -> Iterator[bytes]:
+def _wire_bytes(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]:
     """Yield the body's bytes without its transfer framing; notice when a promised length is not kept."""
     raw = response.raw
     chunked = "chunked" in (response.headers.get("Transfer-Encoding") or "").lower()
     promised = response.headers.get("Content-Length") or ""
     bodiless = response.status_code in (204, 304) or response.status_code < 200
-    left = int(promised) if promised.isdigit() and not chunked and not bodiless else None
+    left = int(promised) if _LENGTH.match(promised) and not chunked and not bodiless else None
     read1 = _reader(raw)
     while left is None or left > 0:
-        piece = read1(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES))
+        before_read()
+        try:
+            piece = read1(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES))
+        except IncompleteRead:
+            raise IncompleteRead(b"", left) from None  # http.client's own quotes, in its context, what it could not read
         if not piece:
             if left:
                 raise IncompleteRead(b"", left)
@@ -64,7 +77,6 @@ def _wire_bytes(response: Any) -> Iterator[bytes]:
         if left is not None:
             left -= len(piece)
         yield piece
-    _finish(raw)
 
 
 def _reader(raw: Any) -> Callable[[int], bytes]:

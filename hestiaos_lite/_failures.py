@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from typing import Any, Iterator, List, Optional
 
 import requests
@@ -28,7 +29,11 @@ _NEVER_CONNECTED = (
 
 
 def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
-    """Yield an exception and everything it wraps: requests and urllib3 keep causes in ``args`` and ``reason`` as well."""
+    """Yield an exception and everything it wraps: requests and urllib3 keep causes in ``args`` and ``reason`` as well.
+
+    Not its ``__context__``: that may be what the caller was handling when it made the call, a refused connection for
+    instance, and would tell of this request what is true of another.
+    """
     queue: List[Any] = [error]
     seen: List[Any] = []
     while queue and len(seen) < 20:
@@ -36,7 +41,7 @@ def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
         if isinstance(cause, BaseException) and not any(cause is earlier for earlier in seen):
             seen.append(cause)
             yield cause
-            queue.extend([getattr(cause, "reason", None), cause.__cause__, cause.__context__])
+            queue.extend([getattr(cause, "reason", None), cause.__cause__])
             queue.extend(cause.args)
 
 
@@ -47,9 +52,12 @@ def never_connected(error: BaseException) -> bool:
 
 def timed_out(error: BaseException) -> bool:
     """True when a wait of ours ran out, as opposed to the network saying no."""
+    causes = list(causes_of(error))
+    if any(isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT for cause in causes):
+        return False  # the network's own patience; from Python 3.10 on it has the same class as ours
     return any(
         isinstance(cause, _TIMEOUTS) and not isinstance(cause, urllib3.exceptions.NewConnectionError)  # a subclass of it
-        for cause in causes_of(error)
+        for cause in causes
     )
 
 
@@ -60,12 +68,15 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, socket.gaierror):
             return "its host name cannot be resolved ({})".format(cause.strerror)
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return "its TLS certificate is not trusted ({})".format(getattr(cause, "verify_message", "") or cause.reason)
+            # a host name that does not match is told by a bare exception, without attributes (urllib3 before 2)
+            return "its TLS certificate is not trusted ({})".format(getattr(cause, "verify_message", "") or cause)
         if isinstance(cause, ssl.SSLError):
-            return "TLS failed ({})".format(cause.reason or "the peer ended it")
+            return "TLS failed ({})".format(getattr(cause, "reason", "") or "the peer ended it")
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return cause.strerror[:1].lower() + cause.strerror[1:]
+        if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
+            return "what answers there does not speak HTTP"
     last = causes[-1]
     if isinstance(last, requests.exceptions.ProxyError) or any(isinstance(c, urllib3.exceptions.ProxyError) for c in causes):
         return "the proxy refused ({})".format(last)

@@ -93,13 +93,12 @@ def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time
     if _SECONDS.match(value):
         seconds = float(value)
     else:
-        from email.utils import mktime_tz, parsedate_tz  # here: only a date needs it
+        from datetime import timezone  # here: only a date needs them
+        from email.utils import parsedate_to_datetime
 
-        parsed = parsedate_tz(value)
-        if parsed is None:
-            return None
         try:
-            seconds = max(0.0, mktime_tz(parsed) - now())
-        except (ValueError, OverflowError):
+            date = parsedate_to_datetime(value)
+            seconds = max(0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now())
+        except Exception:  # noqa: BLE001  # a malformed date: Python before 3.10 fails of it in many ways, UnboundLocalError too
             return None
     return seconds if seconds <= _LONGEST_RETRY_AFTER_SECONDS else None

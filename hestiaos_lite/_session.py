@@ -40,11 +40,12 @@ class Sessions:
         return holder.session
 
     def close(self) -> None:
+        if self._pid != os.getpid():
+            return  # a fork that has not called yet: the sockets are the parent's, and its lock may be held for ever
         with self._lock:
             sessions = list(self._all.values())
-        if self._pid == os.getpid():
-            for session in sessions:
-                session.close()
+        for session in sessions:
+            session.close()
 
 
 class _SessionHolder:

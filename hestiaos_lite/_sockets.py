@@ -31,21 +31,23 @@ _current = threading.local()
 class Attempt:
     """One attempt at a request: the limit it runs under, and what became of it on the wire."""
 
-    __slots__ = ("limit", "sent", "sock")
+    __slots__ = ("_lent", "limit", "sent", "sock")
 
     def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
         self.limit = limit
         self.sent = False  # the request has begun to leave
-        self.sock: Optional[socket.socket] = None
+        self.sock: Optional[socket.socket] = None  # the one the answer comes from
+        self._lent = False
 
     @contextmanager
     def in_this_thread(self) -> Iterator[None]:
         """Make this the attempt that the connections used by this thread work for."""
+        outer = _current_attempt()  # of the call that a signal handler's call has interrupted
         _current.attempt = self
         try:
             yield
         finally:
-            _current.attempt = None
+            _current.attempt = outer
 
     def wait_seconds(self) -> float:
         """What the next socket operation may take; raise ``socket.timeout`` when nothing is left."""
@@ -54,19 +56,26 @@ class Attempt:
             raise socket.timeout("the deadline passed")
         return remaining if remaining < _LONGEST_WAIT_SECONDS else _LONGEST_WAIT_SECONDS
 
+    def borrow_socket(self, raw: Any) -> None:
+        """Take the socket of an answer (urllib3's) that came over a lent session, whose connections are not ours."""
+        file = getattr(getattr(raw, "_fp", None), "fp", None)
+        self.sock = getattr(getattr(file, "raw", None), "_sock", None)
+        self._lent = self.sock is not None
+
+    def before_read(self) -> None:
+        """Hold the limit before a piece of the body is read; a connection of ours holds it below, at every read."""
+        seconds = self.wait_seconds()
+        if self._lent and self.sock is not None:
+            self.sock.settimeout(seconds)
+
     def wake(self) -> None:
-        """End a read that another thread is blocked in."""
-        wake(self.sock)
-
-
-def wake(sock: Optional[socket.socket]) -> None:
-    """Shut a socket down, whichever thread reads from it; the reader sees the end of the stream."""
-    if sock is not None:
-        try:
-            # the plain socket's method: SSLSocket.shutdown drops the TLS object under the reader's feet
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        except OSError:
-            pass  # it is closed already: nobody is left to wake
+        """End a read that another thread is blocked in: it sees the end of the stream."""
+        if self.sock is not None:
+            try:
+                # the plain socket's method: SSLSocket.shutdown drops the TLS object under the reader's feet
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is closed already: nobody is left to wake
 
 
 class _Connection:
@@ -106,6 +115,12 @@ class _Connection:
         finally:
             self._connecting = False
 
+    def _tunnel(self: Any) -> None:
+        super()._tunnel()  # type: ignore[misc]
+        attempt = _current_attempt()
+        if attempt is not None:  # the TLS handshake that follows gets what the proxy has left of the limit
+            self.sock.settimeout(attempt.wait_seconds())
+
     def send(self: Any, data: Any) -> None:
         attempt = _current_attempt()
         if attempt is not None:
@@ -123,18 +138,40 @@ class _Connection:
         if attempt is None:
             return http.client.HTTPResponse(sock, *args, **kwargs)
         attempt.sock = sock
-        return http.client.HTTPResponse(_LimitedSocket(sock, attempt), *args, **kwargs)  # type: ignore[arg-type]
+        return _Response(_LimitedReads(sock, attempt), *args, **kwargs)
 
 
-class _LimitedSocket:
-    """All that http.client.HTTPResponse asks of a socket: a file to read from."""
+class _Response(http.client.HTTPResponse):
+    """http.client's response, but for two things it misses in the head of an answer."""
 
-    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
-        self._sock = sock
-        self._attempt = attempt
+    def __init__(self, reads: _LimitedReads, *args: Any, **kwargs: Any) -> None:
+        self._reads = reads
+        super().__init__(reads, *args, **kwargs)  # type: ignore[arg-type]  # it asks for a makefile() and nothing more
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_LimitedReads(self._sock, self._attempt), _READ_BUFFER_BYTES)
+    def begin(self) -> None:
+        try:
+            super().begin()
+            if self._reads.ended:  # to http.client the end of the connection ends the headers as a blank line does
+                raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
+        except BaseException:
+            self.close()  # http.client leaves that to the collector, since urllib3 keeps the exception in a cycle
+            raise
+        # urllib3 logs a header line that it cannot parse, whatever the line may quote
+        self.msg.defects = []
+        self.msg.set_payload("")
+
+    def _read_status(self) -> Any:
+        """Pass over interim answers (RFC 9110, 15.2); http.client knows 100 alone, and takes a 103 for the answer."""
+        while True:
+            try:
+                version, status, reason = super()._read_status()  # type: ignore[misc]
+            except http.client.BadStatusLine:
+                if self._reads.ended:
+                    raise http.client.RemoteDisconnected("the connection was closed before the answer") from None
+                raise http.client.BadStatusLine("") from None  # without the line, which may quote a key
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
 
 
 class _LimitedReads(io.RawIOBase):
@@ -142,16 +179,23 @@ class _LimitedReads(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
         super().__init__()
+        self.ended = False
         self._sock = sock
         self._attempt = attempt
         self._raw: Any = sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Be what http.client takes for a socket."""
+        return io.BufferedReader(self, _READ_BUFFER_BYTES)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> Optional[int]:
         self._sock.settimeout(self._attempt.wait_seconds())
-        return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+        size: Optional[int] = self._raw.readinto(buffer)
+        self.ended = size == 0
+        return size
 
     def close(self) -> None:
         if not self.closed:
@@ -173,6 +217,11 @@ class _HTTPPool(HTTPConnectionPool):
 
 class _HTTPSPool(HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+
+    def _validate_conn(self, conn: Any) -> None:
+        """Connect early, as urllib3 does, without its warning at every connection: `Client` has warned of verify=False."""
+        if conn.sock is None:
+            conn.connect()
 
 
 POOL_CLASSES = {"http": _HTTPPool, "https": _HTTPSPool}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple,
 
 from . import config, errors
 from ._retry import Deadline, RetryPolicy
-from .client import check_retries, warn_of_exposure
 from .models import ActionResult, ActionStatus
 from .outbox import Answer, FlushReport, Outbox, Row
 from .transport import Call, Transport, check_headers, segment
@@ -38,7 +37,7 @@ class AegisClient:
         api_key: hosted mode: sent as a bearer token (``AEGIS_API_KEY``, ``AEGIS_API_KEY_FILE``, ``aegis_api_key``).
         tenant_id: self-hosted mode: sent as ``Tenant-Id`` (``AEGIS_TENANT_ID``); needed only without an API key.
         thread_id: sent as ``Thread-Id`` (``AEGIS_THREAD_ID``). Tenant and thread can be given with each call.
-        timeout: total deadline of one call in seconds, retries and waits included.
+        timeout: total deadline of one call in seconds, retries and waits included (``AEGIS_TIMEOUT``, ``aegis_timeout``).
         max_retries: extra attempts after a 5xx or a failed connection, after 0.5 s, 1 s, 2 s and so on to 8 s, under the
             same ``Idempotency-Key`` and ``X-Request-Id``. A 4xx is never retried.
         api_prefix: path before ``/hitl``; ``""`` for the service's first release.
@@ -58,7 +57,7 @@ class AegisClient:
         api_key: Optional[str] = None,
         tenant_id: Optional[str] = None,
         thread_id: Optional[str] = None,
-        timeout: float = 10.0,
+        timeout: Optional[float] = config.AEGIS_TIMEOUT_SECONDS,
         max_retries: int = 3,
         api_prefix: str = "/api/v1",
         session: Optional[requests.Session] = None,
@@ -71,6 +70,7 @@ class AegisClient:
             base_url=base_url,
             api_key=api_key,
             timeout=timeout,
+            default_timeout=config.AEGIS_TIMEOUT_SECONDS,
             profile=profile,
             tenant_id=tenant_id,
             thread_id=thread_id,
@@ -83,9 +83,8 @@ class AegisClient:
             )
         self._settings = settings
         self._transport = Transport(settings.base_url, settings.api_key, session=session, verify=verify)
-        warn_of_exposure(settings.base_url, settings.api_key, verify)
         self._path = "/".join([""] + [part for part in api_prefix.split("/") if part] + ["hitl"])
-        self._retry = RetryPolicy(check_retries(max_retries), statuses=_SERVER_ERRORS, repeatable=True, jitter=None)
+        self._retry = RetryPolicy(config.check_retries(max_retries), statuses=_SERVER_ERRORS, repeatable=True, jitter=None)
         self.outbox = outbox
 
     @property

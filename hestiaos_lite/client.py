@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
 
 from . import config
-from ._session import is_loopback
 from .errors import InvalidInput
 from .models import HealthResponse, RunResponse, TraceResponse
 from .namespaces import Agents, Caller, Chat, Governance, Secrets, System, optional_text, text
@@ -46,7 +44,7 @@ class Client:
         self,
         base_url: Optional[str] = None,
         api_key: Optional[str] = None,
-        timeout: Optional[float] = None,
+        timeout: Optional[float] = config.HESTIAOS_TIMEOUT_SECONDS,
         retries: int = 3,
         *,
         headers: Optional[Mapping[str, str]] = None,
@@ -58,9 +56,8 @@ class Client:
         self._transport = Transport(
             settings.base_url, settings.api_key, headers=headers, session=session, verify=verify
         )
-        warn_of_exposure(settings.base_url, settings.api_key, verify)
         self._settings = settings
-        self._caller = Caller(self._transport, settings.timeout_seconds, check_retries(retries))
+        self._caller = Caller(self._transport, settings.timeout_seconds, config.check_retries(retries))
         self.chat = Chat(self._caller)
         self.agents = Agents(self._caller)
         self.system = System(self._caller)
@@ -177,18 +174,3 @@ def _run_body(
         },
         "options": {"timeout_ms": timeout_ms, "stream": bool(stream)},
     }
-
-
-def check_retries(retries: Any) -> int:
-    """Return the number of extra attempts, or raise InvalidInput."""
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise InvalidInput("retries must be a whole number, 0 or more, not {!r}".format(retries), code=config.CONFIGURATION)
-    return retries
-
-
-def warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, str, None]) -> None:
-    """Warn of what lets others read the key: no certificate check, or a key over plain http to another host."""
-    if verify is False:
-        warnings.warn("verify=False: the service's TLS certificate is not checked", stacklevel=3)
-    if api_key and base_url.startswith("http://") and not is_loopback(base_url):
-        warnings.warn("the API key goes over plain http: anyone on the way can read it", stacklevel=3)

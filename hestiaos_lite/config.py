@@ -11,6 +11,10 @@ from ._redact import MASK, bare_url
 from .errors import InvalidInput
 
 DEFAULT_BASE_URL = "http://localhost:8000"
+# The default of a `timeout` parameter, told from the same number given by a caller by identity: so the signature shows the
+# number, as the contract has it, and the environment still counts where nothing was given.
+HESTIAOS_TIMEOUT_SECONDS = 30.0
+AEGIS_TIMEOUT_SECONDS = 10.0
 CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is to blame for
 
 
@@ -35,7 +39,7 @@ def resolve(
     base_url: Optional[str] = None,
     api_key: Optional[str] = None,
     timeout: Optional[float] = None,
-    default_timeout: float = 30.0,
+    default_timeout: float = HESTIAOS_TIMEOUT_SECONDS,
     profile: Optional[str] = None,
     tenant_id: Optional[str] = None,
     thread_id: Optional[str] = None,
@@ -66,7 +70,7 @@ def resolve(
     if key is None and section.get(prefix + "api_key_file"):
         key = read_key_file(section[prefix + "api_key_file"])
     url = setting("base_url", base_url)
-    seconds = setting("timeout", timeout)
+    seconds = setting("timeout", None if timeout is default_timeout else timeout)
     return Settings(
         check_base_url(DEFAULT_BASE_URL if url is None else url),
         check_api_key(key),
@@ -131,6 +135,13 @@ def check_timeout(seconds: Any) -> float:
     if not 0 < value < 1e8:
         raise _configuration("the timeout must be a number of seconds above 0, not {!r}".format(seconds))
     return value
+
+
+def check_retries(retries: Any) -> int:
+    """Return the number of extra attempts, or raise InvalidInput."""
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise _configuration("retries must be a whole number, 0 or more, not {!r}".format(retries))
+    return retries
 
 
 def read_key_file(path: str) -> str:

@@ -6,7 +6,7 @@ so that a script decides by ``error.delivered`` or ``error.status`` and never by
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type
 
 __all__ = [
     "AuthenticationError",
@@ -149,7 +149,7 @@ class PermissionDenied(_CodedError):
 
 
 class AuthenticationError(_CodedError):
-    """401: no API key, or one that the service does not know."""
+    """401: no API key, or one that the service does not know; 407: a proxy asks for credentials of its own."""
 
     default_code = "AUTHENTICATION"
     default_message = "the service does not accept the credentials"
@@ -254,26 +254,31 @@ _BY_STATUS: Mapping[int, Type[_CodedError]] = {
     401: AuthenticationError,
     403: PermissionDenied,
     404: NotFound,
+    407: AuthenticationError,
     409: Conflict,
     422: InvalidInput,
     429: RateLimited,
 }
 
 
-def from_answer(status: int, body: Any, *, governed: bool = False, **facts: Any) -> HestiaError:
+def from_answer(
+    status: int, body: Any, *, governed: bool = False, secrets: Iterable[str] = (), **facts: Any
+) -> HestiaError:
     """Map an HTTP answer to its error.
 
     Args:
         status: the HTTP status, 400 or above.
         body: the decoded JSON body, or its text, or None when it was empty or unreadable.
         governed: the call runs something, so that a 403 is governance speaking (API.md, "Errors").
+        secrets: what the message must not show, though the service echoes it; ``details`` keeps the body as it came.
         facts: request_id, attempts, retry_after: what the body cannot know.
 
     Error bodies come flat, nested under ``detail``, as a list of field errors, as text, as HTML or empty
     (CONTRACT.md); whatever comes, an error of the right class is returned.
     """
     code, message, trace_id = _read_body(body)
-    facts.update(status=status, details=body, delivered=True)
+    code, message = _one_line(code or "", secrets), _one_line(message, secrets)
+    facts.update(status=status, details=body, delivered=status != 407)  # a proxy's answer: the service was not reached
     if code:
         facts["code"] = code
     if status == 403 and governed:
@@ -288,7 +293,7 @@ def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
     level = body
     while isinstance(level, Mapping) and len(levels) < 3:
         levels.append(level)
-        level = level.get("detail", level.get("error"))
+        level = level.get("error") if level.get("detail") is None else level["detail"]
 
     def first(*names: str) -> Optional[str]:
         for mapping in levels:
@@ -307,7 +312,7 @@ def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
         message = level
     if not message and isinstance(level, list):
         message = "; ".join(_field_error(item) for item in level[:5])
-    return code, _one_line(message or ""), first("trace_id")
+    return code, message or "", first("trace_id")
 
 
 def _field_error(item: Any) -> str:
@@ -325,9 +330,14 @@ def _shown(value: Any) -> str:
     return "..." if isinstance(value, (Mapping, list)) else str(value)
 
 
-def _one_line(text: str, limit: int = 300) -> str:
-    """Fold white space and cut: a proxy's HTML page must not fill a cron mail."""
-    if text.lstrip()[:1] == "<":
+def _one_line(text: str, secrets: Iterable[str], limit: int = 300) -> str:
+    """Mask what is secret, fold white space and cut: a proxy's HTML page must not fill a cron mail."""
+    text = text.strip()[: 20 * limit]  # the masks take time for each secret
+    if text[:1] == "<":
         return ""  # an HTML page says nothing a reader needs; `details` has it
+    if secrets:
+        from ._redact import without  # here: what it imports is not needed by a program that only names the errors
+
+        text = without(text, secrets)  # before white space is folded and the end cut off, while a secret is still whole
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 import uuid
+import warnings
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, TypeVar, Union
 from urllib.parse import quote
 
@@ -21,12 +22,13 @@ from . import _redact, errors
 from ._body import BodyTooLarge, UnknownEncoding, iter_body, read_body
 from ._failures import CONNECTION_ERRORS, NOT_SENDABLE, never_connected, reason, timed_out
 from ._retry import Deadline, RetryPolicy, SilenceLimit, parse_retry_after
-from ._session import Bearer, Redirected, Sessions, network_settings, no_auth, refuse_redirect
-from ._sockets import Attempt, wake
+from ._session import Bearer, Redirected, Sessions, is_loopback, network_settings, no_auth, refuse_redirect
+from ._sockets import Attempt
 from ._version import __version__
 
 _T = TypeVar("_T")
 _log = logging.getLogger("hestiaos_lite")
+_log.addHandler(logging.NullHandler())  # logging is the application's to switch on; here, where the only log lines are made
 
 USER_AGENT = "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__
 _ERROR_BODY_BYTES = 1024 * 1024  # of an error's body no more is read
@@ -110,6 +112,7 @@ class Transport:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._base_url = _prepared_url(base_url)
+        _warn_of_exposure(base_url, api_key, verify)
         self._auth = Bearer(api_key) if api_key else None
         self._secrets = (api_key,) if api_key else ()
         self._headers = {
@@ -127,14 +130,16 @@ class Transport:
 
     def request(self, call: Call, decode: Callable[[Any], _T]) -> _T:
         """Send a call and return ``decode`` of its JSON answer; errors are API.md's."""
-        return self._exchange(call, lambda response, attempt: self._decoded(call, response, read_body(response), decode))
+        return self._exchange(
+            call, lambda response, attempt: self._decoded(call, response, read_body(response, attempt.before_read), decode)
+        )
 
     def answer(self, call: Call) -> Answer:
         """Send a call and return status and JSON of its answer, of a 2xx or one that ``call.accept`` names.
 
         The status is what matters: a 2xx may have no body, and an accepted refusal any body, given as None or its text.
         """
-        return self._exchange(call, lambda response, attempt: self._answer(call, response))
+        return self._exchange(call, lambda response, attempt: self._answer(call, response, attempt))
 
     def send(self, call: Call) -> None:
         """Send a call of which only the 2xx matters; its body is not read."""
@@ -156,6 +161,7 @@ class Transport:
         """The attempt loop: send, receive, and decide whether to send again."""
         deadline = Deadline(call.timeout_seconds)
         call.attempts = 0
+        reached: Optional[bool] = False  # what is known of the attempts before the last
         while True:
             call.attempts += 1
             try:
@@ -163,7 +169,11 @@ class Transport:
             except errors.HestiaError as failure:
                 delay = call.retry.delay_seconds(failure, call.attempts)
                 if delay is None or delay >= deadline.remaining():
+                    if failure.delivered is False:
+                        failure.delivered = reached
                     raise
+                if failure.status not in (429, 503):  # those two say that nothing was done
+                    reached = reached or failure.delivered
                 _log.info(
                     "retry %s %s in %.2f s after attempt %d: %s, request id %s",
                     call.method, call.path, delay, call.attempts, failure.code, call.request_id,
@@ -179,8 +189,10 @@ class Transport:
         try:
             with attempt.in_this_thread():
                 response = self._send(call, attempt)
+                if self._lent is not None:
+                    attempt.borrow_socket(response.raw)
                 if response.status_code >= 300 and response.status_code not in call.accept:
-                    raise self._refused(call, response)
+                    raise self._refused(call, response, attempt)
                 result = receive(response, attempt)
             kept = isinstance(result, ByteStream)
             return result
@@ -241,16 +253,16 @@ class Transport:
         except Redirected as redirect:
             raise errors.InvalidResponse(
                 "the service redirects to {}, and a redirect is never followed; set the base URL to where it is".format(
-                    redirect.target
+                    _redact.without(redirect.target, self._secrets + call.secrets)
                 ),
                 **call.facts(status=redirect.status, delivered=True)
             ) from None
 
-    def _answer(self, call: Call, response: requests.Response) -> Answer:
+    def _answer(self, call: Call, response: requests.Response, attempt: Attempt) -> Answer:
         status = response.status_code
         if status in call.accept:
-            return Answer(status, self._refusal_body(call, response))
-        body = read_body(response)
+            return Answer(status, self._refusal_body(call, response, attempt))
+        body = read_body(response, attempt.before_read)
         return Answer(status, self._decoded(call, response, body, _as_it_is) if body else None)
 
     def _decoded(
@@ -278,42 +290,41 @@ class Transport:
     ) -> ByteStream:
         content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
         if content_type not in ("", "text/event-stream"):
-            body = bytes(read_body(response, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
+            body = self._refusal_body(call, response, attempt)
             raise self._invalid(call, response, "is {}, not an event stream".format(content_type[:80]), body)
         if silence_seconds is not None:
             attempt.limit = SilenceLimit(silence_seconds)
         return ByteStream(self, call, response, attempt)
 
-    def _refused(self, call: Call, response: requests.Response) -> errors.HestiaError:
+    def _refused(self, call: Call, response: requests.Response, attempt: Attempt) -> errors.HestiaError:
         """Make the error of an answer that says no."""
-        body = self._refusal_body(call, response)
+        body = self._refusal_body(call, response, attempt)
         if response.status_code < 400:
             return self._invalid(call, response, "is a {}".format(response.status_code), body)
         return errors.from_answer(
             response.status_code,
             body,
             governed=call.governed,
+            secrets=self._secrets + call.secrets,
             retry_after=parse_retry_after(response.headers.get("Retry-After")),
             **call.facts()
         )
 
-    def _refusal_body(self, call: Call, response: requests.Response) -> Any:
-        """Return an error's body as JSON, else as text, else None: an unreadable body must not hide what the status says."""
+    def _refusal_body(self, call: Call, response: requests.Response, attempt: Attempt) -> Any:
+        """Return an error's body as JSON, else as text, else None: an unreadable body must not hide what the head says."""
         try:
-            text = bytes(read_body(response, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
+            text = bytes(read_body(response, attempt.before_read, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
         except (BodyTooLarge, UnknownEncoding) + CONNECTION_ERRORS:
             return None
-        text = _redact.without(text, self._secrets + call.secrets)
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
             return text or None
 
     def _invalid(self, call: Call, response: requests.Response, fault: str, body: Any) -> errors.InvalidResponse:
-        details = _redact.without(body, self._secrets + call.secrets) if isinstance(body, str) else body
         return errors.InvalidResponse(
-            "the answer to {} {} {}".format(call.method, call.path, fault),
-            **call.facts(status=response.status_code, details=details, delivered=True)
+            "the answer to {} {} {}".format(call.method, call.path, _redact.without(fault, self._secrets + call.secrets)),
+            **call.facts(status=response.status_code, details=body, delivered=True)
         )
 
     def _broken(
@@ -340,7 +351,9 @@ class Transport:
 
     def _unusable(self, call: Call, error: ValueError, response: Optional[requests.Response]) -> errors.InvalidResponse:
         return errors.InvalidResponse(
-            "the answer to {} {} cannot be used: {}".format(call.method, call.path, error),
+            "the answer to {} {} cannot be used: {}".format(
+                call.method, call.path, _redact.without(str(error), self._secrets + call.secrets)
+            ),
             **call.facts(status=getattr(response, "status_code", None), delivered=True)
         )
 
@@ -363,7 +376,7 @@ class ByteStream:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from iter_body(self._response)
+            yield from iter_body(self._response, self._attempt.before_read)
         except CONNECTION_ERRORS as error:
             raise self._transport._broken(self.call, error, self._attempt, self._response) from error
         except UnknownEncoding as error:
@@ -371,14 +384,15 @@ class ByteStream:
 
     def wake(self) -> None:
         """End a read that another thread is blocked in."""
-        if self._attempt.sock is not None:
-            self._attempt.wake()
-        else:  # a lent session's connection: its socket is behind the response
-            wake(getattr(getattr(self._response.raw, "_connection", None), "sock", None))
+        self._attempt.wake()
 
     def close(self) -> None:
-        """Close the connection; it is not used again, since the rest of the body was not read."""
+        """Close the connection; it is never used again, so that a late `wake` cannot strike another request."""
         self._response.close()
+
+    def __del__(self) -> None:
+        # of a stream that was never iterated, there is no generator to close it
+        self.close()
 
 
 def segment(name: str, value: Any) -> str:
@@ -409,6 +423,14 @@ def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
                 "the header {} is empty, begins or ends with white space, or holds a control character".format(name)
             )
     return dict(headers)
+
+
+def _warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, str, None]) -> None:
+    """Warn of what lets others read the key: no certificate check, or a key over plain http to another host."""
+    if verify is False:
+        warnings.warn("verify=False: the service's TLS certificate is not checked", stacklevel=4)
+    if api_key and base_url.startswith("http://") and not is_loopback(base_url):
+        warnings.warn("the API key goes over plain http: anyone on the way can read it", stacklevel=4)
 
 
 def _prepared_url(base_url: str) -> str:

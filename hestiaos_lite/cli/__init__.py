@@ -50,7 +50,8 @@ def _run(argv: List[str], output: Output) -> int:
         from .signals import terminable  # only now: --help ends above
 
         with terminable(_TERMINATED), output.listening(args.verbose):
-            return args.execute(args, output)
+            code: int = args.execute(args, output)
+            return code
     except SystemExit as end:  # --help and --version, a usage error, SIGTERM
         output.end_line()
         return end.code if isinstance(end.code, int) else 2

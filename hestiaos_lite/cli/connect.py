@@ -1,0 +1,85 @@
+"""From parsed arguments to a client: what was not given is left to the environment, the profile and the defaults."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Dict, Optional
+
+from .. import config
+from .output import Output
+from .parser import Arguments
+
+if TYPE_CHECKING:
+    from ..aegis import AegisClient
+    from ..client import Client
+    from ..outbox import Outbox
+
+
+def open_client(args: Arguments, output: Output) -> Client:
+    """Make the HestiaOS client; raises InvalidInput for a malformed setting."""
+    _spare_charset_detection()
+    from ..client import Client
+
+    warn_of_exposed_key(output)
+    options = common_options(args)
+    if args.retries is not None:
+        options["retries"] = args.retries
+    return Client(**options)
+
+
+def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None) -> AegisClient:
+    """Make the AEGIS client; raises InvalidInput for a malformed setting."""
+    _spare_charset_detection()
+    from ..aegis import AegisClient
+
+    warn_of_exposed_key(output)
+    options = common_options(args)
+    if args.retries is not None:
+        options["max_retries"] = args.retries
+    for name in ("tenant_id", "thread_id"):
+        if getattr(args, name, None) is not None:
+            options[name] = getattr(args, name)
+    return AegisClient(outbox=outbox, **options)
+
+
+def open_outbox(args: Arguments) -> Outbox:
+    """Open the outbox file that ``--outbox`` names, with a lease longer than the longest call."""
+    from ..outbox import Outbox
+
+    return Outbox(args.outbox, lease_seconds=max(60.0, 2 * (args.timeout or 0.0)))
+
+
+def api_key(args: Arguments) -> Optional[str]:
+    """Return the API key of the arguments, or None to leave it to the environment and the profile."""
+    if args.api_key is None and args.api_key_file is not None:
+        return config.read_key_file(args.api_key_file)
+    key: Optional[str] = args.api_key
+    return key
+
+
+def common_options(args: Arguments) -> Dict[str, Any]:
+    """Return the settings that both clients take, those that were given."""
+    given = {"base_url": args.base_url, "api_key": api_key(args), "timeout": args.timeout, "profile": args.profile}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def warn_of_exposed_key(output: Output) -> None:
+    """Warn of a configuration file that holds a key and that others can read."""
+    path = config.exposed_key_file()
+    if path is not None:
+        output.warning("others can read {}, which holds an API key; cure: chmod 600 {}".format(path, path))
+
+
+def _spare_charset_detection() -> None:
+    """Keep requests from loading what it guesses encodings with: buys a tenth of a one-shot call.
+
+    requests (to 2.34 at least) imports chardet and charset_normalizer at once, to be used by ``Response.text`` alone. JSON
+    is UTF-8, and nothing in this process guesses.
+    """
+    if "requests" in sys.modules:
+        return
+    for name, version in (("chardet", "4.0.0"), ("charset_normalizer", "3.0.0")):  # versions that every requests accepts
+        if name not in sys.modules:
+            sys.modules[name] = ModuleType(name, "not loaded by hestiaos-lite")
+            sys.modules[name].__dict__["__version__"] = version

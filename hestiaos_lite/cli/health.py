@@ -1,0 +1,88 @@
+"""health, for people and, with ``--nagios``, for a monitoring system."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional, Tuple
+
+from ..errors import ConnectionFailed, HestiaError, InvalidInput, RequestTimeout, ServerError
+from .exits import DONE, REFUSED
+from .output import Output
+from .parser import Arguments, Parser, seconds
+
+_OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)  # the exit codes of the Monitoring Plugins guidelines
+_NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_STATES = {
+    "ok": _OK, "healthy": _OK,
+    "degraded": _WARNING, "warning": _WARNING,
+    "error": _CRITICAL, "critical": _CRITICAL, "unhealthy": _CRITICAL, "down": _CRITICAL, "failed": _CRITICAL,
+}  # fmt: skip
+
+
+def declare(parser: Parser) -> None:
+    """Declare ``health``."""
+    parser.add_argument(
+        "--nagios",
+        action="store_true",
+        help="one status line with performance data; exit 0 ok, 1 warning, 2 critical or unreachable, 3 unknown",
+    )
+    for level in ("warning", "critical"):
+        help = "with --nagios: an answer this slow is {}".format(level)
+        parser.add_argument("--" + level, type=seconds, metavar="SECONDS", help=help)
+    parser.set_defaults(execute=_health)
+
+
+def _health(args: Arguments, output: Output) -> int:
+    if args.nagios:
+        return _nagios(args, output)
+    if args.warning or args.critical:
+        raise InvalidInput("--warning and --critical go with --nagios")
+    from .connect import open_client
+
+    with open_client(args, output) as client:
+        health = client.health()
+    output.fields(health.to_dict())
+    if not health.ok:
+        output.complain("the service calls itself {}".format(health.status))
+        return REFUSED
+    return DONE
+
+
+def _nagios(args: Arguments, output: Output) -> int:
+    from .connect import open_client
+
+    uptime: Optional[float] = None
+    started = time.monotonic()
+    try:
+        with open_client(args, output) as client:
+            started = time.monotonic()
+            health = client.health()
+    except HestiaError as error:
+        # What keeps the check from looking (a setting, a key, an answer that is no health) says nothing about health.
+        down = isinstance(error, (ConnectionFailed, RequestTimeout, ServerError))
+        state, text = (_CRITICAL if down else _UNKNOWN), str(error)
+        took_seconds = time.monotonic() - started
+    else:
+        took_seconds = time.monotonic() - started
+        uptime = health.uptime_seconds
+        state = _STATES.get(health.status.lower(), _UNKNOWN)
+        text = "status {}".format(health.status) + (", version {}".format(health.version) if health.version else "")
+        state, text = _judge_time(state, text, took_seconds, args)
+    data = ["time={:.3f}s;{};{};0".format(took_seconds, _threshold(args.warning), _threshold(args.critical))]
+    if uptime is not None:
+        data.append("uptime={:.0f}s;;;0".format(uptime))
+    line = "HESTIAOS {} - {}".format(_NAMES[state], " ".join(text.replace("|", "/").split()))
+    output.text("{} | {}".format(line, " ".join(data)))
+    return state
+
+
+def _judge_time(state: int, text: str, took_seconds: float, args: Arguments) -> Tuple[int, str]:
+    """Make the state worse when the answer was slow."""
+    for limit, worse in ((args.critical, _CRITICAL), (args.warning, _WARNING)):
+        if limit is not None and took_seconds >= limit and state < worse:
+            return worse, "{}, answered in {:.3f} s (limit {:g} s)".format(text, took_seconds, limit)
+    return state, text
+
+
+def _threshold(limit: Optional[float]) -> str:
+    return "" if limit is None else "{:g}".format(limit)

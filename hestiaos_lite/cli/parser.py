@@ -1,0 +1,193 @@
+"""The parser, made of argparse alone: one table of commands, and the options that all of them take.
+
+To add a command, add a line to `COMMANDS` and give its module a function that declares the arguments and says what runs:
+``parser.set_defaults(execute=function)``. It is called as ``execute(args, output)`` and returns the exit code; with
+``changes=True`` a failure without an answer is "outcome unknown".
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import Any, Callable, NamedTuple, NoReturn, Optional, Sequence
+
+from .._version import __version__
+
+PROGRAM = "hestiaos-lite"
+Arguments = argparse.Namespace
+
+
+class Command(NamedTuple):
+    """One row of the table: the name, where its arguments are declared (``module:function``), and a line of help."""
+
+    name: str
+    declared_by: str
+    help: str
+
+
+COMMANDS: Sequence[Command] = (
+    Command("run", "run:declare_run", "run one input through governance (- reads standard input)"),
+    Command("chat", "run:declare_chat", "send one chat message"),
+    Command("agent", "run:declare_agent", "give a task to an agent"),
+    Command("health", "health:declare", "ask for the service's health; --nagios for a monitoring check"),
+    Command("trace", "look:declare_trace", "show what governance decided for one run"),
+    Command("explain", "look:declare_explain", "ask what governance would decide; nothing is executed"),
+    Command("stability", "look:declare_stability", "show the stability of governance"),
+    Command("status", "look:declare_status", "show the service's status"),
+    Command("config", "look:declare_config", "show the service's configuration"),
+    Command("metrics", "look:declare_metrics", "show the service's metrics"),
+    Command("secret", "secret:declare", "get, set or delete a secret of the service"),
+    Command("hitl", "hitl:declare", "approve or reject an action exactly once, or look at it (AEGIS)"),
+    Command("outbox", "outbox:declare", "list, send or drop what an outbox holds"),
+    Command("batch", "batch:declare", "send a file of inputs, each once; resumable"),
+    Command("sandbox", "sandbox:declare", "serve HestiaOS and AEGIS on this machine, for trying and testing"),
+    Command("demo", "demo:declare", "see every call against a sandbox of its own"),
+    Command("doctor", "doctor:declare", "check settings, network and service, with a cure for each finding"),
+    Command("completion", "completion:declare", "print the completion script of a shell"),
+)
+
+_EPILOG = """\
+results go to standard output, everything else to standard error; with --json the result is one JSON document
+(of a stream: one object a line), and an error one JSON object on standard error
+
+exit codes:
+  0  done                                              run it again?
+  1  the service said no, or is unhealthy              no
+  2  usage, invalid input                              no
+  3  sent, and no answer came: outcome unknown         look first (trace, hitl status)
+ 65  bad input data                                    no
+ 69  service unavailable, nothing was done             yes
+ 75  try again later, nothing was done                 yes
+ 76  the service broke the contract                    look first
+ 77  authentication or permission                      no
+ 78  configuration                                     no
+130, 143  interrupted, terminated
+"""
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Finds the width itself: argparse would import shutil for it, at a fifth of what ``--version`` costs."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size().columns
+        except (OSError, ValueError):
+            columns = 0  # no terminal
+        options["width"] = min(columns or 100, 120) - 2
+        super().__init__(prog, **options)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that complains in one line, and may learn its arguments when it is first used."""
+
+    def __init__(self, *, declare: Optional[Callable[[Parser], None]] = None, **options: Any) -> None:
+        # Before 3.8 allow_abbrev=False also forbids -vv and -jq (https://bugs.python.org/issue26967).
+        options.setdefault("allow_abbrev", sys.version_info < (3, 8))
+        options.setdefault("formatter_class", _Formatter)
+        super().__init__(add_help=declare is None, **options)
+        self._declare = declare
+
+    def declare(self) -> None:
+        """Learn the arguments, if that was put off."""
+        declare, self._declare = self._declare, None
+        if declare is not None:
+            self.add_argument("-h", "--help", action="help", help="show this help message and exit")
+            declare(self)
+            add_global_options(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; argparse calls this on the parser of the chosen command too."""
+        self.declare()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2; one line, the same on every Python."""
+        self.exit(2, "{}: error: {} (see {} --help)\n".format(PROGRAM, message, self.prog))
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Parse the arguments; raises SystemExit for ``--help``, ``--version`` and what cannot be parsed."""
+    return build_parser(_meant_by(argv)).parse_args(argv)
+
+
+def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
+    """Build the parser for these commands; a command's own arguments are declared when it is chosen."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="The synchronous client for HestiaOS and AEGIS that a cron job can trust.",
+        epilog=_EPILOG,
+    )
+    add_global_options(parser)
+    parser.set_defaults(
+        base_url=None, api_key=None, api_key_file=None, json=False, timeout=None, retries=None, profile=None,
+        quiet=False, verbose=0, changes=False,
+    )  # fmt: skip
+    parsers = add_commands(parser)
+    for command in commands:
+        parsers.add_parser(command.name, help=command.help, description=command.help, declare=_declared_by(command))
+    return parser
+
+
+def _meant_by(argv: Sequence[str]) -> Sequence[Command]:
+    """Leave out the commands that are not among the arguments: their parsers would take longer than all the rest."""
+    if "-h" in argv or "--help" in argv:
+        return COMMANDS
+    named = [command for command in COMMANDS if command.name in argv]
+    return named or [command for command in COMMANDS if not all(arg.startswith("-") for arg in argv)]
+
+
+def add_commands(parser: argparse.ArgumentParser, dest: str = "command") -> Any:
+    """Give a parser commands of its own, one of which must be chosen."""
+    commands = parser.add_subparsers(dest=dest, metavar="COMMAND", title="commands", parser_class=Parser)
+    commands.required = True  # 3.6 had no such argument; 3.7 has, but prints it without the metavar
+    return commands
+
+
+def add_global_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that are accepted before and after the command.
+
+    Without a default, so that a command's parser does not overwrite what stood before the command.
+    """
+    group = parser.add_argument_group("options of every command")
+
+    def add(*names: str, **options: Any) -> None:
+        group.add_argument(*names, default=argparse.SUPPRESS, **options)
+
+    add("-u", "--base-url", metavar="URL", help="URL of the service (default HESTIAOS_BASE_URL, http://localhost:8000)")
+    add("-k", "--api-key", metavar="KEY", help="API key; others see it in ps, so better HESTIAOS_API_KEY or a file")
+    add("--api-key-file", metavar="FILE", help="file to read the API key from")
+    add("-j", "--json", action="store_true", help="print JSON")
+    add("--timeout", type=seconds, metavar="SECONDS", help="total deadline of a call (default 30; hitl, outbox: 10)")
+    add("--retries", type=count, metavar="N", help="extra attempts where one is safe (default 3)")
+    add("--profile", metavar="NAME", help="section of the configuration file")
+    add("-q", "--quiet", action="store_true", help="no notices and warnings; errors are always shown")
+    add("-v", "--verbose", action="count", help="log retries (-v) and every request (-vv) to standard error")
+    add("--version", action="version", version="{} {}".format(PROGRAM, __version__), help="show the version and exit")
+
+
+def seconds(text: str) -> float:
+    """Read a number of seconds above 0; zero and infinity would let a call hang."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e8:
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0, not {!r}".format(text))
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number, 0 or more."""
+    if not (text.isdigit() and text.isascii()) or len(text) > 18:
+        raise argparse.ArgumentTypeError("must be a whole number, 0 or more, not {!r}".format(text))
+    return int(text)
+
+
+def _declared_by(command: Command) -> Callable[[Parser], None]:
+    def declare(parser: Parser) -> None:
+        module, _, function = command.declared_by.partition(":")
+        getattr(importlib.import_module("." + module, __package__), function)(parser)
+
+    return declare

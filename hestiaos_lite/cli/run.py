@@ -1,0 +1,155 @@
+"""The commands that make the service do something under governance: run, chat, agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+
+from .exits import DONE, REFUSED
+from .output import Output
+from .parser import Arguments, Parser, count
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from ..models import StreamEvent
+
+
+def declare_run(parser: Parser) -> None:
+    """Declare ``run``."""
+    parser.add_argument("input", metavar="TEXT", help="the input; - reads it from standard input")
+    parser.add_argument("--stream", action="store_true", help="print the tokens as they come")
+    parser.add_argument("--session-id", metavar="ID", help="the session the run belongs to")
+    parser.add_argument("--agent-id", metavar="ID", help="the agent that runs it")
+    parser.add_argument("--mode-hint", metavar="MODE", help="the mode asked for")
+    help = "milliseconds the service is granted (default 30000, but no more than --timeout)"
+    parser.add_argument("--timeout-ms", type=count, metavar="MS", help=help)
+    parser.set_defaults(execute=_run, changes=True)
+
+
+def declare_chat(parser: Parser) -> None:
+    """Declare ``chat``."""
+    parser.add_argument("message", metavar="MESSAGE", help="the message; - reads it from standard input")
+    parser.add_argument("--session-id", metavar="ID", help="the conversation to go on with")
+    parser.set_defaults(execute=_chat, changes=True)
+
+
+def declare_agent(parser: Parser) -> None:
+    """Declare ``agent``."""
+    parser.add_argument("agent_id", metavar="ID", help="the agent")
+    parser.add_argument("task", metavar="TASK", help="the task; - reads it from standard input")
+    parser.add_argument("--config", metavar="JSON", help="the agent's configuration: a JSON object, or @FILE")
+    parser.set_defaults(execute=_agent, changes=True)
+
+
+def _run(args: Arguments, output: Output) -> int:
+    from .arguments import text_or_stdin
+    from .connect import open_client
+
+    text = text_or_stdin(args.input, "the input")
+    with open_client(args, output) as client:
+        options = {
+            "session_id": args.session_id,
+            "agent_id": args.agent_id,
+            "mode_hint": args.mode_hint,
+            "timeout_ms": _granted_ms(args, client),
+        }
+        if args.stream:
+            return _stream(client, text, options, args.timeout, output)
+        response = client.run(text, **options)
+    if output.json:
+        output.document(response.to_dict())
+    else:
+        output.text(response.text)
+        _tell(output, trace_id=response.trace_id, mode=response.mode)
+    if "BLOCK" in (response.result, response.mode):
+        output.complain("the service says BLOCK (trace id {})".format(response.trace_id))
+        return REFUSED
+    return DONE
+
+
+def _granted_ms(args: Arguments, client: Client) -> int:
+    """Grant the service no more time than the caller has, unless told to: else the deadline would follow the grant."""
+    if args.timeout_ms is not None:
+        granted_ms: int = args.timeout_ms
+        return granted_ms
+    return max(1, min(30000, int(client.timeout * 1000)))
+
+
+def _stream(
+    client: Client, text: str, options: Mapping[str, Any], timeout_seconds: Optional[float], output: Output
+) -> int:
+    """Print a stream as it comes. ``--timeout`` bounds the whole of it; without, only silence is bounded."""
+    failed: Optional[StreamEvent] = None
+    with client.run_stream(text, timeout=timeout_seconds, **options) as stream:
+        said_anything = False
+        for event in stream:
+            if output.json:
+                output.object_line(event.to_dict())
+            elif event.text:
+                output.piece(event.text)
+                said_anything = True
+            elif event.type == "tool_call":
+                output.notice("tool call: {}".format(event.data.get("name", event.data.get("tool", "?"))))
+            elif event.type == "final" and not said_anything:
+                output.piece(_final_text(event.data))
+            if event.type == "error":
+                failed = event
+        output.end_line()
+        if not output.json:
+            _tell(output, trace_id=stream.trace_id)
+    if failed is not None:
+        reasons = [failed.data.get(name) for name in ("message", "error", "reason", "code")]
+        reason = next((reason for reason in reasons if reason), "it gives no reason")
+        output.complain("the stream ended in an error: {} (trace id {})".format(reason, failed.trace_id or "unknown"))
+        return REFUSED
+    return DONE
+
+
+def _final_text(data: Mapping[str, Any]) -> str:
+    """Return the whole text that a final event holds, for a service that sent no tokens before."""
+    for name in ("output", "text", "content", "result"):
+        if isinstance(data.get(name), str):
+            return str(data[name])
+    return ""
+
+
+def _chat(args: Arguments, output: Output) -> int:
+    from .arguments import text_or_stdin
+    from .connect import open_client
+
+    message = text_or_stdin(args.message, "the message")
+    with open_client(args, output) as client:
+        response = client.chat.run(message, session_id=args.session_id)
+    if output.json:
+        output.document(response.to_dict())
+    else:
+        output.text(response.result)
+        _tell(output, trace_id=response.trace_id, session_id=response.session_id)
+    return DONE
+
+
+def _agent(args: Arguments, output: Output) -> int:
+    from .arguments import json_object, text_or_stdin
+    from .connect import open_client
+
+    config = json_object(args.config, "--config")
+    task = text_or_stdin(args.task, "the task")
+    with open_client(args, output) as client:
+        result = client.agents.run(args.agent_id, task, config=config)
+    if output.json:
+        output.document(result.to_dict())
+    else:
+        if result.result is not None:
+            output.text(result.result)
+        _tell(output, trace_id=result.trace_id, status=result.status)
+    if result.error or result.status in ("FAILED", "BLOCKED"):
+        ending = result.status or "with an error"
+        output.complain("the agent ended {}: {}".format(ending, result.error or "it gives no reason"))
+        return REFUSED
+    return DONE
+
+
+def _tell(output: Output, **facts: Optional[str]) -> None:
+    """Notice the facts that a caller may need next."""
+    known: Dict[str, str] = {name.replace("_", " "): value for name, value in facts.items() if value}
+    if known:
+        output.notice(", ".join("{} {}".format(name, value) for name, value in known.items()))

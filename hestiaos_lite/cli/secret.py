@@ -1,0 +1,85 @@
+"""secret get, set, delete. A value is never an argument, where other users would see it in ps."""
+
+from __future__ import annotations
+
+import sys
+
+from ..errors import InvalidInput
+from .exits import DONE
+from .output import Output
+from .parser import Arguments, Parser, add_commands, add_global_options
+
+
+def declare(parser: Parser) -> None:
+    """Declare ``secret`` and its commands."""
+    commands = add_commands(parser, "secret_command")
+    for name, execute, changes, help in (
+        ("get", _get, False, "print the value"),
+        ("set", _set, True, "store a value, from standard input or a prompt that does not echo"),
+        ("delete", _delete, True, "delete it"),
+    ):
+        command = commands.add_parser(name, help=help, description=help)
+        command.add_argument("key", metavar="KEY", help="the secret's name")
+        if name == "set":
+            command.add_argument("--provider", metavar="NAME", default="custom", help="where it belongs (default custom)")
+        add_global_options(command)
+        command.set_defaults(execute=execute, changes=changes)
+
+
+def _get(args: Arguments, output: Output) -> int:
+    from .connect import open_client
+
+    with open_client(args, output) as client:
+        value = client.secrets.get(args.key)
+    if output.json:
+        output.document({"key": args.key, "value": value})
+    else:
+        output.text(value + "\n")
+    return DONE
+
+
+def _set(args: Arguments, output: Output) -> int:
+    from .connect import open_client
+
+    with open_client(args, output) as client:
+        client.secrets.set(args.key, _read_value(), provider=args.provider)
+    if output.json:
+        output.document({"key": args.key, "stored": True})
+    else:
+        output.notice("stored {}".format(args.key))
+    return DONE
+
+
+def _delete(args: Arguments, output: Output) -> int:
+    from .connect import open_client
+
+    with open_client(args, output) as client:
+        client.secrets.delete(args.key)
+    if output.json:
+        output.document({"key": args.key, "deleted": True})
+    else:
+        output.notice("deleted {}".format(args.key))
+    return DONE
+
+
+def _read_value() -> str:
+    """Read the value from a prompt, or from standard input without the one line break at its end."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        from getpass import getpass
+
+        try:
+            value = getpass("value (not shown): ")
+        except EOFError:  # Ctrl-D
+            raise InvalidInput("no value was given") from None
+    elif sys.stdin is None:
+        value = ""
+    else:
+        try:
+            value = sys.stdin.buffer.read().decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidInput("the value on standard input is not UTF-8") from None  # the cause would quote it
+        if value.endswith("\n"):
+            value = value[:-2] if value.endswith("\r\n") else value[:-1]
+    if not value:
+        raise InvalidInput("the value on standard input is empty")
+    return value

@@ -1,0 +1,63 @@
+"""The command line called in this process: arguments and standard input in, exit code and both outputs out."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from typing import Any, Dict, NamedTuple, Sequence, Union
+from unittest import mock
+
+from hestiaos_lite.cli import main
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Called(NamedTuple):
+    """What one call gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Dict[str, Any]:
+        """The error object on standard error, its last line."""
+        found: Dict[str, Any] = json.loads(self.err.splitlines()[-1])["error"]
+        return found
+
+
+def call(*argv: str, stdin: Union[str, bytes] = b"") -> Called:
+    """Call ``hestiaos-lite`` in this process."""
+    given = stdin.encode("utf-8") if isinstance(stdin, str) else stdin
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8")):
+            code = main(list(argv))
+    texts = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
+    return Called(code, *texts)
+
+
+def command(*argv: str) -> Sequence[str]:
+    """Give the command line that runs ``hestiaos-lite`` in a process of its own."""
+    return [sys.executable, "-m", "hestiaos_lite"] + list(argv)
+
+
+def environment(**variables: str) -> Dict[str, str]:
+    """Give the environment for such a process."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return dict(inherited, **dict({"PYTHONPATH": ROOT, "PYTHONWARNINGS": "error"}, **variables))
+
+
+def run(*argv: str, stdin: bytes = b"", **variables: str) -> Called:
+    """Run ``hestiaos-lite`` in a process of its own."""
+    done = subprocess.run(command(*argv), input=stdin, capture_output=True, env=environment(**variables), timeout=60)
+    return Called(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))

@@ -1,0 +1,37 @@
+"""What is shipped: built, checked and listed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_top_level_is_the_agreed_one() -> None:
+    listed = subprocess.run(["git", "ls-files"], stdout=subprocess.PIPE, cwd=str(ROOT), text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    assert {path.split("/")[0] for path in listed.stdout.split()} == {
+        ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "examples", "hestiaos_lite", "pyproject.toml",
+        "setup.cfg", "tests",
+    }  # fmt: skip
+
+
+def test_the_wheel_holds_the_package_and_no_tests(tmp_path: Path) -> None:
+    pytest.importorskip("build", reason="packages are built on the newest Python alone")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(str(wheel)).namelist())
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "hestiaos_lite").rglob("*.py")}
+    shipped = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
+    completions = {"hestiaos_lite/cli/completions/hestiaos-lite." + shell for shell in ("bash", "zsh", "fish")}
+    assert shipped == sources | completions | {"hestiaos_lite/py.typed"}
+    assert any(name.endswith("LICENSE") for name in names)
