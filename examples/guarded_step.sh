@@ -4,7 +4,8 @@
 # Usage: guarded_step.sh rsync -a /srv/data /backup
 set -eu
 
-verdict=$(hestiaos-lite --json explain shell --input command="$*") || exit $?
+input=$(python3 -c 'import json, sys; print(json.dumps({"command": " ".join(sys.argv[1:])}))' "$@")
+verdict=$(hestiaos-lite --json explain shell --input "$input") || exit $?
 decision=$(printf '%s' "$verdict" | python3 -c 'import json, sys; print(json.load(sys.stdin)["decision"])')
 
 if [ "$decision" = BLOCK ]; then
