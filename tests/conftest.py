@@ -1,0 +1,36 @@
+"""What every test stands on: an environment that says nothing, and a sandbox of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Iterator
+
+import pytest
+
+from hestiaos_lite.sandbox import Sandbox
+
+_OF_THE_USER = ("HESTIAOS_", "AEGIS_")
+_OF_THE_NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle", "netrc")
+
+
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: Any) -> str:
+    """A home folder with nothing in it."""
+    return str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: Any, empty_home: str) -> None:
+    """No setting, proxy, certificate, netrc or configuration file of the user reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(_OF_THE_USER) or name.lower() in _OF_THE_NETWORK:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", empty_home)
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.path.join(empty_home, ".config"))
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    """A running sandbox of the test's own."""
+    with Sandbox() as running:
+        yield running

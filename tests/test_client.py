@@ -1,0 +1,602 @@
+"""Client against the real sandbox: every call with its whole answer; and against raw bytes where the wire has two forms."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+import socket
+import threading
+import time
+import uuid
+import warnings
+
+import pytest
+import requests
+
+from hestiaos_lite import (
+    AgentResult,
+    ChatResponse,
+    Client,
+    ConnectionFailed,
+    GovernanceBlock,
+    HealthResponse,
+    HestiaError,
+    InvalidInput,
+    InvalidResponse,
+    NotFound,
+    PermissionDenied,
+    RequestTimeout,
+    RunResponse,
+    ServerError,
+    SystemMetrics,
+    SystemStatus,
+    TraceResponse,
+    __version__,
+)
+from hestiaos_lite.sandbox import Sandbox
+
+from .faultserver import FaultServer, answer, hang, ok, reply
+from .sandbox_call import A
+
+CANARY = "canary-5f1e"
+
+
+@pytest.fixture
+def client(box):
+    with Client(box.url) as made:
+        yield made
+
+
+def the_one(box):
+    """The one request that the sandbox has seen: (method, path, body)."""
+    (request,) = box.requests
+    return request.method, request.path, request.json if request.body else None
+
+
+# -- every call
+
+
+def test_run(box, client):
+    answer = client.run("create a report", session_id="s", agent_id="a", mode_hint="m", timeout_ms=1500, stream=True)
+    assert answer == RunResponse("ALLOW", A(str), "processed: create a report", "ALLOW", 1.0, A(float))
+    assert answer.text == "processed: create a report"
+    assert answer.extra == {}
+    assert the_one(box) == (
+        "POST",
+        "/api/v1/run",
+        {
+            "input": "create a report",
+            "context": {"session_id": "s", "agent_id": "a", "mode_hint": "m"},
+            "options": {"timeout_ms": 1500, "stream": True},
+        },
+    )
+
+
+def test_run_sends_the_defaults_too(box, client):
+    client.run("naïve \u2028 \U0001f600 \0")
+    assert the_one(box)[2] == {
+        "input": "naïve \u2028 \U0001f600 \0",
+        "context": {"session_id": None, "agent_id": None, "mode_hint": None},
+        "options": {"timeout_ms": 30000, "stream": False},
+    }
+
+
+def test_run_positional_as_in_the_published_client(box, client):
+    client.run("x", "s", "a", "m", 5, True)
+    assert the_one(box)[2] == {
+        "input": "x",
+        "context": {"session_id": "s", "agent_id": "a", "mode_hint": "m"},
+        "options": {"timeout_ms": 5, "stream": True},
+    }
+
+
+def test_a_throttled_run_is_an_answer(client):
+    answer = client.run("email all customers")
+    assert (answer.result, answer.budget) == ("THROTTLE", 0.25)
+
+
+def test_a_blocked_run_and_its_trace(client):
+    with pytest.raises(GovernanceBlock) as caught:
+        client.run("rm -rf /")
+    block = caught.value
+    assert (block.status, block.delivered, block.attempts, block.code) == (403, True, 1, "GOVERNANCE_BLOCK")
+    reason = "deletes files by force"
+    assert client.trace(block.trace_id) == TraceResponse(
+        block.trace_id, "BLOCK", ({"reason": reason, "severity": "critical"},), A(float), reason, 1.0,
+        "destructive-shell", "BLOCK", 0.0, A(str),
+    )  # fmt: skip
+    assert client.governance.trace(block.trace_id)["decision"] == "BLOCK"
+
+
+def test_health(box, client):
+    health = client.health()
+    assert health == HealthResponse("ok", "1.0.1", A(float), "v1")
+    assert health.ok
+    assert the_one(box) == ("GET", "/api/v1/health", None)
+
+
+def test_an_unknown_trace(client):
+    with pytest.raises(NotFound) as caught:
+        client.trace("nobody")
+    assert (caught.value.code, caught.value.message, caught.value.status) == ("NOT_FOUND", "no trace has this id", 404)
+
+
+@pytest.mark.parametrize("spelling", ["chat", "chat.run", "chat.send"])
+def test_chat(box, client, spelling):
+    call = client.chat if spelling == "chat" else getattr(client.chat, spelling[5:])
+    answer = call("hello", session_id="s")
+    assert answer == ChatResponse("processed: hello", "s", A(str), "sandbox", A(float))
+    assert answer.response == "processed: hello"
+    assert the_one(box) == ("POST", "/api/chat", {"message": "hello", "session_id": "s"})
+
+
+def test_a_blocked_chat(client):
+    with pytest.raises(GovernanceBlock):
+        client.chat("drop table users")
+
+
+@pytest.mark.parametrize("spelling", ["agents", "agents.run"])
+def test_agents(box, client, spelling):
+    call = client.agents if spelling == "agents" else client.agents.run
+    answer = call("writer", "write", {"tone": "dry"})
+    assert answer == AgentResult("writer", "processed: write", A(str), "COMPLETED")
+    assert answer.output == "processed: write"
+    assert the_one(box) == ("POST", "/api/agents/run", {"agent_id": "writer", "task": "write", "config": {"tone": "dry"}})
+
+
+def test_a_blocked_agent(client):
+    with pytest.raises(GovernanceBlock):
+        client.agents("a", "clean up", config={"argv": ["rm", "-rf", "/"]})
+
+
+def test_system(client):
+    assert client.system.status() == SystemStatus("ok", "1.0.1", A(float), False, False, True, True)
+    assert client.system.config()["service"] == "hestiaos-sandbox"
+    metrics = client.system.metrics()
+    assert metrics == SystemMetrics(metrics.metrics, A(float), A(float), 0, 3, A(float))
+    assert sorted(metrics.metrics) == [
+        "active_sessions", "avg_latency_ms", "cpu_percent", "memory_percent", "requests_total",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["db", "team/../admin", "a b", "ключ", "100%", "a?b#c", "%2e%2e", "+", "a;b=c&d", "...", "\U0001f511", "a\\b", "~"],
+)
+def test_a_secrets_life(box, client, key):
+    assert client.secrets.set(key, "v1") is None
+    assert client.secrets.set(key, "v\u2028\n2", provider="vault") is None
+    assert client.secrets.get(key) == client.secrets(key) == "v\u2028\n2"
+    assert client.secrets.delete(key) is None
+    for call in (client.secrets.get, client.secrets.delete):
+        with pytest.raises(NotFound):
+            call(key)
+    assert [request.json for request in box.requests[:2]] == [
+        {"credential_ref": key, "secret": "v1", "provider": "custom", "allowed_tools": ["*"]},
+        {"credential_ref": key, "secret": "v\u2028\n2", "provider": "vault", "allowed_tools": ["*"]},
+    ]
+    assert {request.path.count("/") for request in box.requests[2:]} == {3}, "the key did not stay one segment"
+
+
+def test_governance(box, client):
+    explained = client.governance.explain("SHELL", {"command": "rm -rf /"})
+    assert (explained["decision"], explained["policy"]) == ("BLOCK", "destructive-shell")
+    assert client.governance.explain("SHELL")["decision"] == "ALLOW"
+    assert client.governance.status()["status"] == "STABLE"
+    trace_id = client.run("hello").trace_id
+    assert client.governance.trace(trace_id)["trace_id"] == trace_id
+    assert [request.json for request in box.requests[:2]] == [
+        {"command_type": "SHELL", "command_input": {"command": "rm -rf /"}},
+        {"command_type": "SHELL", "command_input": {}},
+    ]
+
+
+def test_governance_trace_is_none_on_404_alone(box):
+    path = "/api/governance/trace/*"
+    with Client(box.url, retries=0) as client:
+        assert client.governance.trace("unknown") is None
+        for status, cls in ((500, ServerError), (403, PermissionDenied), (400, InvalidInput), (410, InvalidInput)):
+            box.fail_next(status, path=path)
+            with pytest.raises(cls):
+                client.governance.trace("unknown")
+        box.fail_next(200, body=[1], path=path)
+        with pytest.raises(InvalidResponse):
+            client.governance.trace("unknown")
+        box.drop_next(path=path)
+        with pytest.raises(ConnectionFailed):
+            client.governance.trace("unknown")
+    with pytest.raises(ConnectionFailed):
+        Client("http://127.0.0.1:1", retries=0).governance.trace("unknown")
+
+
+# -- two wire forms
+
+
+TWO_FORMS = {
+    "run, documented": (lambda c: c.run("x"), {"result": "text", "trace_id": "t"}, RunResponse("text", "t")),
+    "chat, documented": (
+        lambda c: c.chat("x"),
+        {"result": "hi", "session_id": "s", "trace_id": "t"},
+        ChatResponse("hi", "s", "t"),
+    ),
+    "chat, published": (
+        lambda c: c.chat("x"),
+        {"response": "hi", "session_id": "s", "processing_time": 0.1, "model": "m"},
+        ChatResponse("hi", "s", None, "m", 0.1),
+    ),
+    "agent, documented": (
+        lambda c: c.agents("a", "t"),
+        {"result": "done", "agent_id": "a", "trace_id": "t"},
+        AgentResult("a", "done", "t"),
+    ),
+    "agent, published": (
+        lambda c: c.agents("a", "t"),
+        {"agent_id": "a", "status": "FAILED", "output": None, "error": "no", "trace_id": "t"},
+        AgentResult("a", None, "t", "FAILED", "no"),
+    ),
+    "status, documented": (
+        lambda c: c.system.status(),
+        {"status": "ok", "version": "1", "uptime_seconds": 2},
+        SystemStatus("ok", "1", 2),
+    ),
+    "status, published": (
+        lambda c: c.system.status(),
+        {"status": "ok", "ollama": True, "vllm": False, "dsgk": True, "storage": True},
+        SystemStatus("ok", None, None, True, False, True, True),
+    ),
+    "metrics, documented": (
+        lambda c: c.system.metrics(),
+        {"metrics": {"cpu_percent": 1.5, "queue": {"depth": 2}}},
+        SystemMetrics({"cpu_percent": 1.5, "queue": {"depth": 2}}, 1.5),
+    ),
+    "metrics, published": (
+        lambda c: c.system.metrics(),
+        {"cpu_percent": 1.5, "gpu_percent": None, "vram_total_bytes": 7},
+        SystemMetrics({"cpu_percent": 1.5, "gpu_percent": None, "vram_total_bytes": 7}, 1.5, vram_total_bytes=7),
+    ),
+    "config": (lambda c: c.system.config(), {"any": [1]}, {"any": [1]}),
+    "secret": (lambda c: c.secrets("k"), {"value": "v", "more": 1}, "v"),
+    "secret stored": (lambda c: c.secrets.set("k", "v"), [], None),
+}
+
+
+@pytest.mark.parametrize(("call", "body", "expected"), TWO_FORMS.values(), ids=TWO_FORMS.keys())
+def test_both_forms_of_an_answer_are_read(call, body, expected):
+    with FaultServer(answer(ok(body))) as server, Client(server.url, timeout=5) as client:
+        assert call(client) == expected
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204])
+def test_of_a_secrets_change_only_the_2xx_matters(status):
+    body = b"" if status == 204 else b"<html>stored</html>"
+    headers = {"Content-Length": None, "Content-Type": None} if status == 204 else {}
+    with FaultServer(answer(reply(status, body, headers))) as server, Client(server.url, timeout=5) as client:
+        assert client.secrets.set("k", "v") is None
+        assert client.secrets.delete("k") is None
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"value": None}, {"value": 5}, {"value": {"a": CANARY}}, [CANARY], CANARY], ids=lambda body: str(body)[:12]
+)
+def test_an_answer_without_a_secrets_value_is_refused_and_shows_nothing(body):
+    with FaultServer(answer(ok(body))) as server, Client(server.url, timeout=5) as client:
+        with pytest.raises(InvalidResponse) as caught:
+            client.secrets.get("k")
+        assert CANARY not in str(caught.value) + repr(caught.value)
+
+
+# -- arguments
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c.run(None), "input must be a string, not NoneType"),
+        (lambda c: c.run(b"x"), "input must be a string, not bytes"),
+        (lambda c: c.run("x", session_id=5), "session_id must be a string, not int"),
+        (lambda c: c.run("x", timeout_ms=0), "timeout_ms must be a whole number of milliseconds above 0, not 0"),
+        (lambda c: c.run("x", timeout_ms=1.5), "timeout_ms must be a whole number of milliseconds above 0, not 1.5"),
+        (lambda c: c.run("x", timeout_ms=True), "timeout_ms must be a whole number of milliseconds above 0, not True"),
+        (lambda c: c.run("x", timeout_ms=10**400), "timeout_ms must be a whole number of milliseconds above 0, not 1000"),
+        (lambda c: c.run_stream(5), "input must be a string, not int"),
+        (lambda c: c.chat(5), "message must be a string, not int"),
+        (lambda c: c.agents("a", None), "task must be a string, not NoneType"),
+        (lambda c: c.agents("a", "t", config=[1]), "config must be a mapping, not list"),
+        (lambda c: c.agents("a", "t", config={"x": {1}}), "the request cannot be sent as JSON: "),
+        (lambda c: c.agents("a", "t", config={"x": float("nan")}), "the request cannot be sent as JSON: ValueError"),
+        (lambda c: c.run("\ud800"), "the request cannot be sent as JSON: UnicodeEncodeError"),
+        (lambda c: c.secrets.set("k", 5), "value must be a string, not int"),
+        (lambda c: c.secrets.set("", "v"), "the secret's key must not be '': it cannot be a path segment"),
+        (lambda c: c.secrets.get(".."), "the secret's key must not be '..': it cannot be a path segment"),
+        (lambda c: c.secrets.get("\ud800"), "the secret's key is not valid text"),
+        (lambda c: c.secrets.delete("."), "the secret's key must not be '.': it cannot be a path segment"),
+        (lambda c: c.trace(5), "trace_id must be a string, not int"),
+        (lambda c: c.trace(""), "trace_id must not be '': it cannot be a path segment"),
+        (lambda c: c.governance.trace(None), "command_id must be a string, not NoneType"),
+        (lambda c: c.governance.explain(5), "command_type must be a string, not int"),
+        (lambda c: c.governance.explain("X", "y"), "command_input must be a mapping, not str"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_bad_argument_is_refused_before_anything_is_sent(box, client, call, message):
+    with pytest.raises(InvalidInput) as caught:
+        call(client)
+    error = caught.value
+    assert error.message.startswith(message)
+    assert (error.code, error.status, error.delivered, error.attempts) == ("INVALID_INPUT", None, False, 0)
+    assert box.requests == []
+
+
+# -- headers
+
+
+def every_call(client):
+    """One of each call, without its answer."""
+    yield lambda: client.run("x")
+    yield lambda: list(client.run_stream("x"))
+    yield client.health
+    yield lambda: client.trace("x")
+    yield lambda: client.chat("x")
+    yield lambda: client.agents("a", "t")
+    yield client.system.status
+    yield client.system.config
+    yield client.system.metrics
+    yield lambda: client.secrets.set("k", "v")
+    yield lambda: client.secrets.get("k")
+    yield lambda: client.secrets.delete("k")
+    yield lambda: client.governance.explain("X")
+    yield client.governance.status
+    yield lambda: client.governance.trace("x")
+
+
+@pytest.mark.parametrize("lent", [False, True], ids=["our session", "lent session"])
+def test_headers_of_every_request(lent):
+    with Sandbox(api_key="k-1") as box, requests.Session() as session:
+        client = Client(box.url, api_key=" k-1\n", headers={"X-Team": "blue"}, session=session if lent else None)
+        for call in every_call(client):
+            try:
+                call()
+            except NotFound:
+                pass  # what it asks for is not there; it was asked for with headers all the same
+        client.close()
+        assert len(box.requests) == 15
+        ids = {request.headers["x-request-id"] for request in box.requests}
+        assert len(ids) == 15
+        for request in box.requests:
+            headers = dict(request.headers)
+            assert str(uuid.UUID(headers.pop("x-request-id")))
+            assert headers.pop("host") == "127.0.0.1:{}".format(box.port)
+            assert headers.pop("connection") == "keep-alive"
+            streams = request.path == "/api/v1/run/stream"
+            expected = {
+                "user-agent": "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__,
+                "accept": "text/event-stream" if streams else "application/json",
+                "accept-encoding": "identity" if streams else "gzip, deflate",
+                "authorization": "Bearer k-1",
+                "x-team": "blue",
+            }
+            if streams:
+                expected["cache-control"] = "no-store"
+            if request.method == "POST":
+                expected["content-type"] = "application/json"
+                expected["content-length"] = str(len(request.body))
+            elif lent and request.method == "DELETE":
+                headers.pop("content-length", None)  # requests says 0 where it prepares the request
+            assert headers == expected, request.path
+
+
+def test_without_a_key_there_is_no_authorization(box, client):
+    client.health()
+    assert "authorization" not in box.requests[0].headers
+
+
+def test_the_callers_header_wins_and_his_mapping_is_left_alone(box):
+    headers = {"User-Agent": "mine/1"}
+    with Client(box.url, headers=headers) as client:
+        client.health()
+    assert box.requests[0].headers["user-agent"] == "mine/1"
+    assert headers == {"User-Agent": "mine/1"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-A": "a\r\nX-B: b"}, {"X A": "a"}, {"X:A": "a"}, {"X-A": 5}, {"": "a"}, {"X-A": "\u2028"}, {"X-A": " a"}, {5: "a"}],
+    ids=ascii,
+)
+def test_headers_that_cannot_be_sent(headers):
+    with pytest.raises(InvalidInput):
+        Client("http://localhost:1", headers=headers)
+
+
+def test_one_request_id_for_all_attempts_of_a_call_and_on_its_error(box):
+    box.fail_next(503, times=3)
+    with Client(box.url, retries=2) as client, pytest.raises(ServerError) as caught:
+        client.run("x")
+    assert caught.value.attempts == 3
+    assert [request.headers["x-request-id"] for request in box.requests] == [caught.value.request_id] * 3
+
+
+# -- time
+
+
+def test_timeout_ms_beyond_the_timeout_extends_the_deadline(box):
+    """timeout_ms plus 5 s, so that an answer after the client's own timeout is still in time."""
+    box.delay_next(0.5)
+    with Client(box.url, timeout=0.2, retries=0) as client:
+        assert client.run("x", timeout_ms=1000).result == "ALLOW"
+
+
+@pytest.mark.parametrize("timeout_ms", [1, 200])
+def test_timeout_ms_within_the_timeout_does_not(timeout_ms):
+    with FaultServer(hang) as server, Client(server.url, timeout=0.2) as client:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout) as caught:
+            client.run("x", timeout_ms=timeout_ms)
+        assert time.monotonic() - started < 0.7
+        assert (caught.value.delivered, caught.value.attempts) == (None, 1)
+
+
+# -- sessions
+
+
+class Counting(requests.Session):
+    closed = 0
+
+    def close(self):
+        self.closed += 1
+        super().close()
+
+
+def test_a_lent_session_is_used_and_never_closed(box):
+    session = Counting()
+    session.headers["X-Lent"] = "yes"
+    with Client(box.url, session=session) as client:
+        client.health()
+        with client.run_stream("x") as stream:
+            next(stream)
+    client.close()
+    assert session.closed == 0
+    assert [request.headers["x-lent"] for request in box.requests] == ["yes", "yes"]
+    assert session.get(box.url + "/api/v1/health").status_code == 200
+    session.close()
+
+
+def test_after_close_a_call_opens_a_new_connection(box):
+    client = Client(box.url)
+    assert client.health().ok
+    client.close()
+    client.close()
+    assert client.health().ok
+    client.close()
+
+
+def test_one_connection_serves_one_threads_calls():
+    with FaultServer(answer(ok({"status": "ok"}))) as server, Client(server.url, timeout=5) as client:
+        for _ in range(5):
+            assert client.health().ok
+        assert (server.connections, server.hits) == (1, 5)
+        threads = [threading.Thread(target=client.health) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+            thread.join()
+        assert (server.connections, server.hits) == (4, 8)
+
+
+def test_a_lost_reference_closes_the_connections():
+    with FaultServer(answer(ok({"status": "ok"}))) as server:
+        client = Client(server.url, timeout=5)
+        client.health()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            del client
+            gc.collect()
+
+
+# -- what others may see
+
+
+def test_repr_and_properties():
+    client = Client("https://h:8443/base/", api_key=CANARY, timeout=5)
+    assert repr(client) == "<Client https://h:8443/base>"
+    assert (client.base_url, client.timeout) == ("https://h:8443/base", 5.0)
+    assert CANARY not in repr(vars(client))
+
+
+def test_warnings_of_exposure():
+    with pytest.warns(UserWarning, match="the API key goes over plain http") as caught:
+        Client("http://example.com", api_key=CANARY)
+    assert [CANARY in str(warning.message) for warning in caught] == [False]
+    assert caught[0].filename == __file__  # points at the caller's line
+    with pytest.warns(UserWarning, match="verify=False") as caught:
+        Client("https://example.com", verify=False)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Client("http://example.com")
+        Client("https://example.com", api_key=CANARY)
+        for url in ("http://localhost:1", "http://127.9.9.9", "http://[::1]:5", "http://box.localhost"):
+            Client(url, api_key=CANARY)
+
+
+LINE = re.compile(
+    r"(?P<method>[A-Z]+) (?P<path>/\S+) (?P<status>\d{3}|no answer) in \d+ ms, attempt (?P<attempt>\d+), "
+    r"request id (?P<request_id>[0-9a-f-]{36})\Z"
+)
+
+
+def test_one_debug_line_a_request_and_one_info_line_a_retry(box, caplog):
+    box.fail_next(503, times=1)
+    with caplog.at_level(logging.DEBUG, "hestiaos_lite"), Client(box.url) as client:
+        client.health()
+        with pytest.raises(GovernanceBlock):
+            client.run("rm -rf /")
+    ours = [record for record in caplog.records if record.name.startswith("hestiaos_lite")]
+    assert [record.levelname for record in ours] == ["DEBUG", "INFO", "DEBUG", "DEBUG"]
+    lines = [LINE.match(record.getMessage()) for record in ours if record.levelname == "DEBUG"]
+    ids = [request.headers["x-request-id"] for request in box.requests]
+    assert [line.groupdict() for line in lines] == [
+        {"method": "GET", "path": "/api/v1/health", "status": "503", "attempt": "1", "request_id": ids[0]},
+        {"method": "GET", "path": "/api/v1/health", "status": "200", "attempt": "2", "request_id": ids[1]},
+        {"method": "POST", "path": "/api/v1/run", "status": "403", "attempt": "1", "request_id": ids[2]},
+    ]
+    assert re.match(
+        r"retry GET /api/v1/health in \d\.\d\d s after attempt 1: SCRIPTED_FAULT, request id {}\Z".format(ids[0]),
+        ours[1].getMessage(),
+    )
+
+
+def test_a_request_without_an_answer_is_logged_too(caplog):
+    with caplog.at_level(logging.DEBUG, "hestiaos_lite"), pytest.raises(ConnectionFailed):
+        Client("http://127.0.0.1:1", retries=0).health()
+    assert [LINE.match(record.getMessage()).group("status") for record in caplog.records] == ["no answer"]
+
+
+def test_no_key_value_or_body_reaches_a_log_or_an_error(caplog):
+    """Every logger at DEBUG, those of requests and urllib3 and sseclient too."""
+    with Sandbox(api_key=CANARY) as box, caplog.at_level(logging.DEBUG):
+        client = Client(box.url, api_key=CANARY, retries=0)
+        client.secrets.set("k", CANARY)
+        assert client.secrets.get("k") == CANARY
+        client.run(CANARY)
+        list(client.run_stream(CANARY))
+        client.chat(CANARY)
+        caught = []
+        for status in (400, 401, 403, 404, 409, 422, 429, 500, 503):
+            for body in ({"detail": {"message": CANARY}}, {"message": CANARY, "code": CANARY}, CANARY, [{"msg": CANARY}]):
+                box.fail_next(status, body=body)
+                with pytest.raises(HestiaError) as info:
+                    client.secrets.set("k", CANARY)
+                caught.append(info.value)
+        client.close()
+    assert len(caught) == 36
+    assert [record for record in caplog.records if CANARY in record.getMessage()] == []
+    assert [error for error in caught if CANARY in str(error) + repr(error) + repr(error.args)] == []
+
+
+# -- proxies
+
+
+def test_a_loopback_url_does_not_go_through_a_proxy_of_the_environment(box, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:{}".format(unused.getsockname()[1]))
+        with Client(box.url, timeout=5, retries=0) as client:
+            assert client.health().ok
+
+
+def test_netrc_does_not_replace_or_add_the_key(monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login user password {}\n".format(CANARY))
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for lent in (None, requests.Session()):
+        with FaultServer(answer(ok({"status": "ok"}))) as server:
+            for key in ("k-1", None):
+                client = Client(server.url, api_key=key, session=lent, timeout=5)
+                client.health()
+                client.close()
+            assert [request.headers.get("authorization") for request in server.requests] == ["Bearer k-1", None]
+        if lent is not None:
+            lent.close()

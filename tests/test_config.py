@@ -1,0 +1,324 @@
+"""config.py: where a setting comes from, and what is wrong with a bad one, before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from hestiaos_lite import Client, InvalidInput, config
+from hestiaos_lite.config import Settings, check_api_key, check_base_url, check_timeout, exposed_key_file, resolve
+
+INI = """\
+[default]
+base_url = http://ini:1
+api_key = ini-key
+timeout = 11
+aegis_base_url = http://ini-aegis:1
+aegis_api_key = ini-aegis-key
+aegis_tenant_id = ini-tenant
+aegis_thread_id = ini-thread
+
+[work]
+base_url = http://work:1
+api_key = 100%key
+timeout = 12
+"""
+
+
+@pytest.fixture
+def ini(monkeypatch, tmp_path):
+    """Write an INI file that HESTIAOS_CONFIG names."""
+
+    def write(text, mode=0o600):
+        path = tmp_path / "config.ini"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+        path.chmod(mode)
+        monkeypatch.setenv("HESTIAOS_CONFIG", str(path))
+        return str(path)
+
+    return write
+
+
+def configuration_error(call, *args, **kwargs):
+    """The message of the InvalidInput that a bad setting raises."""
+    with pytest.raises(InvalidInput) as caught:
+        call(*args, **kwargs)
+    error = caught.value
+    assert (error.code, error.status, error.delivered, error.attempts) == ("CONFIGURATION", None, False, 0)
+    return error.message
+
+
+def test_the_defaults():
+    assert resolve() == Settings("http://localhost:8000", None, 30.0, None, None)
+    assert resolve("aegis", default_timeout=10.0) == Settings("http://localhost:8000", None, 10.0, None, None)
+
+
+def test_argument_over_environment_over_profile_over_default(monkeypatch, ini):
+    ini(INI)
+    assert resolve() == Settings("http://ini:1", "ini-key", 11.0)
+    monkeypatch.setenv("HESTIAOS_PROFILE", "work")
+    assert resolve() == Settings("http://work:1", "100%key", 12.0)
+    assert resolve(profile="default") == Settings("http://ini:1", "ini-key", 11.0)
+    monkeypatch.setenv("HESTIAOS_BASE_URL", "http://env:1")
+    monkeypatch.setenv("HESTIAOS_API_KEY", "env-key")
+    monkeypatch.setenv("HESTIAOS_TIMEOUT", "13")
+    assert resolve() == Settings("http://env:1", "env-key", 13.0)
+    assert resolve(base_url="http://arg:1/", api_key="arg-key", timeout=14) == Settings("http://arg:1", "arg-key", 14.0)
+    assert resolve(api_key="") == Settings("http://env:1", None, 13.0)  # an empty key says: none
+    for name in ("HESTIAOS_BASE_URL", "HESTIAOS_API_KEY", "HESTIAOS_TIMEOUT", "HESTIAOS_PROFILE"):
+        monkeypatch.setenv(name, "")
+    assert resolve() == Settings("http://ini:1", "ini-key", 11.0)  # an empty variable counts as not set
+
+
+def test_each_setting_is_looked_up_by_itself(monkeypatch, ini):
+    ini("[default]\napi_key = ini-key\n")
+    monkeypatch.setenv("HESTIAOS_TIMEOUT", "2.5")
+    assert resolve(base_url="http://arg:1") == Settings("http://arg:1", "ini-key", 2.5)
+
+
+def test_aegis_has_names_of_its_own(monkeypatch, ini):
+    monkeypatch.setenv("HESTIAOS_BASE_URL", "http://hestia:1")
+    monkeypatch.setenv("HESTIAOS_API_KEY", "hestia-key")
+    assert resolve("aegis") == Settings("http://localhost:8000", None, 30.0)
+    ini(INI)
+    assert resolve("aegis") == Settings("http://ini-aegis:1", "ini-aegis-key", 30.0, "ini-tenant", "ini-thread")
+    for name in ("BASE_URL", "API_KEY", "TENANT_ID", "THREAD_ID"):
+        monkeypatch.setenv("AEGIS_" + name, "http://env:1" if name == "BASE_URL" else "env-" + name.lower())
+    assert resolve("aegis") == Settings("http://env:1", "env-api_key", 30.0, "env-tenant_id", "env-thread_id")
+    assert resolve("aegis", tenant_id="arg-t", thread_id="arg-h")[3:] == ("arg-t", "arg-h")
+
+
+def test_the_file_is_looked_for_in_the_users_folder(monkeypatch, tmp_path):
+    folder = tmp_path / "elsewhere" / "hestiaos"
+    folder.mkdir(parents=True)
+    (folder / "config.ini").write_text(INI)
+    assert resolve().base_url == "http://localhost:8000"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
+    assert resolve().base_url == "http://ini:1"
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    assert config.config_path() == os.path.join(os.environ["HOME"], ".config", "hestiaos", "config.ini")
+
+
+def test_the_client_takes_its_settings_from_here(ini):
+    ini(INI.replace("http://", "https://"))
+    client = Client(profile="work")
+    assert (client.base_url, client.timeout) == ("https://work:1", 12.0)
+    assert Client(timeout=30.0, profile="work").timeout == 30.0  # said, though it is the default's value
+    assert "100%key" not in repr(client)
+
+
+# -- the key
+
+
+def test_a_key_file(monkeypatch, tmp_path, ini):
+    path = tmp_path / "key"
+    path.write_bytes(b"\xef\xbb\xbf  file-key\r\n")
+    monkeypatch.setenv("HESTIAOS_API_KEY_FILE", str(path))
+    ini(INI)
+    assert resolve().api_key == "file-key"
+    monkeypatch.setenv("HESTIAOS_API_KEY", "env-key")
+    assert resolve().api_key == "env-key"
+    assert resolve(api_key="arg-key").api_key == "arg-key"
+    monkeypatch.delenv("HESTIAOS_API_KEY")
+    monkeypatch.delenv("HESTIAOS_API_KEY_FILE")
+    ini("[default]\napi_key_file = {}\naegis_api_key_file = {}\n".format(path, path))
+    assert (resolve().api_key, resolve("aegis").api_key) == ("file-key", "file-key")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe", "cannot be read: not UTF-8 text"),
+    ],
+    ids=["missing", "empty", "blank", "not UTF-8"],
+)
+def test_a_bad_key_file(monkeypatch, tmp_path, content, words):
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("HESTIAOS_API_KEY_FILE", str(path))
+    assert configuration_error(Client) == "the API key file {} {}".format(path, words)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [(None, None), ("", None), (" \t\n", None), ("k", "k"), ("  k-1_~!  \n", "k-1_~!")],
+    ids=repr,
+)
+def test_a_key_is_stripped(given, key):
+    assert check_api_key(given) == key
+
+
+@pytest.mark.parametrize("key", ["canary key", "canary\nX: y", "canary\rx", "canary\0", "canaré", "canary\x7f"], ids=ascii)
+def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(key):
+    message = configuration_error(Client, api_key=key)
+    assert message == "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
+
+
+def test_a_key_of_another_type_is_refused_and_not_shown():
+    assert configuration_error(Client, api_key=b"canary") == "the API key must be a string, not bytes"
+
+
+def test_settings_show_no_key():
+    settings = resolve(api_key="canary")
+    assert repr(settings) == str(settings) == (
+        "Settings(base_url='http://localhost:8000', api_key=***, timeout_seconds=30.0)"
+    )
+
+
+# -- the URL
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://h", "http://h"),
+        ("https://h:8443/", "https://h:8443"),
+        (" http://h/base/path// \n", "http://h/base/path"),
+        ("HTTP://H", "HTTP://H"),
+        ("http://[::1]:80", "http://[::1]:80"),
+        ("http://héllo.example", "http://héllo.example"),
+    ],
+)
+def test_good_urls(given, url):
+    assert check_base_url(given) == url
+
+
+BAD_URLS = {
+    "": "the base URL  must begin with http:// or https://",
+    "localhost:8000": "the base URL localhost:8000 must begin with http:// or https://",
+    "ftp://h": "the base URL ftp://h must begin with http:// or https://",
+    "//h": "the base URL //h must begin with http:// or https://",
+    "http://": "the base URL http:// names no host",
+    "http:///path": "the base URL http:///path names no host",
+    "http://h?token=canary": "the base URL http://h must not have a query or fragment",
+    "http://h#canary": "the base URL http://h must not have a query or fragment",
+    "http://h?": "the base URL http://h must not have a query or fragment",
+    "http://h:port": "the base URL is malformed: http://h:port",
+    "http://h:99999": "the base URL is malformed: http://h:99999",
+    "http://[::1": "the base URL is malformed: ***",
+    "http://h h": "the base URL http://h h must not contain white space",
+    "http://h/a/../b": "the base URL http://h/a/../b must not have dot segments",
+    "http://user:canary@h": "the base URL ***@h must not hold a user name or password; give the key as api_key",
+    "http://canary@h/p?q": "the base URL ***@h/p must not hold a user name or password; give the key as api_key",
+    "http://user:can#ary@h": "the base URL is malformed: ***@h",
+    "http://user:can/ary@h": "the base URL is malformed: ***@h",
+    "http:/user:canary@h": "the base URL ***@h names no host",
+    "user:canary@h": "the base URL ***@h must begin with http:// or https://",
+}
+
+
+@pytest.mark.parametrize(("url", "message"), BAD_URLS.items(), ids=[repr(url) for url in BAD_URLS])
+def test_bad_urls_are_told_apart_and_show_no_password(url, message):
+    shown = configuration_error(Client, base_url=url)
+    if "names no host" in message:  # Pythons differ in the slashes they write before a host that is not there
+        shown, message = re.sub("http:/*", "http:", shown), re.sub("http:/*", "http:", message)
+    assert shown == message
+    assert not [part for part in ("canary", "can", "ary@") if part in shown]
+
+
+def test_a_url_of_another_type():
+    assert configuration_error(Client, base_url=5) == "the base URL must be a string, not int"
+    assert configuration_error(Client, base_url=b"http://h") == "the base URL must be a string, not bytes"
+
+
+def test_a_bad_url_of_the_environment(monkeypatch):
+    monkeypatch.setenv("HESTIAOS_BASE_URL", "localhost")
+    assert configuration_error(Client) == "the base URL localhost must begin with http:// or https://"
+
+
+# -- the timeout
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(5, 5.0), (0.25, 0.25), ("7", 7.0), (" 1e3 ", 1000.0)], ids=repr)
+def test_good_timeouts(given, seconds):
+    assert check_timeout(given) == seconds
+
+
+@pytest.mark.parametrize(
+    "given",
+    [0, -1, "0", float("nan"), float("inf"), "inf", "5s", "", True, False, None, [5], (3, 5), 10**400, 1e9],
+    ids=lambda value: repr(value)[:10],
+)
+def test_bad_timeouts_would_let_a_call_hang(given):
+    message = configuration_error(check_timeout, given)
+    assert message == "the timeout must be a number of seconds above 0, not {!r}".format(given)
+
+
+def test_a_bad_timeout_of_the_environment_or_the_file(monkeypatch, ini):
+    ini("[default]\ntimeout = soon\n")
+    assert configuration_error(Client) == "the timeout must be a number of seconds above 0, not 'soon'"
+    monkeypatch.setenv("HESTIAOS_TIMEOUT", "-3")
+    assert configuration_error(Client) == "the timeout must be a number of seconds above 0, not '-3'"
+    assert Client(timeout=4).timeout == 4.0
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, True, "3", None], ids=repr)
+def test_bad_retries(retries):
+    message = configuration_error(Client, retries=retries)
+    assert message == "retries must be a whole number, 0 or more, not {!r}".format(retries)
+
+
+# -- the file
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("base_url = http://h\n", "is malformed at line 1"),
+        ("[default]\napi_key = canary\napi_key = canary\n", "is malformed at line 3"),
+        ("[default]\n[default]\n", "is malformed at line 2"),
+        ("[default]\nx = 1\ncanary\n", "is malformed at line 3"),
+        (b"[default]\napi_key = \xff\n", "cannot be read: not UTF-8 text"),
+    ],
+    ids=["no section", "twice the key", "twice the section", "no value", "not UTF-8"],
+)
+def test_a_malformed_file_is_named_with_its_line_and_not_quoted(ini, text, words):
+    path = ini(text)
+    assert configuration_error(Client) == "the configuration file {} {}".format(path, words)
+
+
+def test_a_file_or_section_that_is_asked_for_must_exist(monkeypatch, ini, tmp_path):
+    missing = str(tmp_path / "missing.ini")
+    default = config.config_path()
+    assert configuration_error(Client, profile="work") == "the configuration file {} does not exist".format(default)
+    monkeypatch.setenv("HESTIAOS_CONFIG", missing)
+    assert configuration_error(Client) == "the configuration file {} does not exist".format(missing)
+    path = ini(INI)
+    assert configuration_error(Client, profile="play") == "the configuration file {} has no section [play]".format(path)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(tmp_path))
+    assert configuration_error(Client) == "the configuration file {} cannot be read: Is a directory".format(tmp_path)
+    ini("[other]\nbase_url = http://h\n")
+    assert resolve() == Settings("http://localhost:8000", None, 30.0)  # nobody asked for a section
+
+
+def test_a_file_with_a_bom_comments_and_odd_spelling(ini):
+    ini(b"\xef\xbb\xbf# ours\n[default]\nBase_URL: http://h:1\n; old\nAPI_KEY=k%(x)s\n")
+    assert resolve() == Settings("http://h:1", "k%(x)s", 30.0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+@pytest.mark.parametrize(
+    ("text", "mode", "exposed"),
+    [
+        (INI, 0o600, False),
+        (INI, 0o644, True),
+        (INI, 0o640, True),
+        ("[work]\n API_KEY : k\n", 0o604, True),
+        ("[work]\naegis_api_key=k\n", 0o644, True),
+        ("[work]\nbase_url = http://h\napi_key_file = /x\n# api_key = none\n", 0o644, False),
+    ],
+    ids=["private", "all", "group", "colon", "aegis", "no key"],
+)
+def test_a_file_that_others_can_read_and_that_holds_a_key(ini, text, mode, exposed):
+    path = ini(text, mode)
+    assert exposed_key_file() == (path if exposed else None)
+
+
+def test_no_file_is_not_exposed():
+    assert exposed_key_file() is None

@@ -1,0 +1,181 @@
+"""The layers of DESIGN.md: a file imports only from the rows above it, and each keeps to one idea and to Python 3.7."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from typing import Dict, Iterator, NamedTuple, Set
+
+import pytest
+
+import hestiaos_lite
+
+PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
+
+# Row by row; a module may import from the rows above its own and from those named beside it.
+ROWS = [
+    ["_version", "errors", "_retry", "_redact", "sse", "_keys", "_outbox_rows", "_rate"],
+    ["models", "config", "_outbox_file", "outbox"],
+    ["_sockets", "_body", "_failures", "_session"],
+    ["transport"],
+    ["stream", "namespaces", "aegis"],
+    ["client", "_batch", "batch"],
+    ["cli", "zipapp"],
+]
+# Within a row only these: what stands left may import what stands right.
+BESIDE = {
+    "errors": {"_redact"},
+    "_retry": {"errors"},
+    "_rate": {"errors"},
+    "_outbox_rows": {"errors"},
+    "outbox": {"_outbox_file"},
+    "_session": {"_sockets"},
+    "batch": {"_batch"},
+}
+APART = ("sandbox",)  # imports nothing of ours, so that it catches a wrong model instead of agreeing with it
+DOORS = ("__init__", "__main__")
+# Beyond the standard library.
+PACKAGES = {
+    "sse": {"sseclient"},
+    "transport": {"requests"},
+    "_session": {"requests"},
+    "_failures": {"requests", "urllib3"},
+    "_sockets": {"urllib3"},
+    "sandbox/pytest_plugin": {"pytest"},
+    "cli/doctor": {"requests", "urllib3", "sseclient"},  # looks at them, and sends nothing of a client's
+    "cli/make_completions": {"shtab"},  # a tool of development
+}
+
+
+class Import(NamedTuple):
+    """One import: a module of ours below the package, or a package of others; and when it takes place."""
+
+    name: str
+    ours: bool
+    when: str  # "load", "later" (inside a function), "types" (for type checkers alone)
+
+
+def read() -> Iterator:
+    """Every Python file of the package: its path below it without the ending, and its text."""
+    for folder, _, names in os.walk(PACKAGE):
+        for name in sorted(names):
+            if name.endswith(".py"):
+                path = os.path.join(folder, name)
+                with open(path, encoding="utf-8") as file:
+                    yield os.path.relpath(path, PACKAGE).replace(os.sep, "/")[:-3], file.read()
+
+
+FILES: Dict[str, str] = dict(read())
+
+
+def module_of(path: str) -> str:
+    """The name in the rows: a file's own at the top, its folder's below; the parts of the batch are one."""
+    top = path.split("/")[0]
+    return "_batch" if top.startswith("_batch_") else top
+
+
+def imports_of(path: str) -> Set[Import]:
+    """What a file imports."""
+    tree = ast.parse(FILES[path])
+    when: Dict[int, str] = {}
+    for kinds, word in (((ast.FunctionDef, ast.Lambda), "later"), ((ast.If,), "types")):
+        for node in ast.walk(tree):
+            if isinstance(node, kinds) and (word == "later" or "TYPE_CHECKING" in ast.dump(node.test)):
+                when.update((id(inner), word) for inner in ast.walk(node))
+    folders = path.split("/")[:-1]
+    found = set()
+    for node in ast.walk(tree):
+        moment = when.get(id(node), "load")
+        if isinstance(node, ast.Import):
+            paths = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ["hestiaos_lite"] + folders[: len(folders) + 1 - node.level] if node.level else []
+            base += node.module.split(".") if node.module else []
+            whole = base == ["hestiaos_lite"] or not node.module
+            paths = [base + [alias.name] for alias in node.names] if whole else [base]
+        else:
+            continue
+        for parts in paths:
+            ours = parts[0] == "hestiaos_lite"
+            found.add(Import(module_of((parts[1:] or ["__init__"])[0]) if ours else parts[0], ours, moment))
+    return found
+
+
+def allowed(module: str) -> Set[str]:
+    """The modules of ours that one may import."""
+    if module in APART:
+        return set(APART)
+    row = next(number for number, names in enumerate(ROWS) if module in names)
+    above = {name for names in ROWS[:row] for name in names} | BESIDE.get(module, set()) | {module}
+    return above | set(APART) | set(DOORS) if module == "cli" else above
+
+
+def test_every_file_has_its_row():
+    modules = {module_of(path) for path in FILES}
+    assert modules == {name for names in ROWS for name in names} | set(APART) | set(DOORS)
+
+
+def test_the_imports_are_seen():
+    """So that the tests below cannot pass by seeing nothing."""
+    assert Import("errors", True, "load") in imports_of("models")
+    assert Import("_version", True, "load") in imports_of("cli/parser")
+    assert Import("client", True, "types") in imports_of("__init__")
+    assert Import("requests", False, "types") in imports_of("client")
+    assert Import("configparser", False, "later") in imports_of("config")
+    assert Import("sandbox", True, "types") in imports_of("sandbox/__init__")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if module_of(path) not in DOORS])
+def test_a_file_imports_only_from_the_rows_above(path):
+    found = {item.name for item in imports_of(path) if item.ours and item.when != "types"}
+    assert found - allowed(module_of(path)) == set()
+
+
+@pytest.mark.parametrize("path", FILES)
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="older Pythons cannot list their standard library")
+def test_beyond_the_standard_library_only_what_is_named_here(path):
+    found = {item.name for item in imports_of(path) if not item.ours and item.when != "types"}
+    assert found - set(sys.stdlib_module_names) <= PACKAGES.get(path, set())
+
+
+def test_the_sandbox_speaks_through_the_standard_library_alone():
+    found = {item for path in FILES if module_of(path) == "sandbox" for item in imports_of(path)}
+    assert {item.name for item in found if item.ours} == {"sandbox"}
+    assert {item.name for item in found} & {"requests", "urllib3", "sseclient", "hestiaos_lite"} == set()
+
+
+def test_the_command_line_loads_neither_client_nor_sandbox_before_a_command_needs_it():
+    seen, queue = set(), ["cli/__init__"]
+    while queue:
+        path = queue.pop()
+        seen.add(path)
+        tree = ast.parse(FILES[path])
+        assert {item.name for item in imports_of(path) if item.ours and item.when == "load"} <= {"cli", "_version", "errors"}
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+                queue.extend({"cli/" + node.module} - seen)
+    assert {"cli/__init__", "cli/parser"} <= seen
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_is_python_3_7_short_and_says_what_it_is_for(path):
+    options = {} if sys.version_info < (3, 8) else {"feature_version": (3, 7)}  # 3.7 itself needs no such option
+    tree = ast.parse(FILES[path], path, **options)
+    assert FILES[path].count("\n") <= 450
+    assert ast.get_docstring(tree) or path in ("_version", "cli/completions/__init__")
+    code = [node for node in tree.body if not isinstance(node, ast.Expr)]
+    if len(code) > 1:
+        assert isinstance(code[0], ast.ImportFrom)
+        assert code[0].module == "__future__"
+
+
+def test_no_event_loop():
+    for path, text in FILES.items():
+        assert "asyncio" not in {item.name for item in imports_of(path)}, path
+        assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.AsyncFunctionDef, ast.Await))], path
+
+
+def test_the_version_stands_in_one_place():
+    version = '"{}"'.format(hestiaos_lite.__version__)
+    assert [path for path, text in FILES.items() if version in text] == ["_version"]

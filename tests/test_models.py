@@ -1,0 +1,308 @@
+"""models.py: what the wire brings, as whole values."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from hestiaos_lite import models
+from hestiaos_lite.errors import InvalidResponse
+from hestiaos_lite.models import (
+    ActionResult,
+    ActionStatus,
+    AgentResult,
+    ChatResponse,
+    ErrorResponse,
+    HealthResponse,
+    RunResponse,
+    StreamEvent,
+    SystemMetrics,
+    SystemStatus,
+    TraceResponse,
+)
+
+PUBLISHED_METRICS = {
+    "cpu_percent": 1.5,
+    "memory_percent": 2,
+    "active_sessions": 3,
+    "requests_total": 4,
+    "avg_latency_ms": 5.5,
+    "gpu_percent": 6,
+    "vram_percent": 7,
+    "vram_used_bytes": 8,
+    "vram_total_bytes": 9,
+}
+VIOLATION = {"reason": "destroys", "severity": "critical"}
+
+# What the wire may say and the model it must give: the full form, the smallest one, and both forms where there are two.
+ANSWERS = {
+    "run, published": (
+        {"result": "ALLOW", "output": "hi", "mode": "ALLOW", "budget": 1.0, "trace_id": "t", "latency_ms": 3},
+        RunResponse("ALLOW", "t", "hi", "ALLOW", 1.0, 3),
+    ),
+    "run, documented": ({"result": "hi", "trace_id": "t", "mode": "ALLOW"}, RunResponse("hi", "t", None, "ALLOW")),
+    "run, empty output": ({"result": "ALLOW", "trace_id": "t", "output": ""}, RunResponse("ALLOW", "t", "")),
+    "run, nulls": (
+        {"result": "", "trace_id": "", "output": None, "mode": None, "budget": None, "latency_ms": None},
+        RunResponse("", ""),
+    ),
+    "event": (
+        {"type": "token", "data": {"text": "a"}, "trace_id": "t", "timestamp": "2026"},
+        StreamEvent("token", {"text": "a"}, "t", "2026"),
+    ),
+    "event, smallest": ({"type": "future"}, StreamEvent("future", {}, "", "")),
+    "event, nulls": ({"type": "x", "data": None, "trace_id": None, "timestamp": None}, StreamEvent("x", {}, "", "")),
+    "trace": (
+        {
+            "trace_id": "t", "decision": "BLOCK", "violations": [VIOLATION], "latency_ms": 1, "reason": "r",
+            "risk_score": 1.0, "policy": "p", "mode": "BLOCK", "budget": 0, "timestamp": "2026",
+        },
+        TraceResponse("t", "BLOCK", (VIOLATION,), 1, "r", 1.0, "p", "BLOCK", 0, "2026"),
+    ),
+    "trace, smallest": ({"trace_id": "t", "decision": "NEW"}, TraceResponse("t", "NEW", ())),
+    "health": (
+        {"status": "OK", "version": "1", "uptime_seconds": 2, "api_version": "v1"},
+        HealthResponse("OK", "1", 2, "v1"),
+    ),
+    "health, smallest": ({"status": "degraded"}, HealthResponse("degraded")),
+    "chat, documented": ({"result": "hi", "session_id": "s", "trace_id": "t"}, ChatResponse("hi", "s", "t")),
+    "chat, published": (
+        {"response": "hi", "session_id": "s", "processing_time": 0.5, "model": "m"},
+        ChatResponse("hi", "s", None, "m", 0.5),
+    ),
+    "chat, one form null": ({"result": None, "response": "hi"}, ChatResponse("hi")),
+    "agent, documented": ({"result": "done", "agent_id": "a", "trace_id": "t"}, AgentResult("a", "done", "t")),
+    "agent, published": (
+        {"agent_id": "a", "status": "COMPLETED", "output": "done", "error": None, "trace_id": "t"},
+        AgentResult("a", "done", "t", "COMPLETED"),
+    ),
+    "agent, one form null": ({"agent_id": "a", "result": None, "output": "x"}, AgentResult("a", "x")),
+    "agent, failed": ({"agent_id": "a", "status": "FAILED", "error": "no"}, AgentResult("a", status="FAILED", error="no")),
+    "status, documented": ({"status": "ok", "version": "1", "uptime_seconds": 5}, SystemStatus("ok", "1", 5)),
+    "status, published": (
+        {"status": "ok", "ollama": True, "vllm": False, "dsgk": True, "storage": False},
+        SystemStatus("ok", None, None, True, False, True, False),
+    ),
+    "metrics, documented": ({"metrics": {"x": {"y": 1}}}, SystemMetrics({"x": {"y": 1}})),
+    "metrics, documented with published names": (
+        {"metrics": PUBLISHED_METRICS},
+        SystemMetrics(PUBLISHED_METRICS, 1.5, 2, 3, 4, 5.5, 6, 7, 8, 9),
+    ),
+    "metrics, published": (PUBLISHED_METRICS, SystemMetrics(PUBLISHED_METRICS, 1.5, 2, 3, 4, 5.5, 6, 7, 8, 9)),
+    "metrics, none": ({}, SystemMetrics({})),
+    "error": (
+        {"code": "X", "message": "m", "error": "e", "trace_id": "t", "details": {"a": [1]}},
+        ErrorResponse("X", "m", "e", "t", {"a": [1]}),
+    ),
+    "error, smallest": ({"code": "X", "message": "m"}, ErrorResponse("X", "m")),
+    "action status": (
+        {"request_id": "r", "status": "PENDING", "action": "approve", "data": {"a": 1}},
+        ActionStatus("r", "PENDING", "approve", {"a": 1}),
+    ),
+    "action result": (
+        {"idempotency_key": "k", "request_id": "r", "status_code": 202, "attempts": 2, "data": {"a": 1}},
+        ActionResult("k", "r", 202, 2, {"a": 1}),
+    ),
+    "action result, queued": ({"idempotency_key": "k", "request_id": "r"}, ActionResult("k", "r", None, 0, {})),
+}  # fmt: skip
+MODELS = [getattr(models, name) for name in models.__all__]
+
+
+@pytest.mark.parametrize(("body", "expected"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_from_dict(body, expected):
+    before = copy.deepcopy(body)
+    model = type(expected).from_dict(body)
+    assert model == expected
+    assert model.extra == {}
+    assert body == before, "the caller's mapping was changed"
+
+
+@pytest.mark.parametrize(("body", "expected"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_a_model_survives_json_pickle_and_copy(body, expected):
+    again = type(expected).from_dict(json.loads(json.dumps(expected.to_dict())))
+    assert again == expected
+    assert pickle.loads(pickle.dumps(expected)) == expected
+    assert copy.deepcopy(expected) == expected
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        expected.extra = {}
+
+
+@pytest.mark.parametrize(("body", "expected"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_unknown_fields_are_kept_aside(body, expected):
+    if isinstance(expected, SystemMetrics) and not isinstance(body.get("metrics"), dict):
+        pytest.skip("in the flat form every field is a metric")
+    model = type(expected).from_dict(dict(body, future={"a": [1]}, vendor=None))
+    assert model == expected
+    assert repr(model) == repr(expected)
+    assert model.extra == {"future": {"a": [1]}, "vendor": None}
+    assert model.to_dict() == dict(expected.to_dict(), future={"a": [1]}, vendor=None)
+
+
+def test_to_dict_names_every_field_and_absent_ones_as_none():
+    assert RunResponse("ALLOW", "t").to_dict() == {
+        "result": "ALLOW", "trace_id": "t", "output": None, "mode": None, "budget": None, "latency_ms": None,
+    }  # fmt: skip
+    assert TraceResponse("t", "BLOCK", (VIOLATION,)).to_dict()["violations"] == [VIOLATION]
+    assert StreamEvent("done").to_dict() == {"type": "done", "data": {}, "trace_id": "", "timestamp": ""}
+    assert ActionResult("k", "r", 409).to_dict() == {
+        "idempotency_key": "k", "request_id": "r", "status_code": 409, "attempts": 0, "data": {},
+        "accepted": False, "duplicate": True, "queued": False, "settled": True,
+    }  # fmt: skip
+
+
+REQUIRED = {
+    RunResponse: ("result", "trace_id"),
+    StreamEvent: ("type",),
+    TraceResponse: ("trace_id", "decision"),
+    HealthResponse: ("status",),
+    ChatResponse: ("result",),
+    AgentResult: ("agent_id",),
+    SystemStatus: ("status",),
+    SystemMetrics: (),
+    ErrorResponse: ("code", "message"),
+    ActionResult: ("idempotency_key", "request_id"),
+    ActionStatus: ("request_id", "status"),
+}
+
+
+def test_every_model_is_in_the_table_of_required_fields():
+    assert set(REQUIRED) == set(MODELS)
+    for model, names in REQUIRED.items():
+        found = [
+            field.name
+            for field in dataclasses.fields(model)
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ]
+        assert tuple(found) == names
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [(model, name) for model, names in REQUIRED.items() for name in names],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "is null, not a string"),
+        (5, "is a number, not a string"),
+        (True, "is a boolean, not a string"),
+        (["x"], "is a list, not a string"),
+        ({"x": 1}, "is an object, not a string"),
+        (Ellipsis, "is missing"),
+    ],
+    ids=["null", "number", "boolean", "list", "object", "missing"],
+)
+def test_a_required_field_is_refused_by_name(model, name, value, words):
+    body = dict.fromkeys(REQUIRED[model], "x")
+    body["trace_id"] = "t1"
+    if value is Ellipsis:
+        del body[name]
+    else:
+        body[name] = value
+    with pytest.raises(InvalidResponse) as caught:
+        model.from_dict(body)
+    assert caught.value.message == "{}: required field {!r} {}".format(model.__name__, name, words)
+    assert caught.value.details == body
+    assert caught.value.trace_id == (None if name == "trace_id" else "t1")
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(None, "null"), ([], "a list"), ("x", "a string"), (1.5, "a number"), (True, "a boolean")],
+    ids=["null", "list", "string", "number", "boolean"],
+)
+def test_what_is_not_an_object_is_refused(model, body, words):
+    with pytest.raises(InvalidResponse) as caught:
+        model.from_dict(body)
+    assert caught.value.message == "expected a JSON object for {}, got {}".format(model.__name__, words)
+    assert caught.value.details == body
+
+
+OF_A_WRONG_TYPE = [
+    (RunResponse, {"result": "r", "trace_id": "t"}, {"output": 5, "mode": [], "budget": "1", "latency_ms": True}),
+    (StreamEvent, {"type": "token"}, {"data": "text", "trace_id": 7, "timestamp": 1700000000}),
+    (TraceResponse, {"trace_id": "t", "decision": "d"}, {"violations": {"a": 1}, "latency_ms": "3", "policy": 1}),
+    (HealthResponse, {"status": "ok"}, {"version": 1, "uptime_seconds": "5", "api_version": []}),
+    (ChatResponse, {"result": "r"}, {"session_id": 4, "processing_time": "x", "model": {}}),
+    (AgentResult, {"agent_id": "a"}, {"result": {"text": "x"}, "status": 1, "error": ["e"]}),
+    (SystemStatus, {"status": "ok"}, {"ollama": "yes", "vllm": 1, "storage": {"up": True}}),
+    (SystemMetrics, {"metrics": {"cpu_percent": "x"}}, {"gpu_percent": "y"}),
+    (ErrorResponse, {"code": "c", "message": "m"}, {"error": 1, "trace_id": 2}),
+    (ActionStatus, {"request_id": "r", "status": "s"}, {"action": 1, "data": "x"}),
+]
+
+
+@pytest.mark.parametrize(("model", "good", "bad"), OF_A_WRONG_TYPE, ids=[row[0].__name__ for row in OF_A_WRONG_TYPE])
+def test_an_optional_field_of_the_wrong_type_does_not_cost_the_answer(model, good, bad):
+    answer = model.from_dict(dict(good, **bad))
+    assert answer == model.from_dict(good)
+    assert answer.extra == bad
+    assert answer.to_dict() == dict(model.from_dict(good).to_dict(), **bad)
+
+
+def test_integers_and_floats_are_interchangeable_and_kept_as_they_are():
+    answer = RunResponse.from_dict({"result": "r", "trace_id": "t", "budget": 1, "latency_ms": 2.5})
+    assert (answer.budget, type(answer.budget), answer.latency_ms) == (1, int, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "expected"),
+    [
+        (RunResponse("ALLOW", "t", "out"), "text", "out"),
+        (RunResponse("ALLOW", "t", ""), "text", ""),
+        (RunResponse("produced", "t"), "text", "produced"),
+        (ChatResponse("hi"), "response", "hi"),
+        (AgentResult("a", "done"), "output", "done"),
+        (AgentResult("a"), "output", None),
+        (HealthResponse("OK"), "ok", True),
+        (HealthResponse("ok"), "ok", True),
+        (HealthResponse("Healthy"), "ok", True),
+        (HealthResponse("degraded"), "ok", False),
+        (HealthResponse("error"), "ok", False),
+        (HealthResponse(""), "ok", False),
+        (StreamEvent("token", {"text": "a"}), "text", "a"),
+        (StreamEvent("token", {"token": "a"}), "text", "a"),
+        (StreamEvent("delta", {"delta": "a"}), "text", "a"),
+        (StreamEvent("delta", {"content": "a"}), "text", "a"),
+        (StreamEvent("token", {"text": 5}), "text", ""),
+        (StreamEvent("token"), "text", ""),
+        (StreamEvent("final", {"text": "a"}), "text", ""),
+        (ActionStatus("r", "PENDING"), "done", False),
+        (ActionStatus("r", "COMMITTED"), "done", True),
+        (ActionStatus("r", "COMMITTED"), "committed", True),
+        (ActionStatus("r", "FAILED"), "done", True),
+        (ActionStatus("r", "FAILED"), "committed", False),
+    ],
+    ids=lambda value: None if isinstance(value, str) else repr(value)[:60],
+)
+def test_properties(model: Any, name, expected):
+    assert getattr(model, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("status_code", "accepted", "duplicate", "queued", "settled"),
+    [(202, True, False, False, True), (200, True, False, False, True), (409, False, True, False, True),
+     (None, False, False, True, False)],
+)  # fmt: skip
+def test_an_action_result_says_what_its_status_means(status_code, accepted, duplicate, queued, settled):
+    result = ActionResult("k", "r", status_code)
+    assert (result.accepted, result.duplicate, result.queued, result.settled) == (accepted, duplicate, queued, settled)
+
+
+def test_from_raw_is_from_dict():
+    raw = {"type": "token", "data": {"text": "x"}, "more": 1}
+    assert StreamEvent.from_raw(raw) == StreamEvent.from_dict(raw)
+    assert StreamEvent.from_raw(raw).extra == {"more": 1}
+
+
+def test_no_two_models_share_a_default_mapping():
+    first, second = StreamEvent("a"), StreamEvent("b")
+    assert first.data is not second.data
+    assert first.extra is not second.extra
