@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
+import socket
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 
@@ -52,3 +54,15 @@ def events_of(answer: Answer) -> List[Any]:
     assert blocks.pop() == ""
     assert all(block.startswith("data: ") for block in blocks)
     return [json.loads(block[len("data: ") :]) for block in blocks]
+
+
+def steady_port() -> int:
+    """A free port that stays free between a stop and a start: below those that the system lends to other sockets."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

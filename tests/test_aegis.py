@@ -34,6 +34,8 @@ from hestiaos_lite import (
 )
 from hestiaos_lite.sandbox import Sandbox
 
+from .sandbox_call import steady_port
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -254,10 +256,8 @@ def test_one_key_for_two_decisions_is_refused_before_anything_is_sent(box: Sandb
 
 
 def test_service_down_for_the_whole_run_then_back(outbox: Outbox) -> None:
-    box = Sandbox()
-    with box:
-        port = box.port
-    with client_of(box.url, outbox) as client:
+    port = steady_port()
+    with client_of("http://127.0.0.1:{}".format(port), outbox) as client:
         wanted = [("th-{}".format(number % 3), "key-{}".format(number)) for number in range(12)]
         for thread_id, key in wanted:
             result = client.approve(key, thread_id=thread_id)
@@ -272,10 +272,8 @@ def test_service_down_for_the_whole_run_then_back(outbox: Outbox) -> None:
 
 
 def test_a_call_sends_the_older_decisions_of_its_thread_first(outbox: Outbox) -> None:
-    box = Sandbox()
-    with box:
-        port = box.port
-    with client_of(box.url, outbox) as client:
+    port = steady_port()
+    with client_of("http://127.0.0.1:{}".format(port), outbox) as client:
         client.approve("older")
         with Sandbox(port=port) as back:
             assert client.approve("newer").accepted

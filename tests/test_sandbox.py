@@ -17,7 +17,7 @@ import pytest
 
 from hestiaos_lite.sandbox import Sandbox
 
-from .sandbox_call import A, call, events_of
+from .sandbox_call import A, call, events_of, steady_port
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00\Z")
@@ -592,7 +592,7 @@ def test_stop_does_not_wait_for_delays():
 
 
 def test_the_same_object_starts_again_with_its_state():
-    box = Sandbox()
+    box = Sandbox(port=steady_port())
     with box:
         trace_id = call(box, "POST", "/api/v1/run", {"input": "x"}).body["trace_id"]
         url = box.url
@@ -603,7 +603,7 @@ def test_the_same_object_starts_again_with_its_state():
 
 def test_a_file_keeps_state_over_a_restart_on_the_same_port(tmp_path):
     db = tmp_path / "sandbox.db"
-    with Sandbox(db=db) as first:
+    with Sandbox(port=steady_port(), db=db) as first:
         trace_id = call(first, "POST", "/api/v1/run", {"input": "x"}).body["trace_id"]
         call(first, "POST", "/api/secrets", {"credential_ref": "k", "secret": "v"})
         trace = call(first, "GET", "/api/v1/trace/" + trace_id).body
@@ -673,7 +673,7 @@ def test_serve_forever_returns_at_stop():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_child_holds_neither_port_nor_connections():
-    box = Sandbox().start()
+    box = Sandbox(port=steady_port()).start()
     client = socket.create_connection((box.host, box.port), 10)
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     client.recv(4096)
