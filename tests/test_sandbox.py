@@ -678,13 +678,16 @@ def test_a_forked_child_holds_neither_port_nor_connections():
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     client.recv(4096)
     reader, writer = os.pipe()
+    forked, tell = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later warn of forks beside threads
         child = os.fork()
     if child == 0:
+        os.write(tell, b"x")
         os.read(reader, 1)
         os._exit(0)
     try:
+        os.read(forked, 1)  # the child lets go of the sockets in its first moments, not in ours
         box.stop()
         assert client.recv(1) == b""
         with Sandbox(port=box.port) as again:

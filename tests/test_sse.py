@@ -139,7 +139,7 @@ MALFORMED_CASES = {
     "a string over two lines": b'data: {"b": "x\ndata: y"}\n',
     "a string not closed": b'data: {"b": "x}\n',
     "[DONE] inside": b'data: {"b":\ndata: [DONE]\ndata: }\n',
-    "nested too deep": b'data: {"b":' + b"[" * 3000 + b"]" * 3000 + b"}\n",
+    "nested too deep": b'data: {"b":' + b"[" * 200000 + b"]" * 200000 + b"}\n",
 }
 
 
