@@ -32,7 +32,8 @@ def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
     """Yield an exception and everything it wraps: requests and urllib3 keep causes in ``args`` and ``reason`` as well.
 
     Not its ``__context__``: that may be what the caller was handling when it made the call, a refused connection for
-    instance, and would tell of this request what is true of another.
+    instance, and would tell of this request what is true of another. Only urllib3's NewConnectionError is always raised
+    while what it wraps is handled, and in urllib3 before 2 it has no other word of it.
     """
     queue: List[Any] = [error]
     seen: List[Any] = []
@@ -42,6 +43,8 @@ def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
             seen.append(cause)
             yield cause
             queue.extend([getattr(cause, "reason", None), cause.__cause__])
+            if isinstance(cause, urllib3.exceptions.NewConnectionError):
+                queue.append(cause.__context__)
             queue.extend(cause.args)
 
 
@@ -59,6 +62,22 @@ def timed_out(error: BaseException) -> bool:
         isinstance(cause, _TIMEOUTS) and not isinstance(cause, urllib3.exceptions.NewConnectionError)  # a subclass of it
         for cause in causes
     )
+
+
+def release_frames(error: BaseException) -> None:
+    """Clear the variables of the functions a failure has come through.
+
+    They hold the request with its headers, which a tool that shows variables would print; and urllib3 (2.8) leaves the
+    exception in one of its own, a cycle that keeps the caller's frames and whatever they hold until the collector runs.
+    """
+    for cause in causes_of(error):
+        trace = cause.__traceback__
+        while trace is not None:
+            try:
+                trace.tb_frame.clear()
+            except RuntimeError:
+                pass  # it is still running
+            trace = trace.tb_next
 
 
 def reason(error: BaseException) -> str:

@@ -22,6 +22,8 @@ def bare_url(url: str) -> str:
     """Return ``url`` without user info, query and fragment, fit for a message; a URL that cannot be read is masked."""
     try:
         parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
         return MASK
+    # what looks like user info elsewhere may be it, in a URL without its slashes
+    return MASK + bare[bare.rindex("@") :] if "@" in bare else bare

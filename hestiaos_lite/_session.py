@@ -6,13 +6,13 @@ import os
 import threading
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
-from typing import Any, Dict, Union
+from typing import Any, Dict, Optional, Union
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from requests.utils import get_environ_proxies
+from requests.utils import get_environ_proxies, select_proxy
 
 from ._redact import bare_url
 from ._sockets import POOL_CLASSES
@@ -74,6 +74,15 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
 
+    def close(self) -> None:
+        """Close the idle connections now; urllib3 2 does so when it happens that nothing refers to their pool any more."""
+        for manager in [self.poolmanager] + list(self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  # urllib3's own container: iterating over it is refused
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not proxy.lower().startswith("socks"):  # those bring connections of their own
@@ -115,6 +124,18 @@ def refuse_redirect(response: requests.Response, *args: Any, **kwargs: Any) -> N
         raise Redirected(response.status_code, target)
 
 
+def prepared_url(base_url: str) -> str:
+    """Let requests normalise the base URL once (host to ASCII, path quoted)."""
+    request = requests.PreparedRequest()
+    try:
+        request.prepare_url(base_url, None)
+    except (ValueError, requests.RequestException) as error:
+        raise InvalidInput(
+            "the base URL {} is malformed".format(bare_url(base_url)), code="CONFIGURATION"
+        ) from error
+    return str(request.url).rstrip("/")
+
+
 def network_settings(url: str, session: requests.Session, verify: Union[bool, str, None]) -> Dict[str, Any]:
     """Resolve proxies and certificates as requests does, except that what the caller said wins over the environment.
 
@@ -125,6 +146,7 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
     if session.trust_env and not is_loopback(url):
         proxies.update(get_environ_proxies(url))
     proxies.update(session.proxies)
+    check_proxy(select_proxy(url, proxies))
     if verify is None:
         verify = session.verify
         if verify is True and session.trust_env:
@@ -132,6 +154,20 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
     if isinstance(verify, str) and not os.path.exists(verify):
         raise InvalidInput("the CA bundle {} does not exist".format(verify), code="CONFIGURATION")
     return {"proxies": proxies, "verify": verify, "cert": session.cert}
+
+
+def check_proxy(proxy: Optional[str]) -> None:
+    """Refuse a proxy's URL that cannot be one: requests and urllib3 fail of it in many ways, quoting its password."""
+    if not proxy:
+        return
+    proxy = proxy if "://" in proxy else "http://" + proxy
+    try:
+        parts = urlsplit(proxy)
+        good = bool(parts.hostname) and parts.port != 0 and not any(character.isspace() for character in proxy)
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidInput("the proxy's URL is malformed: {}".format(bare_url(proxy)), code="CONFIGURATION")
 
 
 def is_loopback(url: str) -> bool:

@@ -151,11 +151,12 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         try:
             super().begin()
-            if self._reads.ended:  # to http.client the end of the connection ends the headers as a blank line does
-                raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
         except BaseException:
-            self.close()  # http.client leaves that to the collector, since urllib3 keeps the exception in a cycle
+            self.close()  # http.client leaves that to whoever drops the exception last
             raise
+        if self._reads.ended:  # to http.client the end of the connection ends the headers as a blank line does
+            self.close()
+            raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
         # urllib3 logs a header line that it cannot parse, whatever the line may quote
         self.msg.defects = []
         self.msg.set_payload("")

@@ -20,9 +20,9 @@ from requests.structures import CaseInsensitiveDict
 
 from . import _redact, errors
 from ._body import BodyTooLarge, UnknownEncoding, iter_body, read_body
-from ._failures import CONNECTION_ERRORS, NOT_SENDABLE, never_connected, reason, timed_out
+from ._failures import CONNECTION_ERRORS, NOT_SENDABLE, never_connected, reason, release_frames, timed_out
 from ._retry import Deadline, RetryPolicy, SilenceLimit, parse_retry_after
-from ._session import Bearer, Redirected, Sessions, is_loopback, network_settings, no_auth, refuse_redirect
+from ._session import Bearer, Redirected, Sessions, is_loopback, network_settings, no_auth, prepared_url, refuse_redirect
 from ._sockets import Attempt
 from ._version import __version__
 
@@ -111,7 +111,7 @@ class Transport:
         verify: Union[bool, str, None] = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._base_url = _prepared_url(base_url)
+        self._base_url = prepared_url(base_url)
         _warn_of_exposure(base_url, api_key, verify)
         self._auth = Bearer(api_key) if api_key else None
         self._secrets = (api_key,) if api_key else ()
@@ -331,6 +331,7 @@ class Transport:
         self, call: Call, error: BaseException, attempt: Attempt, response: Optional[requests.Response]
     ) -> errors.HestiaError:
         """Map a failure of the connection; here, where it is caught, it is decided whether the request may have arrived."""
+        release_frames(error)
         delivered: Optional[bool] = None
         if response is not None:
             delivered = True
@@ -358,6 +359,7 @@ class Transport:
         )
 
     def _not_sendable(self, call: Call, error: Exception) -> errors.InvalidInput:
+        release_frames(error)
         return errors.InvalidInput(
             "the request cannot be sent: {}".format(_redact.without(reason(error), self._secrets)),
             **call.facts(code="CONFIGURATION")
@@ -431,18 +433,6 @@ def _warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool,
         warnings.warn("verify=False: the service's TLS certificate is not checked", stacklevel=4)
     if api_key and base_url.startswith("http://") and not is_loopback(base_url):
         warnings.warn("the API key goes over plain http: anyone on the way can read it", stacklevel=4)
-
-
-def _prepared_url(base_url: str) -> str:
-    """Let requests normalise the base URL once (host to ASCII, path quoted)."""
-    request = requests.PreparedRequest()
-    try:
-        request.prepare_url(base_url, None)
-    except (ValueError, requests.RequestException) as error:
-        raise errors.InvalidInput(
-            "the base URL {} is malformed".format(_redact.bare_url(base_url)), code="CONFIGURATION"
-        ) from error
-    return str(request.url).rstrip("/")
 
 
 def _encode(body: Any) -> bytes:
