@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Type, Union
 
 from . import config, errors
+from ._call import Call, check_headers, segment
 from ._retry import Deadline, RetryPolicy
 from .models import ActionResult, ActionStatus
 from .outbox import Answer, FlushReport, Outbox, Row
-from .transport import Call, Transport, check_headers, segment
+from .transport import Transport
 
 if TYPE_CHECKING:
     import requests
@@ -321,12 +322,12 @@ def _data(body: Any) -> Dict[str, Any]:
 
 def _texts(value: Any) -> Iterator[str]:
     """Yield the texts of a payload: an error must not repeat what the service may echo of them."""
-    pending: Tuple[Any, ...] = (value,)
+    pending: List[Any] = [value]
     while pending:
-        value, pending = pending[0], pending[1:]
+        value = pending.pop()
         if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
             yield value
         elif isinstance(value, Mapping):
-            pending = tuple(value.values()) + pending
+            pending.extend(value.values())
         elif isinstance(value, (list, tuple)):
-            pending = tuple(value) + pending
+            pending.extend(value)

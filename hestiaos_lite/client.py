@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
 
 from . import config
+from ._call import segment
 from .errors import InvalidInput
 from .models import HealthResponse, RunResponse, TraceResponse
 from .namespaces import Agents, Caller, Chat, Governance, Secrets, System, optional_text, text
 from .stream import EventStream
-from .transport import Transport, segment
+from .transport import Transport
 
 if TYPE_CHECKING:
     import requests
 
 __all__ = ["Client"]
 
+_TIMEOUT_MS = 30000  # the wire's default; it asks for nothing, and must not turn Client(timeout=2) into 35 s
 _GRACE_SECONDS = 5.0  # what a call may take beyond the time it grants the service
 
 
@@ -80,14 +82,14 @@ class Client:
         session_id: Optional[str] = None,
         agent_id: Optional[str] = None,
         mode_hint: Optional[str] = None,
-        timeout_ms: int = 30000,
+        timeout_ms: int = _TIMEOUT_MS,
         stream: bool = False,
     ) -> RunResponse:
         """Run one input through governance and return its result.
 
         Args:
-            timeout_ms: what the service is granted, in milliseconds; where that is longer than the client's timeout, the
-                call's deadline is ``timeout_ms`` plus 5 s.
+            timeout_ms: what the service is granted, in milliseconds; where one other than the default asks for longer than
+                the client's timeout, the call's deadline is ``timeout_ms`` plus 5 s.
             stream: sent to the service as it is; `run_stream` is what streams.
 
         Raises:
@@ -107,7 +109,7 @@ class Client:
         session_id: Optional[str] = None,
         agent_id: Optional[str] = None,
         mode_hint: Optional[str] = None,
-        timeout_ms: int = 30000,
+        timeout_ms: int = _TIMEOUT_MS,
         timeout: Optional[float] = None,
     ) -> EventStream:
         """Run one input and return its events as they come; the request is sent here, so a block is raised here.
@@ -157,7 +159,8 @@ class Client:
 
     def _run_timeout_seconds(self, timeout_ms: int) -> float:
         granted_seconds = timeout_ms / 1000.0
-        return granted_seconds + _GRACE_SECONDS if granted_seconds > self.timeout else self.timeout
+        asked_for_longer = timeout_ms != _TIMEOUT_MS and granted_seconds > self.timeout
+        return granted_seconds + _GRACE_SECONDS if asked_for_longer else self.timeout
 
 
 def _run_body(

@@ -88,8 +88,11 @@ class HestiaError(Exception):
 
     def _effect(self) -> str:
         """Say whether the request may have taken effect, where that is in doubt."""
-        if not self.attempts or self.delivered:
+        if not self.attempts:
             return ""
+        if self.delivered:
+            lost = isinstance(self, (ConnectionFailed, RequestTimeout)) and (self.status or 500) < 300
+            return "the service had accepted it: look before sending it again" if lost else ""
         if self.delivered is None:
             return "no answer came: it may have taken effect"
         return "it never reached the service"

@@ -188,16 +188,17 @@ class StreamEvent(_Model):
     def from_raw(cls, raw: Mapping[str, Any]) -> StreamEvent:
         """Build the event from one decoded ``data:`` field; the same as ``from_dict``."""
         # The published form, recognised whole and taken over as it is: buys 1.7 to 2 times the events a second.
-        if raw.__class__ is dict and raw.keys() == _EVENT_FIELDS:
-            if (
-                raw["data"].__class__ is dict
-                and raw["type"].__class__ is str
-                and raw["trace_id"].__class__ is str
-                and raw["timestamp"].__class__ is str
-            ):
-                event = cls.__new__(cls)
-                event.__dict__.update(raw, extra={})
-                return event
+        if (
+            raw.__class__ is dict
+            and raw.keys() == _EVENT_FIELDS
+            and raw["data"].__class__ is dict
+            and raw["type"].__class__ is str
+            and raw["trace_id"].__class__ is str
+            and raw["timestamp"].__class__ is str
+        ):
+            event = cls.__new__(cls)
+            event.__dict__.update(raw, extra={})
+            return event
         return cls.from_dict(raw)
 
     @property

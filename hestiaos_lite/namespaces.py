@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
 
 from . import errors
+from ._call import Call, segment
 from ._retry import RetryPolicy
 from .models import AgentResult, ChatResponse, SystemMetrics, SystemStatus
-from .transport import Call, Transport, segment
+from .transport import Transport
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""The one way to the wire, and the only importer of requests.
+"""The one way to the wire; beside _session and _failures, which serve it, the only importer of requests.
 
 A call is tried until its answer is in hand, its error is final, or its deadline has passed; the loop stands in one place,
 `Transport._exchange`. Every failure leaves as an error of errors.py that knows whether the request may have arrived, and the
@@ -10,18 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-import uuid
 import warnings
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, TypeVar, Union
-from urllib.parse import quote
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, TypeVar, Union
 
 import requests
 from requests.structures import CaseInsensitiveDict
 
 from . import _redact, errors
 from ._body import BodyTooLarge, UnknownEncoding, iter_body, read_body
+from ._call import Call, check_headers
 from ._failures import CONNECTION_ERRORS, NOT_SENDABLE, never_connected, reason, release_frames, timed_out
-from ._retry import Deadline, RetryPolicy, SilenceLimit, parse_retry_after
+from ._retry import Deadline, SilenceLimit, parse_retry_after
 from ._session import Bearer, Redirected, Sessions, is_loopback, network_settings, no_auth, prepared_url, refuse_redirect
 from ._sockets import Attempt
 from ._version import __version__
@@ -32,50 +31,6 @@ _log.addHandler(logging.NullHandler())  # logging is the application's to switch
 
 USER_AGENT = "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__
 _ERROR_BODY_BYTES = 1024 * 1024  # of an error's body no more is read
-
-
-class Call:
-    """One request as a method of the client describes it; `Transport` adds what all share.
-
-    Args:
-        path: below the base URL, its variable segments quoted by `segment`.
-        body: what is sent as JSON, or None.
-        retry: when it may be repeated.
-        timeout_seconds: its total deadline.
-        governed: it runs something, so that a 403 is governance speaking.
-        secrets: values that must not show in an error, whatever the service echoes.
-        accept: the statuses beyond 2xx that are answers.
-    """
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        retry: RetryPolicy,
-        timeout_seconds: float,
-        headers: Optional[Mapping[str, str]] = None,
-        governed: bool = False,
-        secrets: Tuple[str, ...] = (),
-        accept: Tuple[int, ...] = (),
-        request_id: Optional[str] = None,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.body = None if body is None else _encode(body)
-        self.retry = retry
-        self.timeout_seconds = timeout_seconds
-        self.headers = headers or {}
-        self.governed = governed
-        self.secrets = secrets
-        self.accept = accept
-        self.request_id = request_id or str(uuid.uuid4())
-        self.attempts = 0
-
-    def facts(self, **more: Any) -> Dict[str, Any]:
-        """What every error of this call carries."""
-        return dict(more, request_id=self.request_id, attempts=self.attempts)
 
 
 class Answer:
@@ -397,51 +352,12 @@ class ByteStream:
         self.close()
 
 
-def segment(name: str, value: Any) -> str:
-    """Quote one path segment whole, so that ``team/../admin`` stays one; refuse what cannot be one."""
-    if not isinstance(value, str):
-        raise errors.InvalidInput("{} must be a string, not {}".format(name, type(value).__name__))
-    if value in ("", ".", ".."):
-        raise errors.InvalidInput("{} must not be {!r}: it cannot be a path segment".format(name, value))
-    try:
-        return quote(value, safe="")
-    except UnicodeEncodeError as error:
-        raise errors.InvalidInput("{} is not valid text".format(name)) from error
-
-
-def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
-    """Return the headers, or raise InvalidInput for a name or value that cannot be sent; the value is never quoted."""
-    for name, value in headers.items():
-        if not isinstance(name, str) or not name.isascii() or not name or any(ord(c) < 33 or c in ':()<>@,;"' for c in name):
-            raise errors.InvalidInput("{!r} cannot be the name of a header".format(name))
-        if not isinstance(value, str):
-            raise errors.InvalidInput("the header {} must be a string, not {}".format(name, type(value).__name__))
-        try:
-            value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise errors.InvalidInput("the header {} holds a character beyond latin-1".format(name)) from None
-        if value != value.strip() or not value or any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value):
-            raise errors.InvalidInput(
-                "the header {} is empty, begins or ends with white space, or holds a control character".format(name)
-            )
-    return dict(headers)
-
-
 def _warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, str, None]) -> None:
     """Warn of what lets others read the key: no certificate check, or a key over plain http to another host."""
     if verify is False:
         warnings.warn("verify=False: the service's TLS certificate is not checked", stacklevel=4)
     if api_key and base_url.startswith("http://") and not is_loopback(base_url):
         warnings.warn("the API key goes over plain http: anyone on the way can read it", stacklevel=4)
-
-
-def _encode(body: Any) -> bytes:
-    try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as error:
-        # the encoder's words name the type at fault; a value is never quoted
-        fault = str(error) if isinstance(error, TypeError) else type(error).__name__
-        raise errors.InvalidInput("the request cannot be sent as JSON: {}".format(fault)) from error
 
 
 def _as_it_is(value: Any) -> Any:

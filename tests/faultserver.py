@@ -19,6 +19,8 @@ import threading
 import time
 from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional
 
+from .sandbox_call import steady_port
+
 TLS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "tls")
 TLS_AUTHORITY = os.path.join(TLS_FOLDER, "authority.pem")  # signed the server's certificate, which is for 127.0.0.1 alone
 _SERVER_CERTIFICATE = os.path.join(TLS_FOLDER, "server.pem")
@@ -314,6 +316,4 @@ def hang_up(wire: Wire) -> None:
 
 def closed_port() -> int:
     """A port of this host on which nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return steady_port()

@@ -17,7 +17,7 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 ROWS = [
     ["_version", "errors", "_retry", "_redact", "sse", "_keys", "_outbox_rows", "_rate"],
     ["models", "config", "_outbox_file", "outbox"],
-    ["_sockets", "_body", "_failures", "_session"],
+    ["_sockets", "_body", "_call", "_failures", "_session"],
     ["transport"],
     ["stream", "namespaces", "aegis"],
     ["client", "_batch", "batch"],
