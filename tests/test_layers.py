@@ -15,23 +15,21 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 
 # Row by row; a module may import from the rows above its own and from those named beside it.
 ROWS = [
-    ["_version", "errors", "_retry", "_redact", "sse", "_keys", "_outbox_rows", "_rate"],
+    ["_version", "errors", "_retry", "_redact", "sse", "_keys", "_outbox_rows"],
     ["models", "config", "_outbox_file", "outbox"],
     ["_sockets", "_body", "_call", "_failures", "_session"],
     ["transport"],
     ["stream", "namespaces", "aegis"],
-    ["client", "_batch", "batch"],
+    ["client", "batch"],
     ["cli", "zipapp"],
 ]
 # Within a row only these: what stands left may import what stands right.
 BESIDE = {
     "errors": {"_redact"},
     "_retry": {"errors"},
-    "_rate": {"errors"},
     "_outbox_rows": {"errors"},
     "outbox": {"_outbox_file"},
     "_session": {"_sockets"},
-    "batch": {"_batch"},
 }
 APART = ("sandbox",)  # imports nothing of ours, so that it catches a wrong model instead of agreeing with it
 DOORS = ("__init__", "__main__")
@@ -70,9 +68,8 @@ FILES: Dict[str, str] = dict(read())
 
 
 def module_of(path: str) -> str:
-    """The name in the rows: a file's own at the top, its folder's below; the parts of the batch are one."""
-    top = path.split("/")[0]
-    return "_batch" if top.startswith("_batch_") else top
+    """The name in the rows: a file's own at the top, its folder's below."""
+    return path.split("/")[0]
 
 
 def imports_of(path: str) -> Set[Import]:

@@ -1,0 +1,294 @@
+"""``batch``: a file of inputs through one call, each sent once; killed, it is resumed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional
+
+from .. import errors
+from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, REFUSED, TRY_LATER, UNKNOWN, BadData
+from .output import Output
+from .parser import Arguments, Parser, count, seconds
+
+if TYPE_CHECKING:
+    from ..batch.dispatch import Dispatcher, Settled
+    from ..batch.index import RowIndex
+    from ..batch.input import BatchInput
+    from ..batch.ledger import Ledger
+    from ..batch.rows import Row
+
+_NOT_WRITTEN = 74  # sysexits' EX_IOERR: a result could not be written
+_EPILOG = """\
+a row is {"id": ..., "input": ...} with any of the call's other arguments (session_id, agent_id, mode_hint, timeout_ms;
+chat: message; agent: agent_id, task, config); in plain text each line is an input, and its number is its id
+
+a row is journalled in OUT.journal before it is sent, so that a run that was killed is resumed without sending twice what
+may have been executed; keep the journal beside OUT as long as you may resume
+
+429, 503 and a service that is not there pause all workers; such a row is sent again, --retries times (default 5)
+
+exit codes: 0 all ok; 1 some were blocked or refused; 75 some are to be tried again, or were not sent; 3 the outcome of
+some is unknown (the gravest wins: 3, 75, 1); 65 bad input, nothing was sent; 77 credentials; 130 interrupted (--resume)
+"""
+
+
+def declare(parser: Parser) -> None:
+    """Declare ``batch``."""
+    parser.epilog = _EPILOG
+    parser.add_argument("input", metavar="IN", help="JSON lines or plain text; - is standard input")
+    parser.add_argument("--out", metavar="OUT", required=True, help="results, a JSON object a line; - is standard output")
+    parser.add_argument("--failed", metavar="BAD", help="results that are not ok, instead of with the others in OUT")
+    parser.add_argument("--call", choices=("run", "chat", "agent"), default="run", help="what each row is given to")
+    parser.add_argument("--format", choices=("jsonl", "text"), help="of IN; default by its name, else by its first line")
+    parser.add_argument("--jobs", type=_jobs, default=8, metavar="N", help="rows in flight at most (default 8)")
+    parser.add_argument("--rate", type=_rate, metavar="RATE", help="rows sent at most, such as 20/s, 90/min, 500/h")
+    parser.add_argument("--resume", action="store_true", help="go on from OUT: skip finished rows, send unsent ones")
+    parser.add_argument("--retry-failed", action="store_true", help="resume, and repeat rows that failed without effect")
+    parser.add_argument("--retry-unknown", action="store_true", help="resume, and repeat rows whose outcome is unknown")
+    parser.add_argument("--max-failures", type=_jobs, metavar="N", help="stop after N failures (blocks are none)")
+    parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after that time")
+    help = "end when the service has refused everything for so long (default 900)"
+    parser.add_argument("--patience", type=seconds, default=900.0, metavar="SECONDS", help=help)
+    parser.set_defaults(execute=_batch, changes=True)
+
+
+def _batch(args: Arguments, output: Output) -> int:
+    from ..batch.index import RowIndex
+
+    with contextlib.closing(RowIndex()) as index, contextlib.closing(_open_input(args)) as source:
+        _check(args, source, index, output)
+        try:
+            ledger = _open_ledger(args, index, output)
+        except errors.HestiaError as error:
+            return _cannot_begin(error, output)
+        for notice in ledger.notices:
+            output.notice(notice)
+        return _Run(args, source, index, ledger, output).go()
+
+
+class _Run:
+    """One run over a checked input, with open files."""
+
+    def __init__(
+        self, args: Arguments, source: BatchInput, index: RowIndex, ledger: Ledger, output: Output
+    ) -> None:
+        self._args = args
+        self._source = source
+        self._index = index
+        self._ledger = ledger
+        self._output = output
+        self._stop = threading.Event()
+        self._signal: Optional[int] = None
+        self._failures = 0
+        self._note: Callable[[str], object] = str  # until there is a progress to note an outcome in
+
+    def go(self) -> int:
+        """Send what is unsent, and return the exit code."""
+        from .progress import Progress
+
+        failure: Optional[Exception] = None
+        counts = self._index.counts()
+        try:
+            dispatcher = self._dispatcher()
+            progress = Progress(sum(counts.values()), counts, dispatcher.pause, quiet=self._output.quiet)
+            self._note = progress.note
+            with self._signals(), progress:
+                for _ in dispatcher.settled():
+                    pass  # `_settled` has seen each, before anything further was sent
+        except Exception as error:  # noqa: BLE001 - what ended the run is told after the tally, by `_end`
+            failure = error
+        finally:
+            counts = self._index.counts()
+            try:
+                self._ledger.close()
+            except errors.HestiaError as error:
+                failure = failure or error
+        return self._end(failure, counts)
+
+    def _dispatcher(self) -> Dispatcher:
+        from ..batch.dispatch import Dispatcher, Limits
+        from ..batch.rate import TokenBucket
+        from ..batch.worker import Lent
+        from .connect import open_client
+
+        args = self._args
+        # the batch repeats what may be repeated, so that a refusal pauses all workers at once
+        client = open_client(argparse.Namespace(**dict(vars(args), retries=0)), self._output)
+        granted_ms = None if args.timeout is None else max(1, min(30000, int(args.timeout * 1000)))
+        return Dispatcher(
+            Lent(client),
+            b"",
+            args.call,
+            self._unsent_rows(granted_ms),
+            limits=Limits(args.jobs, 5 if args.retries is None else args.retries, args.patience, args.deadline),
+            bucket=None if args.rate is None else TokenBucket(args.rate),
+            stop=self._stop,
+            before_send=self._ledger.before_send,
+            on_turned_away=self._ledger.turned_away,
+            on_settled=self._settled,
+        )
+
+    def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[Row]:
+        """The rows to send; the service is granted no more time for one than ``--timeout``, as with ``run``."""
+        from ..batch.index import UNSENT
+        from ..batch.rows import id_key
+
+        for row in self._source.rows():
+            if self._index.state(id_key(row.id)) == UNSENT:
+                if granted_ms is not None and self._args.call == "run":
+                    row.arguments.setdefault("timeout_ms", granted_ms)
+                yield row
+
+    def _settled(self, settled: Settled) -> None:
+        self._ledger.settle(settled)
+        if settled.unsent:
+            return
+        outcome = settled.result.outcome
+        self._note(outcome)
+        if outcome not in ("ok", "blocked"):
+            self._failures += 1
+            if self._args.max_failures is not None and self._failures >= self._args.max_failures:
+                self._stop.set()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Within the block the first Ctrl-C or SIGTERM ends the sending, and a second one the process."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def end(number: int, frame: Any) -> None:
+            if self._signal is not None:
+                # At once: leaving by an exception would wait for the calls in flight. The journal has them.
+                os._exit(128 + number)
+            self._signal = number
+            self._stop.set()
+            self._output.notice("finishing what is in flight; once more stops now")
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, failure: Optional[Exception], counts: Mapping[str, int]) -> int:
+        code = self._exit_code(failure, counts)
+        self._tell(failure, counts, code)
+        return code
+
+    def _exit_code(self, failure: Optional[Exception], counts: Mapping[str, int]) -> int:
+        if self._signal is not None:
+            return 128 + self._signal
+        if isinstance(failure, (errors.AuthenticationError, errors.PermissionDenied)):
+            return DENIED
+        if isinstance(failure, errors.InvalidInput):
+            return CONFIGURATION if failure.code == "CONFIGURATION" else BAD_DATA
+        if counts.get("unknown") or counts.get("sent"):
+            return UNKNOWN
+        if isinstance(failure, errors.HestiaError) and failure.code == "BATCH_FILE":
+            return _NOT_WRITTEN
+        if counts.get("again") or counts.get("unsent"):
+            return TRY_LATER
+        return REFUSED if counts.get("blocked") or counts.get("refused") else DONE
+
+    def _tell(self, failure: Optional[Exception], counts: Mapping[str, int], code: int) -> None:
+        output = self._output
+        if failure is not None and not isinstance(failure, errors.HestiaError):
+            raise failure  # standard output is closed, or a bug: the caller's to report
+        if output.json and self._args.out != "-":
+            output.document(dict(_tally(counts), exit_code=code))
+        else:
+            output.notice(", ".join("{} {}".format(name, number) for name, number in _tally(counts).items()))
+        for advice in _advice(counts, self._args):
+            output.notice(advice)
+        if failure is not None:
+            output.report(failure, exit_code=code)
+
+
+def _open_input(args: Arguments) -> BatchInput:
+    from ..batch.input import BatchInput
+
+    try:
+        return BatchInput(args.input, args.call, args.format)
+    except OSError as error:
+        raise BadData("{} cannot be read: {}".format(args.input, error.strerror or error)) from error
+
+
+def _check(args: Arguments, source: BatchInput, index: RowIndex, output: Output) -> None:
+    """Refuse an input with faulty lines, naming them, before anything is sent."""
+    from ..batch.files import are_same
+    from ..batch.input import check
+
+    for path in (args.out, args.failed):
+        if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
+            raise errors.InvalidInput("{} is the input: name another file for the results".format(path))
+    try:
+        number, faults = check(source, args.call, index)
+    except OSError as error:
+        raise BadData("{} cannot be read: {}".format(source.name, error.strerror or error)) from error
+    for fault in faults:
+        output.complain(fault)
+    if number:
+        more = " (the first {} are shown)".format(len(faults)) if number > len(faults) else ""
+        raise BadData("{}: {} faulty lines{}; nothing was sent".format(source.name, number, more))
+
+
+def _open_ledger(args: Arguments, index: RowIndex, output: Output) -> Ledger:
+    from ..batch.ledger import Retry, open_ledger
+
+    retry = Retry(failed=args.retry_failed, unknown=args.retry_unknown)
+    resume = retry if args.resume or any(retry) else None
+
+    def print_line(line: str) -> None:
+        output.text(line)
+        output.flush()
+
+    return open_ledger(args.call, index, args.out, args.failed, resume=resume, sink=print_line)
+
+
+def _cannot_begin(error: errors.HestiaError, output: Output) -> int:
+    codes: Dict[str, int] = {"BATCH_FILE": CONFIGURATION, "BATCH_BUSY": TRY_LATER, "BAD_DATA": BAD_DATA}
+    if error.code not in codes:
+        raise error
+    output.report(error, exit_code=codes[error.code])
+    return codes[error.code]
+
+
+def _tally(counts: Mapping[str, int]) -> Dict[str, int]:
+    tally = {"rows": sum(counts.values())}
+    for name in ("ok", "blocked", "refused", "again", "unknown", "unsent"):
+        tally[name] = counts.get(name, 0)
+    tally["unknown"] += counts.get("sent", 0)  # in flight when the results could no longer be written
+    return tally
+
+
+def _advice(counts: Mapping[str, int], args: Arguments) -> Iterator[str]:
+    if args.out == "-":
+        return
+    if counts.get("unsent"):
+        yield "--resume sends the {} that are unsent".format(counts["unsent"])
+    if counts.get("again"):
+        yield "--retry-failed repeats the {} that failed without effect".format(counts["again"])
+    if counts.get("unknown") or counts.get("sent"):
+        yield "look what became of the unknown ones first; --retry-unknown repeats them, executed or not"
+
+
+def _jobs(text: str) -> int:
+    value = count(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more, not {}".format(text))
+    return value
+
+
+def _rate(text: str) -> float:
+    from ..batch.rate import parse_rate
+
+    try:
+        return parse_rate(text)
+    except errors.InvalidInput as error:
+        raise argparse.ArgumentTypeError(error.message) from error

@@ -1,0 +1,114 @@
+"""How far a batch has come, on standard error: a bar or a line on a terminal, else one line every 30 s.
+
+Drawn by a thread of its own, so that a pause of minutes shows as one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+import time
+from typing import Any, Dict, Mapping, Optional, TextIO, Type
+
+from ..batch.rate import SharedPause
+from ..batch.rows import BLOCKED, OK, OUTCOMES
+
+_TERMINAL_SECONDS = 0.2
+_LINE_SECONDS = 30.0
+
+
+class Progress:
+    """Counts and shows; used as a context manager around the run.
+
+    Args:
+        total: rows of the input.
+        done: how many of them had each outcome when the run began.
+        pause: shown while it lasts.
+        quiet: show nothing.
+    """
+
+    def __init__(self, total: int, done: Mapping[str, int], pause: SharedPause, *, quiet: bool) -> None:
+        self._total = total
+        self._counts: Dict[str, int] = {outcome: done.get(outcome, 0) for outcome in OUTCOMES}
+        self._done_before = sum(self._counts.values())
+        self._pause = pause
+        self._stream: Optional[TextIO] = None if quiet else sys.stderr
+        self._is_terminal = self._stream is not None and self._stream.isatty()
+        self._began_at = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._draw, name="hestiaos-lite-progress", daemon=True)
+        self._bar: Any = _tqdm(total, self._done_before, self._stream) if self._is_terminal else None
+
+    def note(self, outcome: str) -> None:
+        """Count a row that is done."""
+        self._counts[outcome] += 1
+
+    def __enter__(self) -> Progress:
+        if self._stream is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+        self._ended.set()
+        if self._stream is not None:
+            self._thread.join()
+        if self._bar is not None:
+            self._show_bar()
+            self._bar.close()
+        elif self._is_terminal:
+            self._write("\r\033[K")  # what is to be said now stands alone
+
+    def line(self) -> str:
+        """Done, ok, blocked, failed, rate and remaining time, in words."""
+        done = sum(self._counts.values())
+        rate = (done - self._done_before) / max(1e-9, time.monotonic() - self._began_at)
+        left = _clock((self._total - done) / rate) if rate > 0 else "?"
+        paused = self._pause.wait_seconds()
+        return "{}/{} done, ok {}, blocked {}, failed {}, {:.1f}/s, {} left{}".format(
+            done, self._total, self._counts[OK], self._counts[BLOCKED], self._failed(), rate, left,
+            ", paused for {:.0f} s: {}".format(paused, self._pause.reason) if paused > 1 else "",
+        )  # fmt: skip
+
+    def _failed(self) -> int:
+        return sum(self._counts.values()) - self._counts[OK] - self._counts[BLOCKED]
+
+    def _draw(self) -> None:
+        while not self._ended.wait(_TERMINAL_SECONDS if self._is_terminal else _LINE_SECONDS):
+            if self._bar is not None:
+                self._show_bar()
+            elif self._is_terminal:
+                self._write("\r\033[K" + self.line()[:200])
+            else:
+                self._write("hestiaos-lite: {}\n".format(self.line()))
+
+    def _show_bar(self) -> None:
+        self._bar.n = sum(self._counts.values())
+        paused = self._pause.wait_seconds()
+        facts: Dict[str, Any] = {"ok": self._counts[OK], "blocked": self._counts[BLOCKED], "failed": self._failed()}
+        if paused > 1:
+            facts["paused"] = "{:.0f} s".format(paused)
+        self._bar.set_postfix(facts)
+
+    def _write(self, text: str) -> None:
+        assert self._stream is not None  # noqa: S101 - only drawn with a stream
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # there is nobody left to tell
+
+
+def _tqdm(total: int, done: int, stream: Any) -> Any:
+    """A bar of tqdm's, or None where it is not installed (extra ``progress``)."""
+    try:
+        tqdm = importlib.import_module("tqdm")
+    except ImportError:
+        return None
+    return tqdm.tqdm(total=total, initial=done, file=stream, unit="row", dynamic_ncols=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return "{}:{:02d}:{:02d}".format(hours, minutes, rest) if hours else "{}:{:02d}".format(minutes, rest)
