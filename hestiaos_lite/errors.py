@@ -263,6 +263,9 @@ _BY_STATUS: Mapping[int, Type[_CodedError]] = {
     429: RateLimited,
 }
 
+# A 403 on a call that runs something is governance speaking, unless its own code says that it is the key which may not.
+_PERMISSION_CODES = ("FORBIDDEN", "INSUFFICIENT_PERMISSIONS", "INSUFFICIENT_SCOPE", "PERMISSION_DENIED")
+
 
 def from_answer(
     status: int, body: Any, *, governed: bool = False, secrets: Iterable[str] = (), **facts: Any
@@ -272,7 +275,8 @@ def from_answer(
     Args:
         status: the HTTP status, 400 or above.
         body: the decoded JSON body, or its text, or None when it was empty or unreadable.
-        governed: the call runs something, so that a 403 is governance speaking (API.md, "Errors").
+        governed: the call runs something, so that a 403 is governance speaking (API.md, "Errors"), except with a code that
+            speaks of permission.
         secrets: what the message must not show, though the service echoes it; ``details`` keeps the body as it came.
         facts: request_id, attempts, retry_after: what the body cannot know.
 
@@ -284,7 +288,7 @@ def from_answer(
     facts.update(status=status, details=body, delivered=status != 407)  # a proxy's answer: the service was not reached
     if code:
         facts["code"] = code
-    if status == 403 and governed:
+    if status == 403 and governed and code.upper() not in _PERMISSION_CODES:
         return GovernanceBlock(trace_id, message, **facts)
     cls: Type[_CodedError] = ServerError if status >= 500 else _BY_STATUS.get(status, InvalidInput)
     return cls(message or "the service answered {}".format(status), trace_id, **facts)

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
-from hestiaos_lite import BatchResult, Client, run_batch
+from hestiaos_lite import BatchResult, Client, PermissionDenied, run_batch
 from hestiaos_lite.batch.rate import SharedPause, TokenBucket, parse_rate
 from hestiaos_lite.batch.rows import check_row, outcome_of
 from hestiaos_lite.batch.worker import error_facts
@@ -505,6 +505,13 @@ def test_a_wrong_key_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
                 results.append(result)
         assert caught.value.status == 401
         assert len(results) == box.requests_total <= 8
+
+
+def test_a_key_without_permission_ends_the_run(box: Sandbox) -> None:
+    box.fail_next(status=403, times=100, body={"code": "PERMISSION_DENIED", "message": "not this key"})
+    with pytest.raises(PermissionDenied):
+        list(run_batch(Client(box.url), rows(100), jobs=4))
+    assert box.requests_total <= 8
 
 
 def test_the_deadline_ends_the_sending(box: Sandbox) -> None:

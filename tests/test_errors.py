@@ -196,6 +196,14 @@ def test_the_class_depends_on_the_status_alone(status, governed, cls, body):
     assert error.message
 
 
+@pytest.mark.parametrize("code", ["PERMISSION_DENIED", "forbidden", "INSUFFICIENT_SCOPE"])
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+def test_a_403_whose_code_speaks_of_permission_is_not_governance(code, nested):
+    body = {"code": code, "message": "this key may not run agents"}
+    error = from_answer(403, {"detail": body} if nested else body, governed=True)
+    assert (type(error), error.code, error.message) == (PermissionDenied, code, "this key may not run agents")
+
+
 FIELD_ERRORS = [
     {"loc": ["body", "input"], "msg": "field required", "type": "missing"},
     {"loc": ["body", "options", 0], "msg": "wrong", "type": "x"},
