@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -24,8 +25,11 @@ def test_the_top_level_is_the_agreed_one() -> None:
 
 def test_the_wheel_holds_the_package_and_no_tests(tmp_path: Path) -> None:
     pytest.importorskip("build", reason="packages are built on the newest Python alone")
+    source = tmp_path / "source"  # a copy: setuptools would also ship what an earlier build left in the checkout
+    left_out = shutil.ignore_patterns("build", "dist", "*.egg-info", ".git", ".tox", "__pycache__")
+    shutil.copytree(str(ROOT), str(source), ignore=left_out)
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
