@@ -11,10 +11,10 @@ import platform
 import sys
 from typing import List
 
-from . import calls, memory, startup, streams
+from . import batch, calls, memory, startup, streams
 from .measure import Row, server
 
-PARTS = {"startup": startup.rows, "calls": calls.rows, "streams": streams.rows, "memory": memory.rows}
+PARTS = {"startup": startup.rows, "calls": calls.rows, "streams": streams.rows, "memory": memory.rows, "batch": batch.rows}
 
 
 def main() -> int:
