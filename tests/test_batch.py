@@ -438,7 +438,13 @@ class Timed(FaultServer):
 
 def test_one_refusal_pauses_all_workers() -> None:
     refusal = reply(429, b"{}", {"Retry-After": "0.6"})
-    with Timed(lambda text, sequence: refusal if sequence == 12 else None) as service:
+
+    def judge(text: str, sequence: int) -> Optional[bytes]:
+        if 12 < sequence <= 15:
+            time.sleep(0.3)  # what is in flight beside the refusal is answered after it: no slot is free before it is seen
+        return refusal if sequence == 12 else None
+
+    with Timed(judge) as service:
         results = list(run_batch(Client(service.url, retries=0), rows(40), jobs=4))
     assert Counter(result.outcome for result in results) == {"ok": 40}
     texts, times = zip(*service.arrivals)
