@@ -9,7 +9,7 @@ Usage: approval_gate.py OUTBOX INVOICE_NUMBER YYYY-MM-DD
 import os
 import sys
 
-from hestiaos_lite import AegisClient, HestiaError, Outbox, idempotency_key
+import hestiaos_lite as hestia
 
 TRY_AGAIN = 75
 
@@ -24,21 +24,25 @@ def pay_once(invoice: str, key: str, folder: str) -> None:
 
 
 def main() -> int:
-    path, invoice, date = sys.argv[1:4]
-    key = idempotency_key("invoice", invoice, date=date)
-    with Outbox(path) as outbox, AegisClient(outbox=outbox, thread_id="invoices") as client:
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    path, invoice, date = sys.argv[1:]
+    key = hestia.idempotency_key("invoice", invoice, date=date)
+    with hestia.Outbox(path) as outbox, hestia.AegisClient(outbox=outbox, thread_id="invoices") as client:
         try:
             result = client.approve(key, payload={"invoice": invoice, "date": date})
             if result.queued:
                 print("the service is away; the approval waits in {}".format(path), file=sys.stderr)
                 return TRY_AGAIN
             status = client.wait(result.request_id, timeout=30)
-        except HestiaError as error:
+        except (hestia.ConnectionFailed, hestia.RequestTimeout, hestia.ServerError, hestia.RateLimited) as error:
             print(error, file=sys.stderr)
-            return 1
+            return TRY_AGAIN  # safe: the key sees to it that nothing is decided twice
+        except hestia.HestiaError as error:
+            sys.exit(str(error))
     if not status.done:
         return TRY_AGAIN
-    if not status.committed:
+    if not status.committed or status.action == "reject":
         print("invoice {} was not approved: {}".format(invoice, status.status), file=sys.stderr)
         return 1
     pay_once(invoice, key, os.path.dirname(os.path.abspath(path)))

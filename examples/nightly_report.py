@@ -16,12 +16,12 @@ def main() -> int:
         try:
             answer = client.run(prompt)
         except GovernanceBlock as error:
-            trace = client.trace(error.trace_id) if error.trace_id else None
-            print("refused: {}".format(trace.reason if trace else error), file=sys.stderr)
+            print("refused: {}".format(error), file=sys.stderr)
             return REFUSED
         except (RateLimited, ServerError) as error:
             print(error, file=sys.stderr)
-            return TRY_AGAIN
+            # a gateway's 502 or 504 does not say what became of the request
+            return UNKNOWN if error.status in (502, 504) else TRY_AGAIN
         except (ConnectionFailed, RequestTimeout) as error:
             print(error, file=sys.stderr)
             # delivered is False when the request certainly never arrived: then the next run of this job may send it

@@ -91,4 +91,6 @@ def _encode(body: Any) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         # the encoder's words name the type at fault; a value is never quoted, nor kept by a cause that holds the whole body
         fault = str(error) if isinstance(error, TypeError) else type(error).__name__
+        if isinstance(error, UnicodeEncodeError):
+            fault = "it holds text that is not valid Unicode (input that was not UTF-8?)"
         raise errors.InvalidInput("the request cannot be sent as JSON: {}".format(fault)) from None

@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Type, Union
 
-from . import config, errors
+from . import config, errors, transport
 from ._call import Call, check_headers, segment
 from ._retry import Deadline, RetryPolicy
 from .models import ActionResult, ActionStatus
@@ -76,6 +76,8 @@ class AegisClient:
             tenant_id=tenant_id,
             thread_id=thread_id,
         )
+        if outbox is not None and not isinstance(outbox, Outbox):
+            raise errors.InvalidInput("outbox must be an Outbox, not {}".format(type(outbox).__name__))
         if outbox is not None and outbox.lease_seconds <= settings.timeout_seconds:
             raise errors.InvalidInput(
                 "the outbox's lease ({:g} s) must be longer than the timeout ({:g} s), or a row that is still being sent "
@@ -134,7 +136,9 @@ class AegisClient:
         Raises:
             ValueError: another action, or a tenant or thread id is missing; nothing was sent.
             InvalidInput: a value cannot be sent as a header or as JSON, or the service refused it (400, 422).
-            IdempotencyConflict: the outbox has this key for another action or payload; nothing was sent.
+            IdempotencyConflict: the outbox has this key for another action or payload and nothing was sent, or the
+                service's 409 says that it has the key for the other action.
+            InvalidResponse: a 2xx that is no 202 with a JSON object or no body.
             RateLimited: 429, without an outbox.
             ConnectionFailed, RequestTimeout, ServerError: without an outbox, when the last attempt failed.
             HestiaError: code ``OUTBOX``: the decision could not be recorded, and was not sent.
@@ -162,7 +166,7 @@ class AegisClient:
                 base_url=self.base_url,
             )
             return self._through_outbox(self.outbox, row)
-        answer = self._transport.answer(call)
+        answer = _checked(action, call, self._transport.answer(call))
         return _result(idempotency_key, request_id, answer.status, call.attempts, answer.body)
 
     def get_status(self, request_id: str) -> ActionStatus:
@@ -190,8 +194,9 @@ class AegisClient:
             NotFound: the service knows no such request.
             ConnectionFailed, RequestTimeout, ServerError, RateLimited: the last look failed.
         """
-        if not 0 <= timeout < 1e8 or not 0 < poll < 1e8:
-            raise errors.InvalidInput("timeout must be 0 s or more, and poll above 0 s")
+        for name, value, least in (("timeout", timeout, 0.0), ("poll", poll, 0.001)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e8:
+                raise errors.InvalidInput("{} must be {:g} s or more, not {!r}".format(name, least, value))
         deadline = Deadline(timeout)
         while True:
             is_last = deadline.remaining() <= 0
@@ -269,7 +274,7 @@ class AegisClient:
         call = self._decision(
             row.action, row.idempotency_key, row.tenant_id, row.thread_id, row.payload, row.request_id, **options
         )
-        answer = self._transport.answer(call)
+        answer = _checked(row.action, call, self._transport.answer(call))
         return Answer(answer.status, _data(answer.body))
 
     def _through_outbox(self, outbox: Outbox, row: Row) -> ActionResult:
@@ -304,6 +309,21 @@ class AegisClient:
             )
         status = row.status_code if row.state == "settled" else None
         return _result(row.idempotency_key, row.request_id, status, row.attempts, row.answer)
+
+
+def _checked(action: str, call: Call, answer: transport.Answer) -> transport.Answer:
+    """Return the answer to a decision if it is one: 202, or a 409 that does not speak of the other action."""
+    facts = call.facts(status=answer.status, details=answer.body, delivered=True)
+    if answer.status == 409:
+        stands_for = _data(answer.body).get("action")
+        if isinstance(stands_for, str) and stands_for != action:
+            raise errors.IdempotencyConflict(
+                "this idempotency key already stands for {!r}, not {!r}".format(stands_for, action), **facts
+            )
+    elif answer.status != 202 or not isinstance(answer.body, (dict, type(None))):
+        # some other service on that port must not swallow an approval
+        raise errors.InvalidResponse("the answer is no 202 with a JSON object, as the contract has it", **facts)
+    return answer
 
 
 def _result(

@@ -43,6 +43,7 @@ class HestiaError(Exception):
     """
 
     advice = ""  # what to do next; the last words of str(error)
+    _only_reads = False  # the call changes nothing, so that there is no effect to speak of
 
     def __init__(
         self,
@@ -91,10 +92,14 @@ class HestiaError(Exception):
         if not self.attempts:
             return ""
         if self.delivered:
-            lost = isinstance(self, (ConnectionFailed, RequestTimeout)) and (self.status or 500) < 300
-            return "the service had accepted it: look before sending it again" if lost else ""
+            if self._only_reads:
+                return ""
+            if isinstance(self, (ConnectionFailed, RequestTimeout)) and (self.status or 500) < 300:
+                return "the service had accepted it: look before sending it again"
+            # a gateway that lost its service says nothing of what became of the request
+            return "it may have taken effect: look before sending it again" if self.status in (502, 504) else ""
         if self.delivered is None:
-            return "no answer came: it may have taken effect"
+            return "no answer came" + ("" if self._only_reads else ": it may have taken effect")
         return "it never reached the service"
 
     def __repr__(self) -> str:
@@ -239,11 +244,14 @@ class StreamInterrupted(_CodedError):
 
 
 class IdempotencyConflict(_CodedError):
-    """One idempotency key was used for two different payloads or actions; nothing was sent."""
+    """One idempotency key was used for two different payloads or actions.
+
+    Told by the outbox before anything is sent, or by the service's 409 that names the other action.
+    """
 
     default_code = "IDEMPOTENCY_CONFLICT"
     default_message = "this idempotency key already stands for another decision"
-    advice = "nothing was sent; make a new key for a new decision"
+    advice = "nothing new was decided; make a new key for a new decision"
 
     def __init__(
         self, message: str = "", trace_id: Optional[str] = None, details: Any = None, **facts: Any

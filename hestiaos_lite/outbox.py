@@ -218,7 +218,8 @@ class Outbox:
             answer = send(row)
             _check_answer(answer)
         except HestiaError as error:
-            if error.status == 409:  # some transports raise what to AEGIS is an answer
+            # some transports raise what to AEGIS is an answer; the other action under this key is none
+            if error.status == 409 and not isinstance(error, IdempotencyConflict):
                 answer = Answer(409, error.details)
             else:
                 return self._record_failure(row, error)

@@ -122,6 +122,7 @@ class Transport:
             try:
                 return self._attempt(call, deadline, receive)
             except errors.HestiaError as failure:
+                failure._only_reads = call.method == "GET"
                 delay = call.retry.delay_seconds(failure, call.attempts)
                 if delay is None or delay >= deadline.remaining():
                     if failure.delivered is False:

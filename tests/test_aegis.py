@@ -27,6 +27,7 @@ from hestiaos_lite import (
     HestiaError,
     IdempotencyConflict,
     InvalidInput,
+    InvalidResponse,
     NotFound,
     Outbox,
     RateLimited,
@@ -141,6 +142,29 @@ def test_a_duplicate_is_a_result_that_names_the_first_request(box: Sandbox, aegi
     assert aegis.get_status(again.request_id).committed
     assert again.request_id == first.request_id
     assert keys_of(box) == ["key-1"]
+
+
+def test_a_duplicate_of_the_other_action_is_a_conflict(box: Sandbox, aegis: AegisClient, outbox: Outbox) -> None:
+    aegis.reject("key-1")
+    with pytest.raises(IdempotencyConflict, match="already stands for 'reject', not 'approve'") as caught:
+        aegis.approve("key-1")
+    assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (409, True, 1)
+    with client_of(box.url, outbox) as client, pytest.raises(IdempotencyConflict):
+        client.approve("key-1")
+    assert [row.state for row in outbox.list()] == ["dead"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, {"status": "ok"}), (202, [1, 2]), (204, None), (201, {})], ids=lambda value: str(value)
+)
+def test_another_service_does_not_swallow_an_approval(
+    box: Sandbox, aegis: AegisClient, outbox: Outbox, status: int, body: Any
+) -> None:
+    box.fail_next(status=status, times=2, body=body)
+    with pytest.raises(InvalidResponse):
+        aegis.approve("key-1")
+    with client_of(box.url, outbox) as client:
+        assert client.approve("key-1").queued
 
 
 def test_an_answer_lost_after_the_commit_is_settled_by_the_retry(box: Sandbox, aegis: AegisClient) -> None:

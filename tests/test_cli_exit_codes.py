@@ -34,6 +34,8 @@ CHANGES = ["run x", "chat x", "agent a x", "secret delete k", "hitl approve k --
     [(401, 77), (404, 1), (422, 2), (429, 75), (500, 69), (502, 69), (503, 69), (504, 69), (302, 76), (200, 76)],
 )
 def test_answers(box: Any, command: str, status: int, code: int) -> None:
+    if command in CHANGES and status in (502, 504):
+        code = 3  # a gateway's word that no answer came to it
     if (command, status) == ("secret delete k", 200):
         pytest.skip("any 2xx will do for it")
     box.fail_next(status, body="<html>no</html>")

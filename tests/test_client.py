@@ -305,7 +305,7 @@ def test_an_answer_without_a_secrets_value_is_refused_and_shows_nothing(body):
         (lambda c: c.agents("a", "t", config=[1]), "config must be a mapping, not list"),
         (lambda c: c.agents("a", "t", config={"x": {1}}), "the request cannot be sent as JSON: "),
         (lambda c: c.agents("a", "t", config={"x": float("nan")}), "the request cannot be sent as JSON: ValueError"),
-        (lambda c: c.run("\ud800"), "the request cannot be sent as JSON: UnicodeEncodeError"),
+        (lambda c: c.run("\ud800"), "the request cannot be sent as JSON: it holds text that is not valid Unicode"),
         (lambda c: c.secrets.set("k", 5), "value must be a string, not int"),
         (lambda c: c.secrets.set("", "v"), "the secret's key must not be '': it cannot be a path segment"),
         (lambda c: c.secrets.get(".."), "the secret's key must not be '..': it cannot be a path segment"),

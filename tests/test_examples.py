@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Dict, Iterator
 
 import pytest
 
+from hestiaos_lite import AegisClient, idempotency_key
 from hestiaos_lite.sandbox import Sandbox
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -94,6 +96,15 @@ def test_approval_gate_can_be_rerun(box: Sandbox, tmp_path: Path) -> None:
     assert [action["status"] for action in box.actions()] == ["COMMITTED"]
 
 
+def test_approval_gate_does_not_act_on_a_rejection(box: Sandbox, tmp_path: Path) -> None:
+    key = idempotency_key("invoice", "77", date="2026-11-21")
+    with AegisClient(box.url, tenant_id="acme", thread_id="invoices") as client:
+        client.reject(key, payload={"invoice": "77", "date": "2026-11-21"})
+    gate = run(box, EXAMPLES / "approval_gate.py", tmp_path / "outbox.db", "77", "2026-11-21")
+    assert (gate.returncode, gate.stdout) == (1, "")
+    assert "already stands for 'reject'" in gate.stderr
+
+
 def test_batch_with_retries(box: Sandbox, tmp_path: Path) -> None:
     rows = [{"id": number, "input": "report {}".format(number)} for number in range(5)]
     source, out, bad = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "bad.jsonl"
@@ -122,7 +133,14 @@ def test_crontab(box: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["hestiaos-nightly.service", "hestiaos-nightly.timer"])
-def test_units_are_wellformed(name: str) -> None:
+def test_units_are_wellformed(name: str, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze"):
+        text = (EXAMPLES / name).read_text(encoding="utf-8").replace("ExecStart=hestiaos-lite", "ExecStart=/bin/echo")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        if name.endswith(".timer"):
+            (tmp_path / "hestiaos-nightly.service").write_text("[Service]\nExecStart=/bin/echo\n", encoding="utf-8")
+        done = subprocess.run(["systemd-analyze", "verify", str(tmp_path / name)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     unit = configparser.RawConfigParser(strict=False, delimiters=("=",))
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(EXAMPLES / name)

@@ -80,10 +80,10 @@ def _status(args: Arguments, output: Output) -> int:
         waited = args.wait is not None
         status = client.wait(args.request_id, timeout=args.wait) if waited else client.get_status(args.request_id)
     output.fields({name: getattr(status, name) for name in ("request_id", "status", "action", "data")})
-    if status.committed:
+    if status.committed and status.action != "reject":
         return DONE
     if status.done or status.status == "REJECTED":
-        output.complain("the action is {}".format(status.status))
+        output.complain("the action is {}".format("rejected" if status.committed else status.status))
         return REFUSED
     output.notice("still {}: look again later".format(status.status))
     return TRY_LATER

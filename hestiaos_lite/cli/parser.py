@@ -155,11 +155,14 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     def add(*names: str, **options: Any) -> None:
         group.add_argument(*names, default=argparse.SUPPRESS, **options)
 
-    add("-u", "--base-url", metavar="URL", help="URL of the service (default HESTIAOS_BASE_URL, http://localhost:8000)")
-    add("-k", "--api-key", metavar="KEY", help="API key; others see it in ps, so better HESTIAOS_API_KEY or a file")
+    help = "URL of the service (default HESTIAOS_BASE_URL; hitl, outbox: AEGIS_BASE_URL)"
+    add("-u", "--base-url", metavar="URL", help=help)
+    help = "API key; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file"
+    add("-k", "--api-key", metavar="KEY", help=help)
     add("--api-key-file", metavar="FILE", help="file to read the API key from")
     add("-j", "--json", action="store_true", help="print JSON")
-    add("--timeout", type=seconds, metavar="SECONDS", help="total deadline of a call (default 30; hitl, outbox: 10)")
+    help = "total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)"
+    add("--timeout", type=seconds, metavar="SECONDS", help=help)
     add("--retries", type=count, metavar="N", help="extra attempts where one is safe (default 3)")
     add("--profile", metavar="NAME", help="section of the configuration file")
     add("-q", "--quiet", action="store_true", help="no notices and warnings; errors are always shown")
