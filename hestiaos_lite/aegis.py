@@ -308,6 +308,8 @@ class AegisClient:
                 delivered=False,
             )
         status = row.status_code if row.state == "settled" else None
+        if status is None:
+            return ActionResult(row.idempotency_key, row.request_id, None, row.attempts, extra={"reason": row.reason})
         return _result(row.idempotency_key, row.request_id, status, row.attempts, row.answer)
 
 

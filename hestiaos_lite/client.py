@@ -35,6 +35,13 @@ class Client:
         verify: as for requests: False, or the path of a CA bundle; default the session's or the environment's.
         profile: section of the configuration file.
 
+    Attributes:
+        chat: `Chat`: one message, one answer.
+        agents: `Agents`: run a task with an agent.
+        system: `System`: status, configuration and metrics.
+        secrets: `Secrets`: get, set and delete.
+        governance: `Governance`: what it would decide, and what it has decided.
+
     What is not given comes from ``HESTIAOS_BASE_URL``, ``HESTIAOS_API_KEY`` (or ``HESTIAOS_API_KEY_FILE``) and
     ``HESTIAOS_TIMEOUT``, else from the configuration file, else from the defaults.
 

@@ -351,7 +351,7 @@ class ActionResult(_Model):
             names it, that of the first request.
         status_code: 202 accepted, 409 duplicate (already processed: safe to ignore), None while queued in the outbox.
         attempts: how many times it was sent.
-        data: the service's answer, or ``{}``.
+        data: the service's answer, or ``{}``. While queued, ``extra["reason"]`` says why, where it was tried at all.
     """
 
     idempotency_key: str

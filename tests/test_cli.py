@@ -315,6 +315,17 @@ def test_key() -> None:
     assert called == Called(0, idempotency_key("invoice", "42", date="2026-11-21", empty="") + "\n", "")
 
 
+def test_a_dead_decision_is_sent_again_after_requeue(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "o.db"), "-u", box.url]
+    box.fail_next(status=401, times=1)
+    assert call("hitl", "approve", "k1", "--tenant", "t", "--thread", "th", *outbox).code == 77
+    assert call("outbox", "flush", *outbox).out == "sent       0\nduplicate  0\nqueued     0\ndead       0\n"
+    assert call("outbox", "requeue", "1", *outbox) == Called(0, "", "queued again: approve k1\n")
+    assert call("outbox", "requeue", "1", *outbox).code == 1
+    assert call("outbox", "flush", *outbox).code == 0
+    assert [action["status"] for action in box.actions()] == ["COMMITTED"]
+
+
 def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> None:
     outbox = ["--outbox", str(tmp_path / "outbox.db")]
     missing = call("outbox", "list", *outbox)

@@ -68,7 +68,8 @@ def _decide(args: Arguments, output: Output) -> int:
         output.notice("duplicate: this key was already processed; nothing was done again")
     if result.queued:
         cure = "hestiaos-lite outbox flush --outbox {}".format(args.outbox)
-        output.notice("queued: the service could not take it; to send it: " + cure)
+        reason = result.extra.get("reason") or "the service could not take it, or older decisions of its thread wait"
+        output.notice("queued: {}; to send it: {}".format(reason, cure))
         return TRY_LATER
     return DONE
 

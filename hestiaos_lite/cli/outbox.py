@@ -1,4 +1,4 @@
-"""outbox list, flush, drop: what waits to be sent, and what was refused."""
+"""outbox list, flush, requeue, drop: what waits to be sent, and what was refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .output import Output
 from .parser import Arguments, Parser, add_commands, add_global_options, count
 
 if TYPE_CHECKING:
-    from ..outbox import Row
+    from ..outbox import Outbox, Row
 
 _PRIVATE = ("owner", "payload_digest")  # of no use outside the file
 
@@ -23,10 +23,11 @@ def declare(parser: Parser) -> None:
     for name, execute, help in (
         ("list", _list, "list the decisions, oldest first"),
         ("flush", _flush, "send what is due; exit 1 when the service refused one, else 75 while any is queued, else 0"),
+        ("requeue", _requeue, "let the next flush send a dead decision again, after its cause was put right"),
         ("drop", _drop, "forget one decision for good"),
     ):
         command = commands.add_parser(name, help=help, description=help)
-        if name == "drop":
+        if name in ("requeue", "drop"):
             command.add_argument("row_id", type=count, metavar="ID", help="its number in the list")
         if name == "list":
             command.add_argument("--state", choices=("queued", "claimed", "settled", "dead"), help="only these")
@@ -76,12 +77,29 @@ def _flush(args: Arguments, output: Output) -> int:
     return TRY_LATER if counted["queued"] else DONE
 
 
-def _drop(args: Arguments, output: Output) -> int:
+def _requeue(args: Arguments, output: Output) -> int:
+    with _open_existing(args) as outbox:
+        if not outbox.requeue(args.row_id):
+            output.complain("row {} is not dead".format(args.row_id))
+            return REFUSED
+        row = outbox.get(args.row_id)
+    if output.json:
+        output.document(_row_dict(row))
+    else:
+        output.notice("queued again: {} {}".format(row.action, row.idempotency_key))
+    return DONE
+
+
+def _open_existing(args: Arguments) -> Outbox:
     from .connect import open_outbox
 
     if not os.path.exists(args.outbox):
         raise HestiaError("OUTBOX", "there is no outbox {}".format(args.outbox), delivered=False)
-    with open_outbox(args) as outbox:
+    return open_outbox(args)
+
+
+def _drop(args: Arguments, output: Output) -> int:
+    with _open_existing(args) as outbox:
         row = outbox.drop(args.row_id)
     if output.json:
         output.document(_row_dict(row))

@@ -50,7 +50,7 @@ function _shtab_hestiaos_lite_using
   test "$_shtab_hestiaos_lite_cmdpath" = "$argv"
 end
 
-set -g _shtab_hestiaos_lite_commands run chat agent health trace explain stability status config metrics secret 'secret get' 'secret set' 'secret delete' hitl 'hitl approve' 'hitl reject' 'hitl status' 'hitl key' outbox 'outbox list' 'outbox flush' 'outbox drop' batch sandbox demo doctor completion
+set -g _shtab_hestiaos_lite_commands run chat agent health trace explain stability status config metrics secret 'secret get' 'secret set' 'secret delete' hitl 'hitl approve' 'hitl reject' 'hitl status' 'hitl key' outbox 'outbox list' 'outbox flush' 'outbox requeue' 'outbox drop' batch sandbox demo doctor completion
 set -g _shtab_hestiaos_lite_opts_with_value --agent-id --api-key --api-key-file --base-url --call --config --critical --db --deadline --failed --field --format --hitl-delay --hitl-quota --host --input --jobs --max-failures --mode-hint --out --outbox --patience --payload --policy --port --profile --provider --rate --retries --session-id --state --tenant --thread --timeout --timeout-ms --token-delay --wait --warning -k -u
 
 complete -c hestiaos-lite -e
@@ -356,6 +356,19 @@ complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox flush' -l profil
 complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox flush' -s q -l quiet -d 'no notices and warnings; errors are always shown'
 complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox flush' -s v -l verbose -d 'log retries (-v) and every request (-vv) to standard error'
 complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox flush' -l version -d 'show the version and exit'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox; and test $_shtab_hestiaos_lite_npos -eq 0' -a requeue -d 'let the next flush send a dead decision again, after its cause was put right'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -s h -l help -d 'show this help message and exit'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -l outbox -xka "(__fish_complete_path (commandline -ct))" -d 'the outbox file'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -s u -l base-url -x -d 'URL of the service (default HESTIAOS_BASE_URL; hitl, outbox: AEGIS_BASE_URL)'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -s k -l api-key -x -d 'API key; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -l api-key-file -xka "(__fish_complete_path (commandline -ct))" -d 'file to read the API key from'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -s j -l json -d 'print JSON'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -l timeout -x -d 'total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -l retries -x -d 'extra attempts where one is safe (default 3)'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -l profile -x -d 'section of the configuration file'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -s q -l quiet -d 'no notices and warnings; errors are always shown'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -s v -l verbose -d 'log retries (-v) and every request (-vv) to standard error'
+complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox requeue' -l version -d 'show the version and exit'
 complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox; and test $_shtab_hestiaos_lite_npos -eq 0' -a drop -d 'forget one decision for good'
 complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox drop' -s h -l help -d 'show this help message and exit'
 complete -c hestiaos-lite -n '_shtab_hestiaos_lite_using outbox drop' -l outbox -xka "(__fish_complete_path (commandline -ct))" -d 'the outbox file'

@@ -47,6 +47,7 @@ _shtab_hestiaos_lite_outbox_commands() {
     drop:'forget one decision for good'
     flush:'send what is due; exit 1 when the service refused one, else 75 while any is queued, else 0'
     list:'list the decisions, oldest first'
+    requeue:'let the next flush send a dead decision again, after its cause was put right'
   )
   _describe 'hestiaos-lite outbox commands' _commands
 }
@@ -444,6 +445,25 @@ _shtab_hestiaos_lite_outbox_list_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_hestiaos_lite_outbox_list_defaults_added=0
 
+_shtab_hestiaos_lite_outbox_requeue_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--outbox[the outbox file]:FILE:_files"
+  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
+  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
+  "--api-key-file[file to read the API key from]:FILE:_files"
+  {-j,--json}"[print JSON]"
+  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
+  "--retries[extra attempts where one is safe (default 3)]:N:"
+  "--profile[section of the configuration file]:NAME:"
+  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
+  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
+  "(- : *)--version[show the version and exit]"
+  ":its number in the list:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hestiaos_lite_outbox_requeue_defaults_added=0
+
 _shtab_hestiaos_lite_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--stream[print the tokens as they come]"
@@ -703,6 +723,7 @@ _shtab_hestiaos_lite_outbox() {
         drop) _arguments -C -s $_shtab_hestiaos_lite_outbox_drop_options ;;
         flush) _arguments -C -s $_shtab_hestiaos_lite_outbox_flush_options ;;
         list) _arguments -C -s $_shtab_hestiaos_lite_outbox_list_options ;;
+        requeue) _arguments -C -s $_shtab_hestiaos_lite_outbox_requeue_options ;;
       esac
   esac
 }
