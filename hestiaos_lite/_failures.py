@@ -10,6 +10,7 @@ from typing import Any, Iterator, List, Optional
 
 import requests
 import urllib3.exceptions
+from urllib3.connection import CertificateError  # type: ignore[attr-defined]  # where every urllib3 since 1.25 has it
 
 CONNECTION_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
 # requests' complaints about what it was asked to send: no network is at fault, and another attempt would fail alike
@@ -21,11 +22,9 @@ NOT_SENDABLE = (
     UnicodeError,
 )
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
-_NEVER_CONNECTED = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    ssl.SSLCertVerificationError,
-)
+# urllib3 has its own for a host name that does not match, a ValueError (1.26.12 on Python 3.11); elsewhere it is ssl's
+_NOT_TRUSTED = (ssl.SSLCertVerificationError, CertificateError)
+_NEVER_CONNECTED = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) + _NOT_TRUSTED
 
 
 def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
@@ -86,7 +85,7 @@ def reason(error: BaseException) -> str:
     for cause in causes:
         if isinstance(cause, socket.gaierror):
             return "its host name cannot be resolved ({})".format(cause.strerror)
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        if isinstance(cause, _NOT_TRUSTED):
             # a host name that does not match is told by a bare exception, without attributes (urllib3 before 2)
             return "its TLS certificate is not trusted ({})".format(getattr(cause, "verify_message", "") or cause)
         if isinstance(cause, ssl.SSLError):
