@@ -403,7 +403,8 @@ def test_kill_9_two_hundred_times(tmp_path: Path) -> None:
     kill_at_random_moments(tmp_path, kills=200, count=600)
 
 
-def flush_with_four(tmp_path: Path, rows: int) -> None:
+def test_four_flushers_send_each_of_a_thousand_rows_once(tmp_path: Path) -> None:
+    rows = 1000
     path = tmp_path / "outbox.db"
     with Sandbox() as box:
         with Outbox(path) as outbox:
@@ -425,15 +426,6 @@ def flush_with_four(tmp_path: Path, rows: int) -> None:
         posted = Counter(request.headers["Idempotency-Key"] for request in box.requests)
         assert (len(posted), set(posted.values())) == (rows, {1})
         assert len(box.actions()) == rows
-
-
-def test_four_flushers_send_each_row_once(tmp_path: Path) -> None:
-    flush_with_four(tmp_path, rows=200)
-
-
-@pytest.mark.slow
-def test_four_flushers_a_thousand_rows(tmp_path: Path) -> None:
-    flush_with_four(tmp_path, rows=1000)
 
 
 def test_threads_share_a_client_and_an_outbox(box: Sandbox, outbox: Outbox) -> None:
