@@ -55,11 +55,16 @@ class Call:
         return dict(more, request_id=self.request_id, attempts=self.attempts)
 
 
-def segment(name: str, value: Any) -> str:
-    """Quote one path segment whole, so that ``team/../admin`` stays one; refuse what cannot be one."""
+def text(name: str, value: Any) -> str:
+    """Return a string argument, or raise InvalidInput naming it."""
     if not isinstance(value, str):
         raise errors.InvalidInput("{} must be a string, not {}".format(name, type(value).__name__))
-    if value in ("", ".", ".."):
+    return value
+
+
+def segment(name: str, value: Any) -> str:
+    """Quote one path segment whole, so that ``team/../admin`` stays one; refuse what cannot be one."""
+    if text(name, value) in ("", ".", ".."):
         raise errors.InvalidInput("{} must not be {!r}: it cannot be a path segment".format(name, value))
     try:
         return quote(value, safe="")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
 
 from . import config
-from ._call import segment
+from ._call import segment, text
 from .errors import InvalidInput
 from .models import HealthResponse, RunResponse, TraceResponse
-from .namespaces import Agents, Caller, Chat, Governance, Secrets, System, optional_text, text
+from .namespaces import Agents, Caller, Chat, Governance, Secrets, System, optional_text
 from .stream import EventStream
 from .transport import Transport
 

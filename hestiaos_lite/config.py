@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Mapping, NamedTuple, Optional
+from typing import Any, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ._redact import MASK, bare_url
@@ -61,14 +61,16 @@ def resolve(
         return os.environ.get("{}_{}".format(service, name).upper()) or section.get(prefix + name) or None
 
     key: Optional[str] = api_key
-    if key is None:
-        key = os.environ.get("{}_API_KEY".format(service.upper())) or None
-    if key is None and os.environ.get("{}_API_KEY_FILE".format(service.upper())):
-        key = read_key_file(os.environ["{}_API_KEY_FILE".format(service.upper())])
-    if key is None:
-        key = section.get(prefix + "api_key") or None
-    if key is None and section.get(prefix + "api_key_file"):
-        key = read_key_file(section[prefix + "api_key_file"])
+    variable = service.upper() + "_API_KEY"
+    sources: Tuple[Tuple[Mapping[str, str], str, str], ...] = (
+        (os.environ, variable, variable + "_FILE"),
+        (section, prefix + "api_key", prefix + "api_key_file"),
+    )
+    for source, key_name, file_name in sources:
+        if key is None:
+            key = source.get(key_name) or None
+        if key is None and source.get(file_name):
+            key = read_key_file(source[file_name])
     url = setting("base_url", base_url)
     seconds = setting("timeout", None if timeout is default_timeout else timeout)
     return Settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
 
 from . import errors
-from ._call import Call, segment
+from ._call import Call, segment, text
 from ._retry import RetryPolicy
 from .models import AgentResult, ChatResponse, SystemMetrics, SystemStatus
 from .transport import Transport
@@ -161,13 +161,6 @@ class Governance:
             return self._caller.get("/api/governance/trace/" + segment("command_id", command_id), mapping)
         except errors.NotFound:
             return None
-
-
-def text(name: str, value: Any) -> str:
-    """Return a string argument, or raise InvalidInput naming it."""
-    if not isinstance(value, str):
-        raise errors.InvalidInput("{} must be a string, not {}".format(name, type(value).__name__))
-    return value
 
 
 def optional_text(name: str, value: Any) -> Optional[str]:

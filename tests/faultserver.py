@@ -17,7 +17,8 @@ import ssl
 import struct
 import threading
 import time
-from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
 
 from .sandbox_call import steady_port
 
@@ -317,3 +318,16 @@ def hang_up(wire: Wire) -> None:
 def closed_port() -> int:
     """A port of this host on which nothing listens."""
     return steady_port()
+
+
+def side_by_side(
+    request: Any, test: str, play: Callable[[Any, str], Any]
+) -> Iterator[Dict[Any, Future]]:  # type: ignore[type-arg]
+    """Play a table's chosen rows, ``(case, kind)``, side by side: most of them do nothing but wait. For a fixture."""
+    prefix = "{}::{}[".format(request.node.nodeid, test)
+    chosen = [item.callspec.params["row"] for item in request.session.items if item.nodeid.startswith(prefix)]
+    pool = ThreadPoolExecutor(8)
+    try:
+        yield {(case.id, kind): pool.submit(play, case, kind) for case, kind in chosen}
+    finally:
+        pool.shutdown()

@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type
 
 import pytest
@@ -43,6 +43,7 @@ from .faultserver import (
     head,
     ok,
     reply,
+    side_by_side,
 )
 
 SLACK_SECONDS = 0.5
@@ -197,14 +198,7 @@ def play(case: Case, kind: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest) -> Iterator[Dict[Tuple[str, str], Future]]:  # type: ignore[type-arg]
-    """Play the chosen rows side by side: most of them do nothing but wait."""
-    prefix = request.node.nodeid + "::test_stream_fault["
-    chosen = [item.callspec.params["row"] for item in request.session.items if item.nodeid.startswith(prefix)]
-    pool = ThreadPoolExecutor(8)
-    try:
-        yield {(case.id, kind): pool.submit(play, case, kind) for case, kind in chosen}
-    finally:
-        pool.shutdown()
+    yield from side_by_side(request, "test_stream_fault", play)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=["{}-{}".format(case.id, kind) for case, kind in ROWS])

@@ -60,8 +60,7 @@ def _decide(args: Arguments, output: Output) -> int:
             outbox.close()
     outcome = "queued" if result.queued else "duplicate" if result.duplicate else "accepted"
     if output.json:
-        flags = {name: getattr(result, name) for name in ("accepted", "duplicate", "queued", "settled")}
-        output.document(dict(result.to_dict(), **flags))
+        output.document(result.to_dict())
     else:
         output.text("{} {}".format(outcome, result.request_id))
     if result.duplicate:
