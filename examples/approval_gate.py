@@ -35,7 +35,12 @@ def main() -> int:
                 print("the service is away; the approval waits in {}".format(path), file=sys.stderr)
                 return TRY_AGAIN
             status = client.wait(result.request_id, timeout=30)
-        except (hestia.ConnectionFailed, hestia.RequestTimeout, hestia.ServerError, hestia.RateLimited) as error:
+        except (
+            hestia.ConnectionFailed,
+            hestia.RequestTimeout,
+            hestia.ServerError,
+            hestia.RateLimited,
+        ) as error:
             print(error, file=sys.stderr)
             return TRY_AGAIN  # safe: the key sees to it that nothing is decided twice
         except hestia.HestiaError as error:

@@ -5,7 +5,15 @@ Usage: nightly_report.py "summarise yesterday's orders"
 
 import sys
 
-from hestiaos_lite import Client, ConnectionFailed, GovernanceBlock, HestiaError, RateLimited, RequestTimeout, ServerError
+from hestiaos_lite import (
+    Client,
+    ConnectionFailed,
+    GovernanceBlock,
+    HestiaError,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+)
 
 DONE, REFUSED, UNKNOWN, TRY_AGAIN = 0, 1, 3, 75
 

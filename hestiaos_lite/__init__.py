@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, List
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._keys import idempotency_key as idempotency_key
-    from .aegis import AegisClient as AegisClient
+    from .aegis.client import AegisClient as AegisClient
+    from .aegis.keys import idempotency_key as idempotency_key
+    from .aegis.outbox import FlushReport as FlushReport
+    from .aegis.outbox import Outbox as Outbox
     from .batch import BatchResult as BatchResult
     from .batch import run_batch as run_batch
     from .client import Client as Client
@@ -96,8 +98,6 @@ if TYPE_CHECKING:
     from .models import (
         TraceResponse as TraceResponse,
     )
-    from .outbox import FlushReport as FlushReport
-    from .outbox import Outbox as Outbox
     from .stream import (
         EventStream as EventStream,
     )
@@ -124,8 +124,8 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
-    "_keys": ("idempotency_key",),
-    "aegis": ("AegisClient",),
+    "aegis.keys": ("idempotency_key",),
+    "aegis.client": ("AegisClient",),
     "batch": ("BatchResult", "run_batch"),
     "client": ("Client",),
     "errors": (
@@ -157,7 +157,7 @@ _HOME = {
         "SystemStatus",
         "TraceResponse",
     ),
-    "outbox": ("FlushReport", "Outbox"),
+    "aegis.outbox": ("FlushReport", "Outbox"),
     "stream": (
         "EventStream",
         "is_delta_event",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
 
 from . import config
-from ._call import segment, text
 from .errors import InvalidInput
 from .models import HealthResponse, RunResponse, TraceResponse
 from .namespaces import Agents, Caller, Chat, Governance, Secrets, System, optional_text
 from .stream import EventStream
-from .transport import Transport
+from .wire.call import segment, text
+from .wire.transport import Transport
 
 if TYPE_CHECKING:
     import requests
@@ -134,8 +134,14 @@ class Client:
             "/api/v1/run/stream",
             body,
             governed=True,
-            headers={"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"},
-            timeout_seconds=self._run_timeout_seconds(timeout_ms) if timeout is None else config.check_timeout(timeout),
+            headers={
+                "Accept": "text/event-stream",
+                "Accept-Encoding": "identity",
+                "Cache-Control": "no-store",
+            },
+            timeout_seconds=self._run_timeout_seconds(timeout_ms)
+            if timeout is None
+            else config.check_timeout(timeout),
         )
         return EventStream(self._transport.open_stream(call, self.timeout if timeout is None else None))
 
@@ -158,7 +164,9 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -174,7 +182,9 @@ def _run_body(
     input: Any, session_id: Any, agent_id: Any, mode_hint: Any, timeout_ms: Any, stream: bool
 ) -> Dict[str, Any]:
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or not 0 < timeout_ms < 10**11:
-        raise InvalidInput("timeout_ms must be a whole number of milliseconds above 0, not {!r}".format(timeout_ms))
+        raise InvalidInput(
+            "timeout_ms must be a whole number of milliseconds above 0, not {!r}".format(timeout_ms)
+        )
     return {
         "input": text("input", input),
         "context": {

@@ -124,7 +124,9 @@ def check_api_key(key: Any) -> Optional[str]:
         raise _configuration("the API key must be a string, not {}".format(type(key).__name__))
     key = key.strip()
     if any(not 32 < ord(char) < 127 for char in key):
-        raise _configuration("the API key holds a character that cannot stand in a header (space, line break, non-ASCII)")
+        raise _configuration(
+            "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
+        )
     return key or None
 
 
@@ -182,10 +184,16 @@ def read_profile(profile: Optional[str] = None) -> Mapping[str, str]:
         with open(path, encoding="utf-8-sig") as file:
             parser.read_file(file)
     except (OSError, UnicodeDecodeError) as error:
-        raise _configuration("the configuration file {} cannot be read: {}".format(path, _why(error))) from error
+        raise _configuration(
+            "the configuration file {} cannot be read: {}".format(path, _why(error))
+        ) from error
     except configparser.Error as error:
-        line = getattr(error, "lineno", None) or next((number for number, _ in getattr(error, "errors", ())), None)
-        where = " at line {}".format(line) if line else ""  # the parser's own words would quote the line, key and all
+        line = getattr(error, "lineno", None) or next(
+            (number for number, _ in getattr(error, "errors", ())), None
+        )
+        where = (
+            " at line {}".format(line) if line else ""
+        )  # the parser's own words would quote the line, key and all
         raise _configuration("the configuration file {} is malformed{}".format(path, where)) from None
     if name and not parser.has_section(name):
         raise _configuration("the configuration file {} has no section [{}]".format(path, name))

@@ -97,7 +97,9 @@ class HestiaError(Exception):
             if isinstance(self, (ConnectionFailed, RequestTimeout)) and (self.status or 500) < 300:
                 return "the service had accepted it: look before sending it again"
             # a gateway that lost its service says nothing of what became of the request
-            return "it may have taken effect: look before sending it again" if self.status in (502, 504) else ""
+            return (
+                "it may have taken effect: look before sending it again" if self.status in (502, 504) else ""
+            )
         if self.delivered is None:
             return "no answer came" + ("" if self._only_reads else ": it may have taken effect")
         return "it never reached the service"
@@ -132,9 +134,11 @@ class _CodedError(HestiaError):
         details: Any = None,
         *,
         code: Optional[str] = None,
-        **facts: Any
+        **facts: Any,
     ) -> None:
-        super().__init__(code or self.default_code, message or self.default_message, trace_id, details=details, **facts)
+        super().__init__(
+            code or self.default_code, message or self.default_message, trace_id, details=details, **facts
+        )
 
 
 class GovernanceBlock(_CodedError):
@@ -293,7 +297,9 @@ def from_answer(
     """
     code, message, trace_id = _read_body(body)
     code, message = _one_line(code or "", secrets), _one_line(message, secrets)
-    facts.update(status=status, details=body, delivered=status != 407)  # a proxy's answer: the service was not reached
+    facts.update(
+        status=status, details=body, delivered=status != 407
+    )  # a proxy's answer: the service was not reached
     if code:
         facts["code"] = code
     if status == 403 and governed and code.upper() not in _PERMISSION_CODES:
@@ -351,8 +357,10 @@ def _one_line(text: str, secrets: Iterable[str], limit: int = 300) -> str:
     if text[:1] == "<":
         return ""  # an HTML page says nothing a reader needs; `details` has it
     if secrets:
-        from ._redact import without  # here: what it imports is not needed by a program that only names the errors
+        from ._redact import without  # here: a program that only names the errors needs nothing of it
 
-        text = without(text, secrets)  # before white space is folded and the end cut off, while a secret is still whole
+        text = without(
+            text, secrets
+        )  # before white space is folded and the end cut off, while a secret is still whole
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."

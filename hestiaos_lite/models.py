@@ -100,7 +100,9 @@ class _Model:
                 values[name] = tuple(value) if isinstance(value, list) else value
                 del rest[name]
             elif required:
-                fault = "is missing" if name not in rest else "is {}, not {}".format(_json_type(value), wanted)
+                fault = (
+                    "is missing" if name not in rest else "is {}, not {}".format(_json_type(value), wanted)
+                )
                 trace_id = body.get("trace_id")
                 raise InvalidResponse(
                     "{}: required field {!r} {}".format(cls.__name__, name, fault),
@@ -127,7 +129,8 @@ class _Model:
         spec = cls._specs.get(cls)
         if spec is None:
             spec = cls._specs[cls] = [
-                (item.name, item.default is MISSING and item.default_factory is MISSING) + _CHECKS[str(item.type)]
+                (item.name, item.default is MISSING and item.default_factory is MISSING)
+                + _CHECKS[str(item.type)]
                 for item in fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
                 if item.name != "extra"
             ]

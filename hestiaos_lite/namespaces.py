@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
 
 from . import errors
-from ._call import Call, segment, text
-from ._retry import RetryPolicy
 from .models import AgentResult, ChatResponse, SystemMetrics, SystemStatus
-from .transport import Transport
+from .wire.call import Call, segment, text
+from .wire.retry import RetryPolicy
+from .wire.transport import Transport
 
 _T = TypeVar("_T")
 
@@ -132,7 +132,9 @@ class Secrets:
         Raises:
             NotFound: there is no secret of this name (also when an earlier attempt whose answer was lost has deleted it).
         """
-        self._caller.transport.send(self._caller.call("DELETE", "/api/secrets/" + segment("the secret's key", key)))
+        self._caller.transport.send(
+            self._caller.call("DELETE", "/api/secrets/" + segment("the secret's key", key))
+        )
 
     __call__ = get
 
@@ -149,7 +151,9 @@ class Governance:
             "command_type": text("command_type", command_type),
             "command_input": optional_mapping("command_input", command_input) or {},
         }
-        return self._caller.transport.request(self._caller.call("POST", "/api/governance/explain", body), mapping)
+        return self._caller.transport.request(
+            self._caller.call("POST", "/api/governance/explain", body), mapping
+        )
 
     def status(self) -> Dict[str, Any]:
         """Ask for the stability of governance, as it is."""
@@ -187,5 +191,7 @@ def mapping(body: Any) -> Dict[str, Any]:
 def _secret_value(body: Any) -> str:
     value = mapping(body).get("value")
     if not isinstance(value, str):
-        raise errors.InvalidResponse("the answer holds no value")  # without details, which might hold one after all
+        raise errors.InvalidResponse(
+            "the answer holds no value"
+        )  # without details, which might hold one after all
     return value

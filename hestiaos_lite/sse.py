@@ -55,7 +55,9 @@ class MalformedEvent(ValueError):
         self.text = text
 
 
-def iter_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -> Iterator[ServerSentEvent]:
+def iter_events(
+    chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES
+) -> Iterator[ServerSentEvent]:
     """Yield the events of a stream, to the letter of the standard.
 
     Args:
@@ -76,7 +78,9 @@ def iter_events(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYT
             elif block.data:
                 yield block.dispatch(last_id)
                 block = _Block(max_event_bytes)
-            elif block.event:  # "If the data buffer is an empty string": nothing is dispatched, the type is forgotten
+            elif (
+                block.event
+            ):  # "If the data buffer is an empty string": nothing is dispatched, the type is forgotten
                 block = _Block(max_event_bytes)
     # "Once the end of the file is reached, any pending data must be discarded."
 
@@ -114,7 +118,9 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
                         continue
                 if pending.add(text):
                     yield pending.take()
-                elif pending.in_string:  # JSON allows no line break there, so no later line can complete the object
+                elif (
+                    pending.in_string
+                ):  # JSON allows no line break there, so no later line can complete the object
                     raise MalformedEvent(pending.text())
     tail = framing.tail
     if tail.startswith(b"data:"):
@@ -135,11 +141,15 @@ class _Framing:
         self.tail = b""  # after the end: a last line that had no ending
 
     def __iter__(self) -> Iterator[List[bytes]]:
-        begun = bytearray()  # the line begun in earlier chunks; grows in place, so that a long line takes linear time
+        begun = (
+            bytearray()
+        )  # the line begun in earlier chunks; grows in place, so that a long line takes linear time
         after_cr = False
         at_start = True
         for chunk in self._bounded_chunks():
-            if after_cr and chunk[:1] == b"\n":  # the second half of a CRLF whose CR has ended the line already
+            if (
+                after_cr and chunk[:1] == b"\n"
+            ):  # the second half of a CRLF whose CR has ended the line already
                 chunk = chunk[1:]
                 after_cr = False
             if not chunk:
@@ -217,7 +227,9 @@ class _Block:
 
 def _decode(event_line: bytes, data_lines: List[bytes]) -> Any:
     """Let sseclient-py decode one block."""
-    block = b"\n".join([event_line] + data_lines) + b"\n\n" if event_line else b"\n".join(data_lines) + b"\n\n"
+    block = (
+        b"\n".join([event_line] + data_lines) + b"\n\n" if event_line else b"\n".join(data_lines) + b"\n\n"
+    )
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:  # "UTF-8 decode" replaces what is not UTF-8; sseclient-py would raise
@@ -246,7 +258,9 @@ class _PendingObject:
 
     def _clear(self) -> None:
         self.parts: List[str] = []
-        self._joined: List[str] = []  # parts joined a thousand at a time: many short lines must not cost an object each
+        self._joined: List[
+            str
+        ] = []  # parts joined a thousand at a time: many short lines must not cost an object each
         self._size = 0
         self._depth = 0
         self.in_string = False

@@ -7,7 +7,7 @@ from typing import Any, Generator, Iterator, Optional, Type
 from . import errors
 from .models import StreamEvent
 from .sse import EventTooLarge, MalformedEvent, iter_objects
-from .transport import ByteStream
+from .wire.transport import ByteStream
 
 __all__ = [
     "EventStream",
@@ -58,14 +58,18 @@ class EventStream:
     def __enter__(self) -> EventStream:
         return self
 
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any
+    ) -> None:
         self.close()
 
     def close(self) -> None:
         """End the stream at once; safe to call twice. While another thread is reading, this is `cancel`."""
         try:
             self._events.close()
-        except ValueError:  # "generator already executing": the reader closes the connection itself once it wakes
+        except (
+            ValueError
+        ):  # "generator already executing": the reader closes the connection itself once it wakes
             self.cancel()
         else:
             self._stream.close()

@@ -19,10 +19,20 @@ import zipapp
 from typing import List, Optional, Tuple
 
 _PACKAGES = ("hestiaos_lite", "requests", "urllib3", "idna", "certifi", "sseclient")
-_DETECTORS = ("charset_normalizer", "chardet")  # requests takes either to guess an encoding; a JSON client needs no guess
-_DATA = (".py", ".pem", ".typed", ".bash", ".zsh", ".fish")  # a zip cannot load compiled modules; each has its .py
+_DETECTORS = (
+    "charset_normalizer",
+    "chardet",
+)  # requests takes either to guess an encoding; a JSON client needs no guess
+_DATA = (
+    ".py",
+    ".pem",
+    ".typed",
+    ".bash",
+    ".zsh",
+    ".fish",
+)  # a zip cannot load compiled modules; each has its .py
 
-_MAIN = '''import sys
+_MAIN = """import sys
 
 if sys.version_info < {floor!r}:
     sys.exit("built for Python {floor[0]}.{floor[1]} or newer: build it under the oldest Python in use")
@@ -30,7 +40,7 @@ if sys.version_info < {floor!r}:
 from hestiaos_lite.cli import main
 
 sys.exit(main())
-'''
+"""
 
 
 def build(output: str) -> Tuple[int, int]:

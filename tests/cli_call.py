@@ -59,5 +59,7 @@ def environment(**variables: str) -> Dict[str, str]:
 
 def run(*argv: str, stdin: bytes = b"", **variables: str) -> Called:
     """Run ``hestiaos-lite`` in a process of its own."""
-    done = subprocess.run(command(*argv), input=stdin, capture_output=True, env=environment(**variables), timeout=60)
+    done = subprocess.run(
+        command(*argv), input=stdin, capture_output=True, env=environment(**variables), timeout=60
+    )
     return Called(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))

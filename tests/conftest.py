@@ -10,7 +10,15 @@ import pytest
 from hestiaos_lite.sandbox import Sandbox
 
 _OF_THE_USER = ("HESTIAOS_", "AEGIS_")
-_OF_THE_NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "requests_ca_bundle", "curl_ca_bundle", "netrc")
+_OF_THE_NETWORK = (
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "requests_ca_bundle",
+    "curl_ca_bundle",
+    "netrc",
+)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,9 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 from .sandbox_call import steady_port
 
 TLS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "tls")
-TLS_AUTHORITY = os.path.join(TLS_FOLDER, "authority.pem")  # signed the server's certificate, which is for 127.0.0.1 alone
+TLS_AUTHORITY = os.path.join(
+    TLS_FOLDER, "authority.pem"
+)  # signed the server's certificate, which is for 127.0.0.1 alone
 _SERVER_CERTIFICATE = os.path.join(TLS_FOLDER, "server.pem")
 
 
@@ -192,7 +194,9 @@ class FaultServer:
                     script = self._scripts[min(self.connections, len(self._scripts) - 1)]
                     self.connections += 1
                     self._sockets.append(sock)
-                    thread = threading.Thread(target=self._serve, args=(sock, script), name="faultserver", daemon=True)
+                    thread = threading.Thread(
+                        target=self._serve, args=(sock, script), name="faultserver", daemon=True
+                    )
                     self._threads.append(thread)
                 thread.start()
 
@@ -320,9 +324,7 @@ def closed_port() -> int:
     return steady_port()
 
 
-def side_by_side(
-    request: Any, test: str, play: Callable[[Any, str], Any]
-) -> Iterator[Dict[Any, Future]]:  # type: ignore[type-arg]
+def side_by_side(request: Any, test: str, play: Callable[[Any, str], Any]) -> Iterator[Dict[Any, Future]]:  # type: ignore[type-arg]
     """Play a table's chosen rows, ``(case, kind)``, side by side: most of them do nothing but wait. For a fixture."""
     prefix = "{}::{}[".format(request.node.nodeid, test)
     chosen = [item.callspec.params["row"] for item in request.session.items if item.nodeid.startswith(prefix)]

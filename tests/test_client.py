@@ -58,7 +58,9 @@ def the_one(box):
 
 
 def test_run(box, client):
-    answer = client.run("create a report", session_id="s", agent_id="a", mode_hint="m", timeout_ms=1500, stream=True)
+    answer = client.run(
+        "create a report", session_id="s", agent_id="a", mode_hint="m", timeout_ms=1500, stream=True
+    )
     assert answer == RunResponse("ALLOW", A(str), "processed: create a report", "ALLOW", 1.0, A(float))
     assert answer.text == "processed: create a report"
     assert answer.extra == {}
@@ -103,9 +105,17 @@ def test_a_blocked_run_and_its_trace(client):
     assert (block.status, block.delivered, block.attempts, block.code) == (403, True, 1, "GOVERNANCE_BLOCK")
     reason = "deletes files by force"
     assert client.trace(block.trace_id) == TraceResponse(
-        block.trace_id, "BLOCK", ({"reason": reason, "severity": "critical"},), A(float), reason, 1.0,
-        "destructive-shell", "BLOCK", 0.0, A(str),
-    )  # fmt: skip
+        block.trace_id,
+        "BLOCK",
+        ({"reason": reason, "severity": "critical"},),
+        A(float),
+        reason,
+        1.0,
+        "destructive-shell",
+        "BLOCK",
+        0.0,
+        A(str),
+    )
     assert client.governance.trace(block.trace_id)["decision"] == "BLOCK"
 
 
@@ -119,7 +129,11 @@ def test_health(box, client):
 def test_an_unknown_trace(client):
     with pytest.raises(NotFound) as caught:
         client.trace("nobody")
-    assert (caught.value.code, caught.value.message, caught.value.status) == ("NOT_FOUND", "no trace has this id", 404)
+    assert (caught.value.code, caught.value.message, caught.value.status) == (
+        "NOT_FOUND",
+        "no trace has this id",
+        404,
+    )
 
 
 @pytest.mark.parametrize("spelling", ["chat", "chat.run", "chat.send"])
@@ -142,7 +156,11 @@ def test_agents(box, client, spelling):
     answer = call("writer", "write", {"tone": "dry"})
     assert answer == AgentResult("writer", "processed: write", A(str), "COMPLETED")
     assert answer.output == "processed: write"
-    assert the_one(box) == ("POST", "/api/agents/run", {"agent_id": "writer", "task": "write", "config": {"tone": "dry"}})
+    assert the_one(box) == (
+        "POST",
+        "/api/agents/run",
+        {"agent_id": "writer", "task": "write", "config": {"tone": "dry"}},
+    )
 
 
 def test_a_blocked_agent(client):
@@ -156,13 +174,31 @@ def test_system(client):
     metrics = client.system.metrics()
     assert metrics == SystemMetrics(metrics.metrics, A(float), A(float), 0, 3, A(float))
     assert sorted(metrics.metrics) == [
-        "active_sessions", "avg_latency_ms", "cpu_percent", "memory_percent", "requests_total",
-    ]  # fmt: skip
+        "active_sessions",
+        "avg_latency_ms",
+        "cpu_percent",
+        "memory_percent",
+        "requests_total",
+    ]
 
 
 @pytest.mark.parametrize(
     "key",
-    ["db", "team/../admin", "a b", "ключ", "100%", "a?b#c", "%2e%2e", "+", "a;b=c&d", "...", "\U0001f511", "a\\b", "~"],
+    [
+        "db",
+        "team/../admin",
+        "a b",
+        "ключ",
+        "100%",
+        "a?b#c",
+        "%2e%2e",
+        "+",
+        "a;b=c&d",
+        "...",
+        "\U0001f511",
+        "a\\b",
+        "~",
+    ],
 )
 def test_a_secrets_life(box, client, key):
     assert client.secrets.set(key, "v1") is None
@@ -176,7 +212,9 @@ def test_a_secrets_life(box, client, key):
         {"credential_ref": key, "secret": "v1", "provider": "custom", "allowed_tools": ["*"]},
         {"credential_ref": key, "secret": "v\u2028\n2", "provider": "vault", "allowed_tools": ["*"]},
     ]
-    assert {request.path.count("/") for request in box.requests[2:]} == {3}, "the key did not stay one segment"
+    assert {request.path.count("/") for request in box.requests[2:]} == {3}, (
+        "the key did not stay one segment"
+    )
 
 
 def test_governance(box, client):
@@ -196,7 +234,12 @@ def test_governance_trace_is_none_on_404_alone(box):
     path = "/api/governance/trace/*"
     with Client(box.url, retries=0) as client:
         assert client.governance.trace("unknown") is None
-        for status, cls in ((500, ServerError), (403, PermissionDenied), (400, InvalidInput), (410, InvalidInput)):
+        for status, cls in (
+            (500, ServerError),
+            (403, PermissionDenied),
+            (400, InvalidInput),
+            (410, InvalidInput),
+        ):
             box.fail_next(status, path=path)
             with pytest.raises(cls):
                 client.governance.trace("unknown")
@@ -253,7 +296,9 @@ TWO_FORMS = {
     "metrics, published": (
         lambda c: c.system.metrics(),
         {"cpu_percent": 1.5, "gpu_percent": None, "vram_total_bytes": 7},
-        SystemMetrics({"cpu_percent": 1.5, "gpu_percent": None, "vram_total_bytes": 7}, 1.5, vram_total_bytes=7),
+        SystemMetrics(
+            {"cpu_percent": 1.5, "gpu_percent": None, "vram_total_bytes": 7}, 1.5, vram_total_bytes=7
+        ),
     ),
     "config": (lambda c: c.system.config(), {"any": [1]}, {"any": [1]}),
     "secret": (lambda c: c.secrets("k"), {"value": "v", "more": 1}, "v"),
@@ -277,7 +322,9 @@ def test_of_a_secrets_change_only_the_2xx_matters(status):
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"value": None}, {"value": 5}, {"value": {"a": CANARY}}, [CANARY], CANARY], ids=lambda body: str(body)[:12]
+    "body",
+    [{}, {"value": None}, {"value": 5}, {"value": {"a": CANARY}}, [CANARY], CANARY],
+    ids=lambda body: str(body)[:12],
 )
 def test_an_answer_without_a_secrets_value_is_refused_and_shows_nothing(body):
     with FaultServer(answer(ok(body))) as server, Client(server.url, timeout=5) as client:
@@ -295,17 +342,35 @@ def test_an_answer_without_a_secrets_value_is_refused_and_shows_nothing(body):
         (lambda c: c.run(None), "input must be a string, not NoneType"),
         (lambda c: c.run(b"x"), "input must be a string, not bytes"),
         (lambda c: c.run("x", session_id=5), "session_id must be a string, not int"),
-        (lambda c: c.run("x", timeout_ms=0), "timeout_ms must be a whole number of milliseconds above 0, not 0"),
-        (lambda c: c.run("x", timeout_ms=1.5), "timeout_ms must be a whole number of milliseconds above 0, not 1.5"),
-        (lambda c: c.run("x", timeout_ms=True), "timeout_ms must be a whole number of milliseconds above 0, not True"),
-        (lambda c: c.run("x", timeout_ms=10**400), "timeout_ms must be a whole number of milliseconds above 0, not 1000"),
+        (
+            lambda c: c.run("x", timeout_ms=0),
+            "timeout_ms must be a whole number of milliseconds above 0, not 0",
+        ),
+        (
+            lambda c: c.run("x", timeout_ms=1.5),
+            "timeout_ms must be a whole number of milliseconds above 0, not 1.5",
+        ),
+        (
+            lambda c: c.run("x", timeout_ms=True),
+            "timeout_ms must be a whole number of milliseconds above 0, not True",
+        ),
+        (
+            lambda c: c.run("x", timeout_ms=10**400),
+            "timeout_ms must be a whole number of milliseconds above 0, not 1000",
+        ),
         (lambda c: c.run_stream(5), "input must be a string, not int"),
         (lambda c: c.chat(5), "message must be a string, not int"),
         (lambda c: c.agents("a", None), "task must be a string, not NoneType"),
         (lambda c: c.agents("a", "t", config=[1]), "config must be a mapping, not list"),
         (lambda c: c.agents("a", "t", config={"x": {1}}), "the request cannot be sent as JSON: "),
-        (lambda c: c.agents("a", "t", config={"x": float("nan")}), "the request cannot be sent as JSON: ValueError"),
-        (lambda c: c.run("\ud800"), "the request cannot be sent as JSON: it holds text that is not valid Unicode"),
+        (
+            lambda c: c.agents("a", "t", config={"x": float("nan")}),
+            "the request cannot be sent as JSON: ValueError",
+        ),
+        (
+            lambda c: c.run("\ud800"),
+            "the request cannot be sent as JSON: it holds text that is not valid Unicode",
+        ),
         (lambda c: c.secrets.set("k", 5), "value must be a string, not int"),
         (lambda c: c.secrets.set("", "v"), "the secret's key must not be '': it cannot be a path segment"),
         (lambda c: c.secrets.get(".."), "the secret's key must not be '..': it cannot be a path segment"),
@@ -353,7 +418,9 @@ def every_call(client):
 @pytest.mark.parametrize("lent", [False, True], ids=["our session", "lent session"])
 def test_headers_of_every_request(lent):
     with Sandbox(api_key="k-1") as box, requests.Session() as session:
-        client = Client(box.url, api_key=" k-1\n", headers={"X-Team": "blue"}, session=session if lent else None)
+        client = Client(
+            box.url, api_key=" k-1\n", headers={"X-Team": "blue"}, session=session if lent else None
+        )
         for call in every_call(client):
             try:
                 call()
@@ -401,7 +468,16 @@ def test_the_callers_header_wins_and_his_mapping_is_left_alone(box):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"X-A": "a\r\nX-B: b"}, {"X A": "a"}, {"X:A": "a"}, {"X-A": 5}, {"": "a"}, {"X-A": "\u2028"}, {"X-A": " a"}, {5: "a"}],
+    [
+        {"X-A": "a\r\nX-B: b"},
+        {"X A": "a"},
+        {"X:A": "a"},
+        {"X-A": 5},
+        {"": "a"},
+        {"X-A": "\u2028"},
+        {"X-A": " a"},
+        {5: "a"},
+    ],
     ids=ascii,
 )
 def test_headers_that_cannot_be_sent(headers):
@@ -541,7 +617,9 @@ def test_one_debug_line_a_request_and_one_info_line_a_retry(box, caplog):
         {"method": "POST", "path": "/api/v1/run", "status": "403", "attempt": "1", "request_id": ids[2]},
     ]
     assert re.match(
-        r"retry GET /api/v1/health in \d\.\d\d s after attempt 1: SCRIPTED_FAULT, request id {}\Z".format(ids[0]),
+        r"retry GET /api/v1/health in \d\.\d\d s after attempt 1: SCRIPTED_FAULT, request id {}\Z".format(
+            ids[0]
+        ),
         ours[1].getMessage(),
     )
 
@@ -563,7 +641,12 @@ def test_no_key_value_or_body_reaches_a_log_or_an_error(caplog):
         client.chat(CANARY)
         caught = []
         for status in (400, 401, 403, 404, 409, 422, 429, 500, 503):
-            for body in ({"detail": {"message": CANARY}}, {"message": CANARY, "code": CANARY}, CANARY, [{"msg": CANARY}]):
+            for body in (
+                {"detail": {"message": CANARY}},
+                {"message": CANARY, "code": CANARY},
+                CANARY,
+                [{"msg": CANARY}],
+            ):
                 box.fail_next(status, body=body)
                 with pytest.raises(HestiaError) as info:
                     client.secrets.set("k", CANARY)
@@ -597,6 +680,9 @@ def test_netrc_does_not_replace_or_add_the_key(monkeypatch, tmp_path):
                 client = Client(server.url, api_key=key, session=lent, timeout=5)
                 client.health()
                 client.close()
-            assert [request.headers.get("authorization") for request in server.requests] == ["Bearer k-1", None]
+            assert [request.headers.get("authorization") for request in server.requests] == [
+                "Bearer k-1",
+                None,
+            ]
         if lent is not None:
             lent.close()

@@ -8,7 +8,14 @@ import re
 import pytest
 
 from hestiaos_lite import Client, InvalidInput, config
-from hestiaos_lite.config import Settings, check_api_key, check_base_url, check_timeout, exposed_key_file, resolve
+from hestiaos_lite.config import (
+    Settings,
+    check_api_key,
+    check_base_url,
+    check_timeout,
+    exposed_key_file,
+    resolve,
+)
 
 INI = """\
 [default]
@@ -65,7 +72,9 @@ def test_argument_over_environment_over_profile_over_default(monkeypatch, ini):
     monkeypatch.setenv("HESTIAOS_API_KEY", "env-key")
     monkeypatch.setenv("HESTIAOS_TIMEOUT", "13")
     assert resolve() == Settings("http://env:1", "env-key", 13.0)
-    assert resolve(base_url="http://arg:1/", api_key="arg-key", timeout=14) == Settings("http://arg:1", "arg-key", 14.0)
+    assert resolve(base_url="http://arg:1/", api_key="arg-key", timeout=14) == Settings(
+        "http://arg:1", "arg-key", 14.0
+    )
     assert resolve(api_key="") == Settings("http://env:1", None, 13.0)  # an empty key says: none
     for name in ("HESTIAOS_BASE_URL", "HESTIAOS_API_KEY", "HESTIAOS_TIMEOUT", "HESTIAOS_PROFILE"):
         monkeypatch.setenv(name, "")
@@ -83,7 +92,9 @@ def test_aegis_has_names_of_its_own(monkeypatch, ini):
     monkeypatch.setenv("HESTIAOS_API_KEY", "hestia-key")
     assert resolve("aegis") == Settings("http://localhost:8000", None, 30.0)
     ini(INI)
-    assert resolve("aegis") == Settings("http://ini-aegis:1", "ini-aegis-key", 30.0, "ini-tenant", "ini-thread")
+    assert resolve("aegis") == Settings(
+        "http://ini-aegis:1", "ini-aegis-key", 30.0, "ini-tenant", "ini-thread"
+    )
     for name in ("BASE_URL", "API_KEY", "TENANT_ID", "THREAD_ID"):
         monkeypatch.setenv("AEGIS_" + name, "http://env:1" if name == "BASE_URL" else "env-" + name.lower())
     assert resolve("aegis") == Settings("http://env:1", "env-api_key", 30.0, "env-tenant_id", "env-thread_id")
@@ -154,10 +165,15 @@ def test_a_key_is_stripped(given, key):
     assert check_api_key(given) == key
 
 
-@pytest.mark.parametrize("key", ["canary key", "canary\nX: y", "canary\rx", "canary\0", "canaré", "canary\x7f"], ids=ascii)
+@pytest.mark.parametrize(
+    "key", ["canary key", "canary\nX: y", "canary\rx", "canary\0", "canaré", "canary\x7f"], ids=ascii
+)
 def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(key):
     message = configuration_error(Client, api_key=key)
-    assert message == "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
+    assert (
+        message
+        == "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
+    )
 
 
 def test_a_key_of_another_type_is_refused_and_not_shown():
@@ -166,8 +182,10 @@ def test_a_key_of_another_type_is_refused_and_not_shown():
 
 def test_settings_show_no_key():
     settings = resolve(api_key="canary")
-    assert repr(settings) == str(settings) == (
-        "Settings(base_url='http://localhost:8000', api_key=***, timeout_seconds=30.0)"
+    assert (
+        repr(settings)
+        == str(settings)
+        == ("Settings(base_url='http://localhost:8000', api_key=***, timeout_seconds=30.0)")
     )
 
 
@@ -235,7 +253,9 @@ def test_a_bad_url_of_the_environment(monkeypatch):
 # -- the timeout
 
 
-@pytest.mark.parametrize(("given", "seconds"), [(5, 5.0), (0.25, 0.25), ("7", 7.0), (" 1e3 ", 1000.0)], ids=repr)
+@pytest.mark.parametrize(
+    ("given", "seconds"), [(5, 5.0), (0.25, 0.25), ("7", 7.0), (" 1e3 ", 1000.0)], ids=repr
+)
 def test_good_timeouts(given, seconds):
     assert check_timeout(given) == seconds
 
@@ -286,13 +306,19 @@ def test_a_malformed_file_is_named_with_its_line_and_not_quoted(ini, text, words
 def test_a_file_or_section_that_is_asked_for_must_exist(monkeypatch, ini, tmp_path):
     missing = str(tmp_path / "missing.ini")
     default = config.config_path()
-    assert configuration_error(Client, profile="work") == "the configuration file {} does not exist".format(default)
+    assert configuration_error(Client, profile="work") == "the configuration file {} does not exist".format(
+        default
+    )
     monkeypatch.setenv("HESTIAOS_CONFIG", missing)
     assert configuration_error(Client) == "the configuration file {} does not exist".format(missing)
     path = ini(INI)
-    assert configuration_error(Client, profile="play") == "the configuration file {} has no section [play]".format(path)
+    assert configuration_error(
+        Client, profile="play"
+    ) == "the configuration file {} has no section [play]".format(path)
     monkeypatch.setenv("HESTIAOS_CONFIG", str(tmp_path))
-    assert configuration_error(Client) == "the configuration file {} cannot be read: Is a directory".format(tmp_path)
+    assert configuration_error(Client) == "the configuration file {} cannot be read: Is a directory".format(
+        tmp_path
+    )
     ini("[other]\nbase_url = http://h\n")
     assert resolve() == Settings("http://localhost:8000", None, 30.0)  # nobody asked for a section
 

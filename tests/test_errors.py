@@ -56,7 +56,16 @@ FACTS = {
 def facts_of(error):
     return {
         name: getattr(error, name)
-        for name in ("code", "message", "trace_id", "status", "request_id", "attempts", "delivered", "retry_after")
+        for name in (
+            "code",
+            "message",
+            "trace_id",
+            "status",
+            "request_id",
+            "attempts",
+            "delivered",
+            "retry_after",
+        )
     }
 
 
@@ -123,7 +132,11 @@ def test_every_error_pickles_with_its_facts_and_without_the_body(cls, protocol):
     dumped = pickle.dumps(error, protocol)
     again = pickle.loads(dumped)
     assert type(again) is cls
-    assert facts_of(again) == facts_of(error) == dict(FACTS, code="CODE", message="what happened", trace_id="trace-1")
+    assert (
+        facts_of(again)
+        == facts_of(error)
+        == dict(FACTS, code="CODE", message="what happened", trace_id="trace-1")
+    )
     assert (again.args, str(again), repr(again)) == (error.args, str(error), repr(error))
     assert again.details is None
     assert b"secret" not in dumped
@@ -180,12 +193,23 @@ def test_details_are_in_no_text():
 @pytest.mark.parametrize(
     ("status", "governed", "cls"),
     [
-        (400, False, InvalidInput), (401, False, AuthenticationError), (403, False, PermissionDenied),
-        (403, True, GovernanceBlock), (404, True, NotFound), (405, False, InvalidInput), (409, False, Conflict),
-        (418, True, InvalidInput), (422, True, InvalidInput), (429, True, RateLimited), (499, False, InvalidInput),
-        (500, True, ServerError), (502, False, ServerError), (503, False, ServerError), (599, False, ServerError),
+        (400, False, InvalidInput),
+        (401, False, AuthenticationError),
+        (403, False, PermissionDenied),
+        (403, True, GovernanceBlock),
+        (404, True, NotFound),
+        (405, False, InvalidInput),
+        (409, False, Conflict),
+        (418, True, InvalidInput),
+        (422, True, InvalidInput),
+        (429, True, RateLimited),
+        (499, False, InvalidInput),
+        (500, True, ServerError),
+        (502, False, ServerError),
+        (503, False, ServerError),
+        (599, False, ServerError),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("body", [None, {}, {"detail": "x"}, [], "text", "<html>", 5], ids=repr)
 def test_the_class_depends_on_the_status_alone(status, governed, cls, body):
     error = from_answer(status, body, governed=governed, request_id="r", attempts=2, retry_after=3.0)
@@ -219,7 +243,10 @@ BODIES = {
     "detail text": ({"detail": "Not Found"}, (None, "Not Found", None)),
     "detail text with code": ({"code": "X", "detail": "words"}, ("X", "words", None)),
     "detail reason": ({"detail": {"reason": "because"}}, (None, "because", None)),
-    "field errors": ({"detail": FIELD_ERRORS}, (None, "body.input: field required; body.options.0: wrong", None)),
+    "field errors": (
+        {"detail": FIELD_ERRORS},
+        (None, "body.input: field required; body.options.0: wrong", None),
+    ),
     "a bare list": (["a", 5], (None, "a; 5", None)),
     "odd list": ({"detail": [{"msg": "m"}, {"loc": "x"}, None]}, (None, "m; invalid; None", None)),
     "text": ("upstream\n  timed out ", (None, "upstream timed out", None)),
@@ -245,7 +272,13 @@ def test_code_message_and_trace_id_are_found_wherever_the_body_keeps_them(body, 
 
 @pytest.mark.parametrize(
     "form",
-    ["{}", '{{"detail": {}}}', '{{"detail": [{}]}}', '{{"detail": [{{"msg": {}}}]}}', '{{"detail": [{{"loc": [{}]}}]}}'],
+    [
+        "{}",
+        '{{"detail": {}}}',
+        '{{"detail": [{}]}}',
+        '{{"detail": [{{"msg": {}}}]}}',
+        '{{"detail": [{{"loc": [{}]}}]}}',
+    ],
 )
 def test_a_body_nested_as_deep_as_json_reads_is_still_an_answer(form):
     """`str` of a list goes less deep than the parser that made it (Python 3.7 and 3.12)."""

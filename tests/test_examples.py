@@ -47,9 +47,13 @@ def run(box: Sandbox, *command: object, stdin: str = "") -> subprocess.Completed
     if words[0].endswith(".py"):
         words.insert(0, sys.executable)
     return subprocess.run(
-        words, input=stdin, capture_output=True, text=True, env=environment(box),
+        words,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=environment(box),
         timeout=60,
-    )  # fmt: skip
+    )
 
 
 def test_every_example_is_short_and_tried_here() -> None:
@@ -135,11 +139,19 @@ def test_crontab(box: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["hestiaos-nightly.service", "hestiaos-nightly.timer"])
 def test_units_are_wellformed(name: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze"):
-        text = (EXAMPLES / name).read_text(encoding="utf-8").replace("ExecStart=hestiaos-lite", "ExecStart=/bin/echo")
+        text = (
+            (EXAMPLES / name)
+            .read_text(encoding="utf-8")
+            .replace("ExecStart=hestiaos-lite", "ExecStart=/bin/echo")
+        )
         (tmp_path / name).write_text(text, encoding="utf-8")
         if name.endswith(".timer"):
-            (tmp_path / "hestiaos-nightly.service").write_text("[Service]\nExecStart=/bin/echo\n", encoding="utf-8")
-        done = subprocess.run(["systemd-analyze", "verify", str(tmp_path / name)], capture_output=True, text=True)
+            (tmp_path / "hestiaos-nightly.service").write_text(
+                "[Service]\nExecStart=/bin/echo\n", encoding="utf-8"
+            )
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(tmp_path / name)], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
     unit = configparser.RawConfigParser(strict=False, delimiters=("=",))
     unit.optionxform = str  # type: ignore[assignment,method-assign]

@@ -45,7 +45,10 @@ ANSWERS = {
         {"result": "ALLOW", "output": "hi", "mode": "ALLOW", "budget": 1.0, "trace_id": "t", "latency_ms": 3},
         RunResponse("ALLOW", "t", "hi", "ALLOW", 1.0, 3),
     ),
-    "run, documented": ({"result": "hi", "trace_id": "t", "mode": "ALLOW"}, RunResponse("hi", "t", None, "ALLOW")),
+    "run, documented": (
+        {"result": "hi", "trace_id": "t", "mode": "ALLOW"},
+        RunResponse("hi", "t", None, "ALLOW"),
+    ),
     "run, empty output": ({"result": "ALLOW", "trace_id": "t", "output": ""}, RunResponse("ALLOW", "t", "")),
     "run, nulls": (
         {"result": "", "trace_id": "", "output": None, "mode": None, "budget": None, "latency_ms": None},
@@ -56,11 +59,22 @@ ANSWERS = {
         StreamEvent("token", {"text": "a"}, "t", "2026"),
     ),
     "event, smallest": ({"type": "future"}, StreamEvent("future", {}, "", "")),
-    "event, nulls": ({"type": "x", "data": None, "trace_id": None, "timestamp": None}, StreamEvent("x", {}, "", "")),
+    "event, nulls": (
+        {"type": "x", "data": None, "trace_id": None, "timestamp": None},
+        StreamEvent("x", {}, "", ""),
+    ),
     "trace": (
         {
-            "trace_id": "t", "decision": "BLOCK", "violations": [VIOLATION], "latency_ms": 1, "reason": "r",
-            "risk_score": 1.0, "policy": "p", "mode": "BLOCK", "budget": 0, "timestamp": "2026",
+            "trace_id": "t",
+            "decision": "BLOCK",
+            "violations": [VIOLATION],
+            "latency_ms": 1,
+            "reason": "r",
+            "risk_score": 1.0,
+            "policy": "p",
+            "mode": "BLOCK",
+            "budget": 0,
+            "timestamp": "2026",
         },
         TraceResponse("t", "BLOCK", (VIOLATION,), 1, "r", 1.0, "p", "BLOCK", 0, "2026"),
     ),
@@ -76,13 +90,19 @@ ANSWERS = {
         ChatResponse("hi", "s", None, "m", 0.5),
     ),
     "chat, one form null": ({"result": None, "response": "hi"}, ChatResponse("hi")),
-    "agent, documented": ({"result": "done", "agent_id": "a", "trace_id": "t"}, AgentResult("a", "done", "t")),
+    "agent, documented": (
+        {"result": "done", "agent_id": "a", "trace_id": "t"},
+        AgentResult("a", "done", "t"),
+    ),
     "agent, published": (
         {"agent_id": "a", "status": "COMPLETED", "output": "done", "error": None, "trace_id": "t"},
         AgentResult("a", "done", "t", "COMPLETED"),
     ),
     "agent, one form null": ({"agent_id": "a", "result": None, "output": "x"}, AgentResult("a", "x")),
-    "agent, failed": ({"agent_id": "a", "status": "FAILED", "error": "no"}, AgentResult("a", status="FAILED", error="no")),
+    "agent, failed": (
+        {"agent_id": "a", "status": "FAILED", "error": "no"},
+        AgentResult("a", status="FAILED", error="no"),
+    ),
     "status, documented": ({"status": "ok", "version": "1", "uptime_seconds": 5}, SystemStatus("ok", "1", 5)),
     "status, published": (
         {"status": "ok", "ollama": True, "vllm": False, "dsgk": True, "storage": False},
@@ -93,7 +113,10 @@ ANSWERS = {
         {"metrics": PUBLISHED_METRICS},
         SystemMetrics(PUBLISHED_METRICS, 1.5, 2, 3, 4, 5.5, 6, 7, 8, 9),
     ),
-    "metrics, published": (PUBLISHED_METRICS, SystemMetrics(PUBLISHED_METRICS, 1.5, 2, 3, 4, 5.5, 6, 7, 8, 9)),
+    "metrics, published": (
+        PUBLISHED_METRICS,
+        SystemMetrics(PUBLISHED_METRICS, 1.5, 2, 3, 4, 5.5, 6, 7, 8, 9),
+    ),
     "metrics, none": ({}, SystemMetrics({})),
     "error": (
         {"code": "X", "message": "m", "error": "e", "trace_id": "t", "details": {"a": [1]}},
@@ -108,8 +131,11 @@ ANSWERS = {
         {"idempotency_key": "k", "request_id": "r", "status_code": 202, "attempts": 2, "data": {"a": 1}},
         ActionResult("k", "r", 202, 2, {"a": 1}),
     ),
-    "action result, queued": ({"idempotency_key": "k", "request_id": "r"}, ActionResult("k", "r", None, 0, {})),
-}  # fmt: skip
+    "action result, queued": (
+        {"idempotency_key": "k", "request_id": "r"},
+        ActionResult("k", "r", None, 0, {}),
+    ),
+}
 MODELS = [getattr(models, name) for name in models.__all__]
 
 
@@ -145,14 +171,26 @@ def test_unknown_fields_are_kept_aside(body, expected):
 
 def test_to_dict_names_every_field_and_absent_ones_as_none():
     assert RunResponse("ALLOW", "t").to_dict() == {
-        "result": "ALLOW", "trace_id": "t", "output": None, "mode": None, "budget": None, "latency_ms": None,
-    }  # fmt: skip
+        "result": "ALLOW",
+        "trace_id": "t",
+        "output": None,
+        "mode": None,
+        "budget": None,
+        "latency_ms": None,
+    }
     assert TraceResponse("t", "BLOCK", (VIOLATION,)).to_dict()["violations"] == [VIOLATION]
     assert StreamEvent("done").to_dict() == {"type": "done", "data": {}, "trace_id": "", "timestamp": ""}
     assert ActionResult("k", "r", 409).to_dict() == {
-        "idempotency_key": "k", "request_id": "r", "status_code": 409, "attempts": 0, "data": {},
-        "accepted": False, "duplicate": True, "queued": False, "settled": True,
-    }  # fmt: skip
+        "idempotency_key": "k",
+        "request_id": "r",
+        "status_code": 409,
+        "attempts": 0,
+        "data": {},
+        "accepted": False,
+        "duplicate": True,
+        "queued": False,
+        "settled": True,
+    }
 
 
 REQUIRED = {
@@ -226,9 +264,17 @@ def test_what_is_not_an_object_is_refused(model, body, words):
 
 
 OF_A_WRONG_TYPE = [
-    (RunResponse, {"result": "r", "trace_id": "t"}, {"output": 5, "mode": [], "budget": "1", "latency_ms": True}),
+    (
+        RunResponse,
+        {"result": "r", "trace_id": "t"},
+        {"output": 5, "mode": [], "budget": "1", "latency_ms": True},
+    ),
     (StreamEvent, {"type": "token"}, {"data": "text", "trace_id": 7, "timestamp": 1700000000}),
-    (TraceResponse, {"trace_id": "t", "decision": "d"}, {"violations": {"a": 1}, "latency_ms": "3", "policy": 1}),
+    (
+        TraceResponse,
+        {"trace_id": "t", "decision": "d"},
+        {"violations": {"a": 1}, "latency_ms": "3", "policy": 1},
+    ),
     (HealthResponse, {"status": "ok"}, {"version": 1, "uptime_seconds": "5", "api_version": []}),
     (ChatResponse, {"result": "r"}, {"session_id": 4, "processing_time": "x", "model": {}}),
     (AgentResult, {"agent_id": "a"}, {"result": {"text": "x"}, "status": 1, "error": ["e"]}),
@@ -239,7 +285,9 @@ OF_A_WRONG_TYPE = [
 ]
 
 
-@pytest.mark.parametrize(("model", "good", "bad"), OF_A_WRONG_TYPE, ids=[row[0].__name__ for row in OF_A_WRONG_TYPE])
+@pytest.mark.parametrize(
+    ("model", "good", "bad"), OF_A_WRONG_TYPE, ids=[row[0].__name__ for row in OF_A_WRONG_TYPE]
+)
 def test_an_optional_field_of_the_wrong_type_does_not_cost_the_answer(model, good, bad):
     answer = model.from_dict(dict(good, **bad))
     assert answer == model.from_dict(good)
@@ -288,12 +336,21 @@ def test_properties(model: Any, name, expected):
 
 @pytest.mark.parametrize(
     ("status_code", "accepted", "duplicate", "queued", "settled"),
-    [(202, True, False, False, True), (200, True, False, False, True), (409, False, True, False, True),
-     (None, False, False, True, False)],
-)  # fmt: skip
+    [
+        (202, True, False, False, True),
+        (200, True, False, False, True),
+        (409, False, True, False, True),
+        (None, False, False, True, False),
+    ],
+)
 def test_an_action_result_says_what_its_status_means(status_code, accepted, duplicate, queued, settled):
     result = ActionResult("k", "r", status_code)
-    assert (result.accepted, result.duplicate, result.queued, result.settled) == (accepted, duplicate, queued, settled)
+    assert (result.accepted, result.duplicate, result.queued, result.settled) == (
+        accepted,
+        duplicate,
+        queued,
+        settled,
+    )
 
 
 def test_from_raw_is_from_dict():

@@ -18,25 +18,38 @@ def test_the_top_level_is_the_agreed_one() -> None:
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     assert {path.split("/")[0] for path in listed.stdout.split()} == {
-        ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "examples", "hestiaos_lite", "pyproject.toml",
-        "setup.cfg", "tests",
-    }  # fmt: skip
+        ".ci",
+        ".gitignore",
+        "CHANGELOG.md",
+        "LICENSE",
+        "README.md",
+        "examples",
+        "hestiaos_lite",
+        "pyproject.toml",
+        "setup.cfg",
+        "tests",
+    }
 
 
 def test_the_wheel_holds_the_package_and_no_tests(tmp_path: Path) -> None:
     # its submodule: a folder build/, which pip leaves in a checkout, passes for the package itself
     pytest.importorskip("build.util", reason="packages are built on the newest Python alone")
-    source = tmp_path / "source"  # a copy: setuptools would also ship what an earlier build left in the checkout
+    source = (
+        tmp_path / "source"
+    )  # a copy: setuptools would also ship what an earlier build left in the checkout
     left_out = shutil.ignore_patterns("build", "dist", "*.egg-info", ".git", ".tox", "__pycache__")
     shutil.copytree(str(ROOT), str(source), ignore=left_out)
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
-        stdout=subprocess.PIPE, check=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        check=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(str(wheel)).namelist())
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "hestiaos_lite").rglob("*.py")}
     shipped = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
-    completions = {"hestiaos_lite/cli/completions/hestiaos-lite." + shell for shell in ("bash", "zsh", "fish")}
+    completions = {
+        "hestiaos_lite/cli/completions/hestiaos-lite." + shell for shell in ("bash", "zsh", "fish")
+    }
     assert shipped == sources | completions | {"hestiaos_lite/py.typed"}
     assert any(name.endswith("LICENSE") for name in names)

@@ -34,21 +34,30 @@ def _environment(tmp_path: Path) -> Iterator[Dict[str, str]]:
     with Sandbox() as box:
         environment = dict(os.environ, HESTIAOS_BASE_URL=box.url, AEGIS_BASE_URL=box.url)
         environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT)] + environment.get("PYTHONPATH", "").split(os.pathsep))
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(ROOT)] + environment.get("PYTHONPATH", "").split(os.pathsep)
+        )
         yield environment
 
 
 def test_there_is_something_to_run() -> None:
     assert len(blocks("python")) >= 3
     assert len(blocks("console")) >= 2
-    assert len(re.findall("^```", TEXT, re.MULTILINE)) == 2 * sum(len(blocks(kind)) for kind in ("python", "console", "sh"))
+    assert len(re.findall("^```", TEXT, re.MULTILINE)) == 2 * sum(
+        len(blocks(kind)) for kind in ("python", "console", "sh")
+    )
 
 
 @pytest.mark.parametrize("code", numbered(blocks("python")))
 def test_python_block(code: str, environment: Dict[str, str], tmp_path: Path) -> None:
     promised = [found.group(1) for found in re.finditer(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)]
     done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, cwd=str(tmp_path), timeout=60, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=str(tmp_path),
+        timeout=60,
+        text=True,
     )
     assert done.returncode == 0
     assert " ".join(done.stdout.split()) == " ".join(promised)
@@ -67,7 +76,12 @@ def commands(block: str) -> List[Tuple[str, str]]:
 def test_console_block(block: str, environment: Dict[str, str], tmp_path: Path) -> None:
     for command, output in commands(block):
         done = subprocess.run(
-            ["bash", "-c", command], stdout=subprocess.PIPE, env=environment, cwd=str(tmp_path), timeout=60, text=True
+            ["bash", "-c", command],
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd=str(tmp_path),
+            timeout=60,
+            text=True,
         )
         assert (command, done.stdout) == (command, output)
         assert done.returncode == 0, command
@@ -92,7 +106,10 @@ def test_each_promise_names_a_test_that_exists(path: str) -> None:
 def test_the_sandbox_command_serves(environment: Dict[str, str]) -> None:
     assert "`hestiaos-lite sandbox --port 8000`" in TEXT
     process = subprocess.Popen(
-        [sys.executable, "-m", "hestiaos_lite", "sandbox", "--port", "0"], stderr=subprocess.PIPE, env=environment, text=True
+        [sys.executable, "-m", "hestiaos_lite", "sandbox", "--port", "0"],
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
     )
     try:
         assert process.stderr is not None

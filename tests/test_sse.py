@@ -30,11 +30,16 @@ def outcome(read: Callable[[Iterable[bytes]], Iterator[Any]], chunks: Iterable[b
     return items, None
 
 
-def check_every_feeding(read: Callable[[Iterable[bytes]], Iterator[Any]], stream: bytes, expected: Outcome) -> None:
+def check_every_feeding(
+    read: Callable[[Iterable[bytes]], Iterator[Any]], stream: bytes, expected: Outcome
+) -> None:
     """The one harness: whole, byte by byte, in pieces with empty ones between, and cut in two at every place."""
     assert outcome(read, [stream]) == expected
     assert outcome(read, [stream[i : i + 1] for i in range(len(stream))]) == expected
-    assert outcome(read, [piece for i in range(0, len(stream), 3) for piece in (b"", stream[i : i + 3])]) == expected
+    assert (
+        outcome(read, [piece for i in range(0, len(stream), 3) for piece in (b"", stream[i : i + 3])])
+        == expected
+    )
     for cut in range(1, len(stream)):
         assert outcome(read, [stream[:cut], stream[cut:]]) == expected, "cut at {}".format(cut)
 
@@ -60,9 +65,15 @@ def test_standard_case(case):
         (b"\xef\xbb\xbfdata: a\n\n", [("message", "a", "")]),
         (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [("message", "b", "")]),
         (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", "a", "")]),
-        (b"data: a\r\rdata: b\n\ndata: c\r\n\r\n", [("message", "a", ""), ("message", "b", ""), ("message", "c", "")]),
+        (
+            b"data: a\r\rdata: b\n\ndata: c\r\n\r\n",
+            [("message", "a", ""), ("message", "b", ""), ("message", "c", "")],
+        ),
         (b"data: a\n\r\ndata: b\r\n\ndata: c\n\rdata: d\r\r\n", [("message", c, "") for c in "abcd"]),
-        ("data: a\u2028b\x85c\x0bd\x0ce\x1cf\n\n".encode(), [("message", "a\u2028b\x85c\x0bd\x0ce\x1cf", "")]),
+        (
+            "data: a\u2028b\x85c\x0bd\x0ce\x1cf\n\n".encode(),
+            [("message", "a\u2028b\x85c\x0bd\x0ce\x1cf", "")],
+        ),
         (b"event: x\nevent\ndata\n\n", [("message", "", "")]),
         (b"event: x\n\ndata: a\n\n", [("message", "a", "")]),
         (b"event: x\ndata: a\ndata: b\n\ndata: c\n\n", [("x", "a\nb", ""), ("message", "c", "")]),
@@ -78,12 +89,29 @@ def test_standard_case(case):
         (b"event: x\n" + b"data\n" * 130 + b"\n", [("x", "\n" * 129, "")]),
     ],
     ids=[
-        "empty", "BOM alone", "BOM", "BOM twice", "BOM later", "CR and LF and CRLF", "mixed blank lines",
-        "other line breaks are text", "empty event field", "event without data", "two lines", "id lives on", "id taken back",
-        "id with NUL", "not UTF-8", "comment not UTF-8", "cut off", "no blank line", "one space is removed",
-        "more lines than a slice", "empty lines",
+        "empty",
+        "BOM alone",
+        "BOM",
+        "BOM twice",
+        "BOM later",
+        "CR and LF and CRLF",
+        "mixed blank lines",
+        "other line breaks are text",
+        "empty event field",
+        "event without data",
+        "two lines",
+        "id lives on",
+        "id taken back",
+        "id with NUL",
+        "not UTF-8",
+        "comment not UTF-8",
+        "cut off",
+        "no blank line",
+        "one space is removed",
+        "more lines than a slice",
+        "empty lines",
     ],
-)  # fmt: skip
+)
 def test_events(stream, expected):
     check_every_feeding(iter_events, stream, ([ServerSentEvent(*event) for event in expected], None))
 
@@ -95,7 +123,10 @@ OBJECT_CASES = {
     "nothing": (b"", []),
     "with blank lines": (b'data: {"a": 1}\n\ndata: {"b": 2}\n\n', [{"a": 1}, {"b": 2}]),
     "no blank lines": (b'data: {"a": 1}\ndata: {"b": 2}\ndata:{"c":3}\n', [{"a": 1}, {"b": 2}, {"c": 3}]),
-    "one object over several lines": (b'data: {\ndata: "a": [1,\ndata:\ndata: 2]\ndata: }\n\n', [{"a": [1, 2]}]),
+    "one object over several lines": (
+        b'data: {\ndata: "a": [1,\ndata:\ndata: 2]\ndata: }\n\n',
+        [{"a": [1, 2]}],
+    ),
     "two of them, no blank line": (b'data: {"a":\ndata: 1}\ndata: {"b":\ndata: {}}\n', [{"a": 1}, {"b": {}}]),
     "comment inside an object": (b'data: {"a":\n: ping\nid: 3\ndata: 1}\n', [{"a": 1}]),
     "braces in strings": (b'data: {"a": "}{\\"}",\ndata: "b\\\\": "{"}\n', [{"a": '}{"}', "b\\": "{"}]),
@@ -175,11 +206,14 @@ def test_a_malformed_event_keeps_its_text_and_shows_only_the_beginning():
 @pytest.mark.parametrize(
     ("read", "pieces"),
     [
-        (iter_events, [(b"data: a\n\n", ("message", "a", "")), (b"id: 1\rdata: b\r\r", ("message", "b", "1"))]),
+        (
+            iter_events,
+            [(b"data: a\n\n", ("message", "a", "")), (b"id: 1\rdata: b\r\r", ("message", "b", "1"))],
+        ),
         (iter_objects, [(b'data: {"a": 1}\n', {"a": 1}), (b'data: {\r\ndata: "b": 1}\r', {"b": 1})]),
     ],
     ids=["iter_events", "iter_objects"],
-)  # fmt: skip
+)
 def test_an_event_comes_with_its_last_byte(read, pieces):
     asked = []
 
@@ -231,7 +265,11 @@ LIMIT = 32
 @pytest.mark.parametrize(
     ("read", "stream", "expected"),
     [
-        (iter_events, b"data: a\n\ndata: " + b"x" * 26 + b"\n\n", ([("message", "a", ""), ("message", "x" * 26, "")], None)),
+        (
+            iter_events,
+            b"data: a\n\ndata: " + b"x" * 26 + b"\n\n",
+            ([("message", "a", ""), ("message", "x" * 26, "")], None),
+        ),
         (iter_events, b"data: a\n\ndata: " + b"x" * 27 + b"\n\n", ([("message", "a", "")], EventTooLarge)),
         (iter_events, b"id:1\n\n" + b"data: 1\n" * 10 + b"\n", ([("message", "1\n" * 9 + "1", "1")], None)),
         (iter_events, b"data: a\n\n" + b"data: 1\n" * 11 + b"\n", ([("message", "a", "")], EventTooLarge)),
@@ -240,15 +278,33 @@ LIMIT = 32
         (iter_events, b"data: a\n\n:" + b"x" * 32, ([("message", "a", "")], EventTooLarge)),
         (iter_objects, b'data: {}\ndata: {"a":"' + b"x" * 18 + b'"}\n', ([{}, {"a": "x" * 18}], None)),
         (iter_objects, b'data: {}\ndata: {"a":"' + b"x" * 19 + b'"}\n', ([{}], EventTooLarge)),
-        (iter_objects, b"data: {}\ndata: {\n" + b"data:    \n" * 27 + b"data: }\ndata: {}\n", ([{}, {}, {}], None)),
-        (iter_objects, b"data: {}\ndata: {\n" + b"data:    \n" * 31 + b"data: }\ndata: {}\n", ([{}], EventTooLarge)),
+        (
+            iter_objects,
+            b"data: {}\ndata: {\n" + b"data:    \n" * 27 + b"data: }\ndata: {}\n",
+            ([{}, {}, {}], None),
+        ),
+        (
+            iter_objects,
+            b"data: {}\ndata: {\n" + b"data:    \n" * 31 + b"data: }\ndata: {}\n",
+            ([{}], EventTooLarge),
+        ),
         (iter_objects, b"data: {}\n" + b"y" * 33, ([{}], EventTooLarge)),
     ],
     ids=[
-        "line fits", "line too large", "lines fit", "lines too large", "comment fits", "comment too large",
-        "endless comment", "object fits", "object too large", "pending fits", "pending too large", "endless line",
+        "line fits",
+        "line too large",
+        "lines fit",
+        "lines too large",
+        "comment fits",
+        "comment too large",
+        "endless comment",
+        "object fits",
+        "object too large",
+        "pending fits",
+        "pending too large",
+        "endless line",
     ],
-)  # fmt: skip
+)
 def test_the_limit_does_not_depend_on_how_the_bytes_are_cut(read, stream, expected):
     check_every_feeding(lambda chunks: read(chunks, max_event_bytes=LIMIT), stream, expected)
 
@@ -340,7 +396,14 @@ def repeated(piece: bytes, size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("read", [iter_events, iter_objects])
 @pytest.mark.parametrize(
     "piece",
-    [b": ping\n" * 100, b":" + b"x" * 1000 + b"\n", b"id: 1\n" * 100, b"\n" * 1000, b"x: y\r\n" * 99, b"data: {}\n\n" * 99],
+    [
+        b": ping\n" * 100,
+        b":" + b"x" * 1000 + b"\n",
+        b"id: 1\n" * 100,
+        b"\n" * 1000,
+        b"x: y\r\n" * 99,
+        b"data: {}\n\n" * 99,
+    ],
     ids=["pings", "long comments", "ids", "blank lines", "unknown fields", "events"],
 )
 def test_memory_stays_small_however_long_the_stream(read, piece):
@@ -349,7 +412,12 @@ def test_memory_stays_small_however_long_the_stream(read, piece):
 
 @pytest.mark.parametrize(
     ("read", "make"),
-    [(iter_events, many_lines), (iter_events, one_long_line), (iter_objects, one_object), (iter_objects, object_in_lines)],
+    [
+        (iter_events, many_lines),
+        (iter_events, one_long_line),
+        (iter_objects, one_object),
+        (iter_objects, object_in_lines),
+    ],
     ids=["many lines", "one line", "one object", "object in lines"],
 )
 def test_memory_is_a_small_multiple_of_one_large_event(read, make):

@@ -131,7 +131,9 @@ FORMS = {
     "CRLF": lambda event: encoded(event, "data: {}\r\n\r\n"),
     "CR": lambda event: encoded(event, "data: {}\r\r"),
     "several data lines": over_lines,
-    "heartbeats and fields": lambda event: encoded(event, ": ping\n\nid: 7\nevent: x\nretry: 5\ndata:{}\n: ping\n\n"),
+    "heartbeats and fields": lambda event: encoded(
+        event, ": ping\n\nid: 7\nevent: x\nretry: 5\ndata:{}\n: ping\n\n"
+    ),
     "sentinels": lambda event: encoded(event, "data: [DONE]\n\ndata: {}\n\ndata: [DONE]\n\n"),
 }
 
@@ -151,7 +153,9 @@ def one_at_a_time(framing, form, asked):
     return script
 
 
-@pytest.mark.parametrize("framing", [Chunked, Plain, ByLength, Gzip, GzipChunked], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "framing", [Chunked, Plain, ByLength, Gzip, GzipChunked], ids=lambda cls: cls.__name__
+)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_an_event_is_in_hand_as_soon_as_its_bytes_are(framing, form):
     """The server waits for each event to be taken; one held back would end in a timeout, not in a late pass."""
@@ -205,7 +209,9 @@ def test_a_bom_and_a_last_line_without_ending():
 
 def test_the_sandbox_streams_word_by_word(box):
     with Client(box.url) as client:
-        with client.run_stream("create a report", session_id="s", agent_id="a", mode_hint="m", timeout_ms=700) as stream:
+        with client.run_stream(
+            "create a report", session_id="s", agent_id="a", mode_hint="m", timeout_ms=700
+        ) as stream:
             assert isinstance(stream, EventStream)
             assert iter(stream) is stream
             assert stream.trace_id is None
@@ -272,7 +278,9 @@ def test_a_refusal_is_raised_by_the_call_itself_after_its_retries(box, status, c
 
 
 def test_a_refused_connection_is_raised_by_the_call_itself():
-    with Client("http://127.0.0.1:{}".format(closed_port()), retries=0) as client, pytest.raises(ConnectionFailed) as caught:
+    with Client("http://127.0.0.1:{}".format(closed_port()), retries=0) as client, pytest.raises(
+        ConnectionFailed
+    ) as caught:
         client.run_stream("x")
     assert (caught.value.delivered, caught.value.attempts) == (False, 1)
 
@@ -310,7 +318,9 @@ def ended(data, script=answer_and_close, timeout=5.0, session=None, **options):
     ],
     ids=["to the close", "chunks ended", "length", "chunks cut", "gzip", "reset"],
 )
-def test_a_stream_cut_before_done_is_interrupted_however_it_was_framed(headers, frame, script, last_line_counts, cut):
+def test_a_stream_cut_before_done_is_interrupted_however_it_was_framed(
+    headers, frame, script, last_line_counts, cut
+):
     events, error, stream = ended(head(200, headers) + frame(WHOLE[:cut]), script)
     complete = cut >= len(encoded(START)) - (2 if last_line_counts else 1)
     assert events == (EVENTS[: WHOLE[:cut].count(b"\n\n") or 1] if complete else [])
@@ -365,7 +375,10 @@ def test_an_event_beyond_the_limit_is_refused():
     ("response", "words"),
     [
         (ok({"result": "ALLOW"}), "is application/json, not an event stream"),
-        (head(200, {"Content-Type": "text/html", "Content-Length": 4}) + b"<p/>", "is text/html, not an event stream"),
+        (
+            head(200, {"Content-Type": "text/html", "Content-Length": 4}) + b"<p/>",
+            "is text/html, not an event stream",
+        ),
     ],
     ids=["JSON", "HTML"],
 )
@@ -390,7 +403,9 @@ def test_an_error_event_is_an_event():
 
 
 def test_nothing_after_done_is_an_event():
-    with FaultServer(answer_and_close(head(200, SSE) + WHOLE + b"data: {nonsense}\n\n" + encoded(START))) as server:
+    with FaultServer(
+        answer_and_close(head(200, SSE) + WHOLE + b"data: {nonsense}\n\n" + encoded(START))
+    ) as server:
         client, stream = open_stream(server)
         assert list(stream) == EVENTS
         assert list(stream) == []

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SAMPLE = '''
+SAMPLE = """
 from typing import Any, Dict, Iterator, Mapping, Optional
 
 from typing_extensions import assert_type
@@ -67,7 +67,7 @@ with Outbox("o.db") as outbox, AegisClient(outbox=outbox) as aegis:
 Client(timeout="soon")  # type: ignore[arg-type]
 client.run(42)  # type: ignore[arg-type]
 print(hestiaos_lite.AsyncClient)  # type: ignore[attr-defined]
-'''
+"""
 
 
 def test_user_code_type_checks(tmp_path: Path) -> None:
@@ -75,7 +75,10 @@ def test_user_code_type_checks(tmp_path: Path) -> None:
     (tmp_path / "sample.py").write_text(SAMPLE, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", "sample.py"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(tmp_path), text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=str(tmp_path),
+        text=True,
         env=dict(os.environ, MYPYPATH=str(ROOT)),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout

@@ -12,7 +12,20 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Union
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Union,
+)
 
 from .. import errors
 from .rate import SharedPause, TokenBucket
@@ -60,7 +73,9 @@ class _Sending:
         self.sent_at = 0.0
         self.first_refused_at = 0.0
 
-    def result(self, response: Optional[Dict[str, Any]] = None, error: Optional[Dict[str, Any]] = None) -> BatchResult:
+    def result(
+        self, response: Optional[Dict[str, Any]] = None, error: Optional[Dict[str, Any]] = None
+    ) -> BatchResult:
         return BatchResult(self.row.id, error is None, response, error, self.attempts, self.seconds)
 
 
@@ -217,7 +232,11 @@ class Dispatcher:
             return
         if self._stop is not None and self._stop.is_set():
             self._end(None)
-        elif self._ends_at is not None and time.monotonic() >= self._ends_at and not (self._exhausted and not self._waiting):
+        elif (
+            self._ends_at is not None
+            and time.monotonic() >= self._ends_at
+            and not (self._exhausted and not self._waiting)
+        ):
             self._end(_deadline_passed(self._limits.deadline_seconds))
 
     # -- receiving
@@ -246,7 +265,9 @@ class Dispatcher:
         sending = self._in_flight.pop(future)
         failure = None if future.cancelled() else future.exception()
         if future.cancelled() or failure is not None:
-            if isinstance(failure, errors.InvalidInput):  # the client refused to be pickled, so nothing has left
+            if isinstance(
+                failure, errors.InvalidInput
+            ):  # the client refused to be pickled, so nothing has left
                 self._end(failure)
                 self._not_sent([sending], "NOT_SENT", failure.message)
             else:
@@ -335,7 +356,9 @@ class Dispatcher:
     def _give_up_waiting(self) -> None:
         waiting = list(self._waiting)
         self._waiting.clear()
-        self._not_sent(waiting, "NOT_SENT", "the service turned it away, and the run ended before it was sent again")
+        self._not_sent(
+            waiting, "NOT_SENT", "the service turned it away, and the run ended before it was sent again"
+        )
 
     def _wind_down(self) -> None:
         """Let nothing in flight go unrecorded, also when the caller stops taking results or is interrupted."""
@@ -362,7 +385,9 @@ def _ends_every_row(error: Mapping[str, Any]) -> bool:
     """True for what no other row would fare better with: credentials, permission, a setting."""
     if error["class"] in ("AuthenticationError", "PermissionDenied"):
         return True
-    return bool(error["class"] == "InvalidInput" and error["code"] == "CONFIGURATION" and error["status"] is None)
+    return bool(
+        error["class"] == "InvalidInput" and error["code"] == "CONFIGURATION" and error["status"] is None
+    )
 
 
 def _as_exception(error: Mapping[str, Any]) -> errors.HestiaError:
@@ -378,18 +403,27 @@ def _as_exception(error: Mapping[str, Any]) -> errors.HestiaError:
 def _lost(failure: Optional[BaseException]) -> Dict[str, Any]:
     """The facts of a row whose worker gave no answer of ours: nobody can know how far it came."""
     name = "CancelledError" if failure is None else type(failure).__name__
-    reason = "its future was cancelled" if failure is None else "its worker failed: {}: {}".format(name, failure)
+    reason = (
+        "its future was cancelled" if failure is None else "its worker failed: {}: {}".format(name, failure)
+    )
     message = reason + "; it may have taken effect"
     return {
-        "class": name, "code": "WORKER_LOST", "message": message, "status": None, "trace_id": None, "delivered": None,
-    }  # fmt: skip
+        "class": name,
+        "code": "WORKER_LOST",
+        "message": message,
+        "status": None,
+        "trace_id": None,
+        "delivered": None,
+    }
 
 
 def _executor_failure(error: Exception) -> errors.HestiaError:
     if isinstance(error, errors.HestiaError):
         return error
     failure = errors.HestiaError(
-        "EXECUTOR", "the executor takes no more rows: {}: {}".format(type(error).__name__, error), delivered=False
+        "EXECUTOR",
+        "the executor takes no more rows: {}: {}".format(type(error).__name__, error),
+        delivered=False,
     )
     failure.__cause__ = error
     return failure

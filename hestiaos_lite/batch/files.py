@@ -151,7 +151,9 @@ class LineFile:
 
     def _open(self) -> None:
         try:
-            self._fd = os.open(self._real, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            self._fd = os.open(
+                self._real, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666
+            )
         except OSError as error:
             raise trouble(self.path, "opened", error) from error
 

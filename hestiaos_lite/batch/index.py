@@ -60,7 +60,9 @@ class RowIndex:
 
     def mark(self, key: str, state: str, place: Optional[str] = None) -> bool:
         """Set a row's state, and in which file its result stands; False when there is no such row."""
-        return self._run("UPDATE rows SET state = ?, place = ? WHERE id = ?", (state, place, key)).rowcount == 1
+        return (
+            self._run("UPDATE rows SET state = ?, place = ? WHERE id = ?", (state, place, key)).rowcount == 1
+        )
 
     def mark_sent(self, key: str, digest: Optional[str]) -> bool:
         """Note what was sent under an id; with a digest of None, that it was sent and certainly not executed."""
@@ -93,7 +95,8 @@ class RowIndex:
         line = -1
         while True:
             found = self._run(
-                "SELECT line, id FROM rows WHERE state = ? AND line > ? ORDER BY line LIMIT 1000", (state, line)
+                "SELECT line, id FROM rows WHERE state = ? AND line > ? ORDER BY line LIMIT 1000",
+                (state, line),
             ).fetchall()
             if not found:
                 return
@@ -117,7 +120,9 @@ class RowIndex:
             return self._db.execute(statement, values)
         except sqlite3.OperationalError as error:  # no room or no right to write where temporary files go
             raise HestiaError(
-                "BATCH_FILE", "the temporary file of row ids cannot be used ({}); set TMPDIR".format(error), delivered=False
+                "BATCH_FILE",
+                "the temporary file of row ids cannot be used ({}); set TMPDIR".format(error),
+                delivered=False,
             ) from error
 
     def _one(self, query: str, key: str) -> Any:

@@ -75,7 +75,9 @@ class BatchInput:
         """Read the rows again after `check` found no fault; raises InvalidInput if the file has changed since."""
         for number, row in self.lines():
             if isinstance(row, str):
-                raise InvalidInput("{} line {}: {} (it has changed while it was read)".format(self.name, number, row))
+                raise InvalidInput(
+                    "{} line {}: {} (it has changed while it was read)".format(self.name, number, row)
+                )
             yield row
 
     def _row(self, number: int, raw: bytes) -> Union[Row, str]:

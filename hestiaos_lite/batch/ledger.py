@@ -184,7 +184,9 @@ class Ledger:
         for file in [journal] + list(results):
             cut = file.repair(_is_object)
             if cut:
-                self.notices.append("{}: a half line of {} bytes, left by a crash, was cut off".format(file.path, cut))
+                self.notices.append(
+                    "{}: a half line of {} bytes, left by a crash, was cut off".format(file.path, cut)
+                )
 
     def _read_journal(self) -> None:
         assert self._journal is not None  # noqa: S101 - resume has seen to it
@@ -201,7 +203,9 @@ class Ledger:
             else:
                 raise _no_line_of_ours(self._journal.path, number)
         if strangers:
-            self.notices.append("{}: {} rows of it are not of this input".format(self._journal.path, strangers))
+            self.notices.append(
+                "{}: {} rows of it are not of this input".format(self._journal.path, strangers)
+            )
         self._strangers = strangers
         self.begin()
 
@@ -232,7 +236,8 @@ class Ledger:
         if changed:
             shown = ", ".join("line {} (id {})".format(row.line, row.key) for row in changed)
             raise InvalidInput(
-                "the input is no longer what was sent: {}; name new files for its results".format(shown), code=BAD_DATA
+                "the input is no longer what was sent: {}; name new files for its results".format(shown),
+                code=BAD_DATA,
             )
 
     def _report_doubts(self) -> None:
@@ -316,7 +321,9 @@ def _locked(path: str) -> LineFile:
 def _refuse_content(paths: Sequence[str]) -> None:
     for path in paths:
         if has_content(path):
-            raise InvalidInput("{} holds results of an earlier run: go on with --resume, or name a new file".format(path))
+            raise InvalidInput(
+                "{} holds results of an earlier run: go on with --resume, or name a new file".format(path)
+            )
 
 
 def _line(value: Dict[str, Any]) -> bytes:
@@ -353,5 +360,7 @@ def _object_in(line: bytes, path: str, number: int) -> Dict[str, Any]:
 
 def _no_line_of_ours(path: str, number: int) -> HestiaError:
     return HestiaError(
-        BATCH_FILE, "{} line {} is not of a batch; repair it, or name a new file".format(path, number), delivered=False
+        BATCH_FILE,
+        "{} line {} is not of a batch; repair it, or name a new file".format(path, number),
+        delivered=False,
     )

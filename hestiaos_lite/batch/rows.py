@@ -41,7 +41,9 @@ class _Form(NamedTuple):
 
 FORMS: Mapping[str, _Form] = {
     "run": _Form(
-        {"input": "text"}, {"session_id": "text", "agent_id": "text", "mode_hint": "text", "timeout_ms": "ms"}, "input"
+        {"input": "text"},
+        {"session_id": "text", "agent_id": "text", "mode_hint": "text", "timeout_ms": "ms"},
+        "input",
     ),
     "chat": _Form({"message": "text"}, {"session_id": "text"}, "message"),
     "agent": _Form({"agent_id": "text", "task": "text"}, {"config": "object"}, "task"),

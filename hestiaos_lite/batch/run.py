@@ -114,7 +114,12 @@ def check_limits(jobs: Any, retries: Any, patience: Any, deadline: Any) -> Limit
     for name, value in (("patience", patience), ("deadline", deadline)):
         if value is None and name == "deadline":
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or math.isinf(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not value > 0
+            or math.isinf(value)
+        ):
             raise InvalidInput("{} must be a number of seconds above 0, not {!r}".format(name, value))
     return Limits(jobs, retries, float(patience), None if deadline is None else float(deadline))
 
@@ -124,8 +129,12 @@ def _worker_factory(client_or_factory: Any, executor: Optional[Executor]) -> Tup
     if not callable(client_or_factory):
         lent = Lent(client_or_factory)
         if not hasattr(client_or_factory, "run"):
-            raise InvalidInput("give run_batch a Client or a factory, not {}".format(type(client_or_factory).__name__))
-        processes = sys.modules.get("concurrent.futures.process")  # not imported: then there is no such executor
+            raise InvalidInput(
+                "give run_batch a Client or a factory, not {}".format(type(client_or_factory).__name__)
+            )
+        processes = sys.modules.get(
+            "concurrent.futures.process"
+        )  # not imported: then there is no such executor
         if processes is not None and isinstance(executor, processes.ProcessPoolExecutor):
             lent.__reduce__()  # raises now what the executor would meet later, in a thread of its own
         return lent, b""
@@ -135,7 +144,9 @@ def _worker_factory(client_or_factory: Any, executor: Optional[Executor]) -> Tup
         return client_or_factory, pickle.dumps(client_or_factory)
     except Exception as error:  # pickle raises what it likes: PicklingError, AttributeError, TypeError
         raise InvalidInput(
-            "the client factory cannot be sent to a worker ({}); it must be a module-level function or class".format(error)
+            "the client factory cannot be sent to a worker ({}); it must be a module-level function or class".format(
+                error
+            )
         ) from error
 
 

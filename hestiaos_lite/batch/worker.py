@@ -39,7 +39,9 @@ class Lent:
         )
 
 
-def work(factory: Callable[[], Any], key: bytes, call: str, arguments: Dict[str, Any], sending: int) -> Dict[str, Any]:
+def work(
+    factory: Callable[[], Any], key: bytes, call: str, arguments: Dict[str, Any], sending: int
+) -> Dict[str, Any]:
     """Send one row and return what became of it, as a plain dict.
 
     Args:

@@ -44,7 +44,7 @@ def json_object(source: Optional[str], what: str) -> Optional[Dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise InvalidInput("{} is not JSON: {}".format(what, error)) from error
     if not isinstance(value, dict):
-        raise InvalidInput("{} must be a JSON object, like {{\"amount\": 42}}".format(what))
+        raise InvalidInput('{} must be a JSON object, like {{"amount": 42}}'.format(what))
     return value
 
 

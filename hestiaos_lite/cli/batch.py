@@ -40,16 +40,36 @@ def declare(parser: Parser) -> None:
     """Declare ``batch``."""
     parser.epilog = _EPILOG
     parser.add_argument("input", metavar="IN", help="JSON lines or plain text; - is standard input")
-    parser.add_argument("--out", metavar="OUT", required=True, help="results, a JSON object a line; - is standard output")
-    parser.add_argument("--failed", metavar="BAD", help="results that are not ok, instead of with the others in OUT")
-    parser.add_argument("--call", choices=("run", "chat", "agent"), default="run", help="what each row is given to")
-    parser.add_argument("--format", choices=("jsonl", "text"), help="of IN; default by its name, else by its first line")
-    parser.add_argument("--jobs", type=_jobs, default=8, metavar="N", help="rows in flight at most (default 8)")
-    parser.add_argument("--rate", type=_rate, metavar="RATE", help="rows sent at most, such as 20/s, 90/min, 500/h")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT: skip finished rows, send unsent ones")
-    parser.add_argument("--retry-failed", action="store_true", help="resume, and repeat rows that failed without effect")
-    parser.add_argument("--retry-unknown", action="store_true", help="resume, and repeat rows whose outcome is unknown")
-    parser.add_argument("--max-failures", type=_jobs, metavar="N", help="stop after N failures (blocks are none)")
+    parser.add_argument(
+        "--out", metavar="OUT", required=True, help="results, a JSON object a line; - is standard output"
+    )
+    parser.add_argument(
+        "--failed", metavar="BAD", help="results that are not ok, instead of with the others in OUT"
+    )
+    parser.add_argument(
+        "--call", choices=("run", "chat", "agent"), default="run", help="what each row is given to"
+    )
+    parser.add_argument(
+        "--format", choices=("jsonl", "text"), help="of IN; default by its name, else by its first line"
+    )
+    parser.add_argument(
+        "--jobs", type=_jobs, default=8, metavar="N", help="rows in flight at most (default 8)"
+    )
+    parser.add_argument(
+        "--rate", type=_rate, metavar="RATE", help="rows sent at most, such as 20/s, 90/min, 500/h"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from OUT: skip finished rows, send unsent ones"
+    )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="resume, and repeat rows that failed without effect"
+    )
+    parser.add_argument(
+        "--retry-unknown", action="store_true", help="resume, and repeat rows whose outcome is unknown"
+    )
+    parser.add_argument(
+        "--max-failures", type=_jobs, metavar="N", help="stop after N failures (blocks are none)"
+    )
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after that time")
     help = "end when the service has refused everything for so long (default 900)"
     parser.add_argument("--patience", type=seconds, default=900.0, metavar="SECONDS", help=help)
@@ -124,7 +144,9 @@ class _Run:
             b"",
             args.call,
             self._unsent_rows(granted_ms),
-            limits=Limits(args.jobs, 5 if args.retries is None else args.retries, args.patience, args.deadline),
+            limits=Limits(
+                args.jobs, 5 if args.retries is None else args.retries, args.patience, args.deadline
+            ),
             bucket=None if args.rate is None else TokenBucket(args.rate),
             stop=self._stop,
             before_send=self._ledger.before_send,

@@ -25,7 +25,9 @@ Print the completion script of a shell. To switch it on:
 
 
 def _print(args: Arguments, output: Output) -> int:
-    script = pkgutil.get_data(__package__, "completions/{}.{}".format(PROGRAM, args.shell))  # from a zip file too
+    script = pkgutil.get_data(
+        __package__, "completions/{}.{}".format(PROGRAM, args.shell)
+    )  # from a zip file too
     if script is None:
         raise FileNotFoundError("the package was installed without its completions")
     text = script.decode("utf-8")

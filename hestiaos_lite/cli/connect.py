@@ -11,9 +11,9 @@ from .output import Output
 from .parser import Arguments
 
 if TYPE_CHECKING:
-    from ..aegis import AegisClient
+    from ..aegis.client import AegisClient
+    from ..aegis.outbox import Outbox
     from ..client import Client
-    from ..outbox import Outbox
 
 
 def open_client(args: Arguments, output: Output) -> Client:
@@ -31,7 +31,7 @@ def open_client(args: Arguments, output: Output) -> Client:
 def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None) -> AegisClient:
     """Make the AEGIS client; raises InvalidInput for a malformed setting."""
     _spare_charset_detection()
-    from ..aegis import AegisClient
+    from ..aegis.client import AegisClient
 
     warn_of_exposed_key(output)
     options = common_options(args)
@@ -45,7 +45,7 @@ def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None)
 
 def open_outbox(args: Arguments) -> Outbox:
     """Open the outbox file that ``--outbox`` names, with a lease longer than the longest call."""
-    from ..outbox import Outbox
+    from ..aegis.outbox import Outbox
 
     return Outbox(args.outbox, lease_seconds=max(60.0, 2 * (args.timeout or 0.0)))
 
@@ -60,7 +60,12 @@ def api_key(args: Arguments) -> Optional[str]:
 
 def common_options(args: Arguments) -> Dict[str, Any]:
     """Return the settings that both clients take, those that were given."""
-    given = {"base_url": args.base_url, "api_key": api_key(args), "timeout": args.timeout, "profile": args.profile}
+    given = {
+        "base_url": args.base_url,
+        "api_key": api_key(args),
+        "timeout": args.timeout,
+        "profile": args.profile,
+    }
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -79,7 +84,10 @@ def _spare_charset_detection() -> None:
     """
     if "requests" in sys.modules:
         return
-    for name, version in (("chardet", "4.0.0"), ("charset_normalizer", "3.0.0")):  # versions that every requests accepts
+    for name, version in (
+        ("chardet", "4.0.0"),
+        ("charset_normalizer", "3.0.0"),
+    ):  # versions that every requests accepts
         if name not in sys.modules:
             sys.modules[name] = ModuleType(name, "not loaded by hestiaos-lite")
             sys.modules[name].__dict__["__version__"] = version

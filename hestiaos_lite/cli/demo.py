@@ -155,7 +155,15 @@ def _show(box: Sandbox, folder: str, output: Output) -> int:
                 output.heading("\n{}. {}".format(number, step.title))
                 output.text(_as_typed(step.source))
             fault, printed = _perform(step, names, output)
-            done.append({"title": step.title, "python": step.source, "printed": printed, "ok": not fault, "fault": fault})
+            done.append(
+                {
+                    "title": step.title,
+                    "python": step.source,
+                    "printed": printed,
+                    "ok": not fault,
+                    "fault": fault,
+                }
+            )
             if fault:
                 break
     finally:
@@ -220,7 +228,11 @@ def _own_environment(folder: str) -> Iterator[None]:
     """Hide the user's settings: the demo shows the sandbox, whatever is configured."""
     before = dict(os.environ)
     for name in before:
-        if name.startswith(("HESTIAOS_", "AEGIS_")) or name.lower().endswith("_proxy") or name.endswith("_CA_BUNDLE"):
+        if (
+            name.startswith(("HESTIAOS_", "AEGIS_"))
+            or name.lower().endswith("_proxy")
+            or name.endswith("_CA_BUNDLE")
+        ):
             del os.environ[name]
     os.environ["XDG_CONFIG_HOME"] = folder
     try:

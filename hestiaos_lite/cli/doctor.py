@@ -73,7 +73,9 @@ def _examine(args: Arguments) -> Iterator[Finding]:
             base_url=args.base_url, api_key=api_key(args), timeout=args.timeout, profile=args.profile
         )
     except InvalidInput as error:
-        yield Finding("problem", "settings", error.message, "put that setting right; nothing else can be checked before")
+        yield Finding(
+            "problem", "settings", error.message, "put that setting right; nothing else can be checked before"
+        )
         return
     key = "with" if settings.api_key else "without"
     text = "{} {} an API key, timeout {:g} s".format(settings.base_url, key, settings.timeout_seconds)
@@ -116,7 +118,9 @@ def _key_files(args: Arguments) -> Iterator[Finding]:
         try:
             mode = os.stat(path).st_mode
         except OSError as error:
-            yield Finding("problem", "key file", "{}: {}".format(path, error.strerror), "name a file that can be read")
+            yield Finding(
+                "problem", "key file", "{}: {}".format(path, error.strerror), "name a file that can be read"
+            )
             continue
         checked = True
         if os.name == "posix" and mode & 0o044:
@@ -129,7 +133,7 @@ def _key_files(args: Arguments) -> Iterator[Finding]:
 
 
 def _exposure(settings: config.Settings) -> Iterator[Finding]:
-    from .._session import is_loopback
+    from ..wire.session import is_loopback
 
     if settings.api_key and settings.base_url.startswith("http://") and not is_loopback(settings.base_url):
         text = "the API key goes over plain http: anyone on the way can read it"
@@ -160,13 +164,20 @@ def _certificates(base_url: str) -> Iterator[Finding]:
 
         yield Finding("ok", "certificates", "those of {}".format(DEFAULT_CA_BUNDLE_PATH))
     elif os.path.exists(os.environ[name]):
-        yield Finding("note", "certificates", "{} names {}".format(name, os.environ[name]), "unset it if that is not meant")
+        yield Finding(
+            "note",
+            "certificates",
+            "{} names {}".format(name, os.environ[name]),
+            "unset it if that is not meant",
+        )
     else:
         text = "{} names {}, which does not exist".format(name, os.environ[name])
         yield Finding("problem", "certificates", text, "name an existing file, or unset " + name)
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name):
-            yield Finding("note", "certificates", "{} has no effect on requests".format(name), "use REQUESTS_CA_BUNDLE")
+            yield Finding(
+                "note", "certificates", "{} has no effect on requests".format(name), "use REQUESTS_CA_BUNDLE"
+            )
 
 
 def _proxies(base_url: str) -> Iterator[Finding]:
@@ -174,7 +185,7 @@ def _proxies(base_url: str) -> Iterator[Finding]:
     from requests.utils import get_environ_proxies, select_proxy
 
     from .._redact import bare_url
-    from .._session import is_loopback
+    from ..wire.session import is_loopback
 
     proxy = select_proxy(base_url, get_environ_proxies(base_url))
     host = urlsplit(base_url).hostname
@@ -196,7 +207,11 @@ def _service(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
     seen: List[requests.Response] = []
     with requests.Session() as session:
         session.hooks["response"].append(lambda response, *_, **__: seen.append(response))
-        options: Dict[str, Any] = {"timeout": settings.timeout_seconds, "retries": args.retries or 0, "session": session}
+        options: Dict[str, Any] = {
+            "timeout": settings.timeout_seconds,
+            "retries": args.retries or 0,
+            "session": session,
+        }
         with Client(settings.base_url, settings.api_key, **options) as client:
             started = time.monotonic()
             try:
@@ -225,7 +240,9 @@ def _failed_health(error: HestiaError) -> Finding:
         (RequestTimeout, "check the network on the way; --timeout gives it longer"),
         (HestiaError, "check that --base-url names the service, and the service itself"),
     )
-    return Finding("problem", "service", error.message, next(cure for cls, cure in cures if isinstance(error, cls)))
+    return Finding(
+        "problem", "service", error.message, next(cure for cls, cure in cures if isinstance(error, cls))
+    )
 
 
 def _skew(response: requests.Response) -> Finding:
@@ -255,7 +272,9 @@ def _stream(client: Client, seen: List[Any]) -> Finding:
                 arrived.append(time.monotonic())
                 events.append(event)
     except HestiaError as error:
-        return Finding("problem", "stream", error.message, "stream it by hand: hestiaos-lite -vv run --stream hello")
+        return Finding(
+            "problem", "stream", error.message, "stream it by hand: hestiaos-lite -vv run --stream hello"
+        )
     sent_seconds = _sent_within(events)
     came_seconds = arrived[-1] - arrived[0]
     headers = seen[-1].headers if seen else {}
@@ -270,8 +289,14 @@ def _stream(client: Client, seen: List[Any]) -> Finding:
         text = "{} events came at once after {:.1f} s: something on the way may hold them back"
         return Finding("note", "stream", text.format(len(events), arrived[0] - started), cure)
     live = sent_seconds is not None and sent_seconds > 0.2
-    text = "arrives live" if live else "arrives; it was sent too fast to tell whether anything would hold it back"
-    return Finding("ok", "stream", "{} ({} events in {:.2f} s)".format(text, len(events), arrived[-1] - started))
+    text = (
+        "arrives live"
+        if live
+        else "arrives; it was sent too fast to tell whether anything would hold it back"
+    )
+    return Finding(
+        "ok", "stream", "{} ({} events in {:.2f} s)".format(text, len(events), arrived[-1] - started)
+    )
 
 
 def _sent_within(events: List[StreamEvent]) -> Optional[float]:
@@ -281,7 +306,9 @@ def _sent_within(events: List[StreamEvent]) -> Optional[float]:
     times = []
     for event in events:
         try:
-            times.append(datetime.strptime(event.timestamp[:19].replace(" ", "T"), "%Y-%m-%dT%H:%M:%S").timestamp())
+            times.append(
+                datetime.strptime(event.timestamp[:19].replace(" ", "T"), "%Y-%m-%dT%H:%M:%S").timestamp()
+            )
         except ValueError:
             return None
         fraction = event.timestamp[19:].partition(".")[2]

@@ -58,7 +58,9 @@ def exit_code(error: BaseException, *, changes: bool) -> int:
     if isinstance(error, (errors.ConnectionFailed, errors.RequestTimeout)):
         return _without_answer(error, changes)
     if changes and error.status in (502, 504):
-        return UNKNOWN  # a gateway's word that its service did not answer: the request may have been carried out
+        return (
+            UNKNOWN  # a gateway's word that its service did not answer: the request may have been carried out
+        )
     return next((code for cls, code in _BY_CLASS if isinstance(error, cls)), INTERNAL)
 
 

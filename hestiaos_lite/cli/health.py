@@ -13,10 +13,16 @@ from .parser import Arguments, Parser, seconds
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)  # the exit codes of the Monitoring Plugins guidelines
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _STATES = {
-    "ok": _OK, "healthy": _OK,
-    "degraded": _WARNING, "warning": _WARNING,
-    "error": _CRITICAL, "critical": _CRITICAL, "unhealthy": _CRITICAL, "down": _CRITICAL, "failed": _CRITICAL,
-}  # fmt: skip
+    "ok": _OK,
+    "healthy": _OK,
+    "degraded": _WARNING,
+    "warning": _WARNING,
+    "error": _CRITICAL,
+    "critical": _CRITICAL,
+    "unhealthy": _CRITICAL,
+    "down": _CRITICAL,
+    "failed": _CRITICAL,
+}
 
 
 def declare(parser: Parser) -> None:
@@ -66,7 +72,9 @@ def _nagios(args: Arguments, output: Output) -> int:
         took_seconds = time.monotonic() - started
         uptime = health.uptime_seconds
         state = _STATES.get(health.status.lower(), _UNKNOWN)
-        text = "status {}".format(health.status) + (", version {}".format(health.version) if health.version else "")
+        text = "status {}".format(health.status) + (
+            ", version {}".format(health.version) if health.version else ""
+        )
         state, text = _judge_time(state, text, took_seconds, args)
     data = ["time={:.3f}s;{};{};0".format(took_seconds, _threshold(args.warning), _threshold(args.critical))]
     if uptime is not None:

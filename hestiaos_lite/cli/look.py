@@ -21,7 +21,9 @@ def declare_trace(parser: Parser) -> None:
 def declare_explain(parser: Parser) -> None:
     """Declare ``explain``."""
     parser.add_argument("command_type", metavar="TYPE", help="the type of command, such as shell")
-    parser.add_argument("--input", metavar="JSON", help="the command: a JSON object, @FILE, or - for standard input")
+    parser.add_argument(
+        "--input", metavar="JSON", help="the command: a JSON object, @FILE, or - for standard input"
+    )
 
     def explain(client: Client, args: Arguments) -> Mapping[str, Any]:
         from .arguments import json_object

@@ -28,7 +28,9 @@ def make(shell: str) -> str:
             if action.metavar == "FILE":
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     script = re.sub(r"[ \t]+$", "", shtab.complete(parser, shell=shell), flags=re.MULTILINE)
-    return "{}\n\n# made by python -m {} with shtab {}\n".format(script.strip("\n"), _MODULE, shtab.__version__)
+    return "{}\n\n# made by python -m {} with shtab {}\n".format(
+        script.strip("\n"), _MODULE, shtab.__version__
+    )
 
 
 def walk(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

@@ -12,7 +12,7 @@ from .output import Output
 from .parser import Arguments, Parser, add_commands, add_global_options, count
 
 if TYPE_CHECKING:
-    from ..outbox import Outbox, Row
+    from ..aegis.outbox import Outbox, Row
 
 _PRIVATE = ("owner", "payload_digest")  # of no use outside the file
 
@@ -22,7 +22,11 @@ def declare(parser: Parser) -> None:
     commands = add_commands(parser, "outbox_command")
     for name, execute, help in (
         ("list", _list, "list the decisions, oldest first"),
-        ("flush", _flush, "send what is due; exit 1 when the service refused one, else 75 while any is queued, else 0"),
+        (
+            "flush",
+            _flush,
+            "send what is due; exit 1 when the service refused one, else 75 while any is queued, else 0",
+        ),
         ("requeue", _requeue, "let the next flush send a dead decision again, after its cause was put right"),
         ("drop", _drop, "forget one decision for good"),
     ):
@@ -30,7 +34,9 @@ def declare(parser: Parser) -> None:
         if name in ("requeue", "drop"):
             command.add_argument("row_id", type=count, metavar="ID", help="its number in the list")
         if name == "list":
-            command.add_argument("--state", choices=("queued", "claimed", "settled", "dead"), help="only these")
+            command.add_argument(
+                "--state", choices=("queued", "claimed", "settled", "dead"), help="only these"
+            )
         command.add_argument("--outbox", metavar="FILE", required=True, help="the outbox file")
         add_global_options(command)
         command.set_defaults(execute=execute, changes=name != "list")
@@ -49,9 +55,15 @@ def _list(args: Arguments, output: Output) -> int:
     for row in rows:
         output.text(
             "{}  {:<7}  {:<7}  {}  thread {}  {}  {} tries{}".format(
-                row.id, row.state, row.action, row.idempotency_key, row.thread_id, _when(row.recorded_ms), row.attempts,
+                row.id,
+                row.state,
+                row.action,
+                row.idempotency_key,
+                row.thread_id,
+                _when(row.recorded_ms),
+                row.attempts,
                 "  " + " ".join(row.reason.split()) if row.reason else "",
-            )  # fmt: skip
+            )
         )
     return DONE
 

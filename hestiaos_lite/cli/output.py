@@ -124,10 +124,19 @@ class Output:
         if traceback:
             import traceback as module
 
-            self._say("", "".join(module.format_exception(type(error), error, error.__traceback__)).rstrip("\n"))
-        message = "this is a bug in hestiaos-lite, please report it: {}: {}".format(type(error).__name__, error)
+            self._say(
+                "", "".join(module.format_exception(type(error), error, error.__traceback__)).rstrip("\n")
+            )
+        message = "this is a bug in hestiaos-lite, please report it: {}: {}".format(
+            type(error).__name__, error
+        )
         if self.json:
-            facts = {"type": type(error).__name__, "code": "INTERNAL", "message": message, "exit_code": exit_code}
+            facts = {
+                "type": type(error).__name__,
+                "code": "INTERNAL",
+                "message": message,
+                "exit_code": exit_code,
+            }
             self._say("", self._dumps({"error": facts}))
         else:
             self.complain(message if traceback else message + " (-vv shows where)")
@@ -193,7 +202,9 @@ class Output:
         if not self._is_terminal(stream) or (text.isprintable() and text.isascii()):
             return text
         return "".join(
-            char if char in "\n\t" or ord(char) >= 160 or 32 <= ord(char) < 127 else "\\x{:02x}".format(ord(char))
+            char
+            if char in "\n\t" or ord(char) >= 160 or 32 <= ord(char) < 127
+            else "\\x{:02x}".format(ord(char))
             for char in text
         )
 
@@ -205,6 +216,15 @@ class Output:
 def _facts(error: Exception) -> Dict[str, Any]:
     """Give the facts of an error; one that is not ours (ImportError, OSError) has but its message."""
     facts: Dict[str, Any] = {"type": type(error).__name__, "code": "CONFIGURATION", "message": str(error)}
-    for name in ("code", "message", "trace_id", "status", "request_id", "attempts", "delivered", "retry_after"):
+    for name in (
+        "code",
+        "message",
+        "trace_id",
+        "status",
+        "request_id",
+        "attempts",
+        "delivered",
+        "retry_after",
+    ):
         facts[name] = getattr(error, name, facts.get(name))
     return facts

@@ -121,12 +121,22 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
     )
     add_global_options(parser)
     parser.set_defaults(
-        base_url=None, api_key=None, api_key_file=None, json=False, timeout=None, retries=None, profile=None,
-        quiet=False, verbose=0, changes=False,
-    )  # fmt: skip
+        base_url=None,
+        api_key=None,
+        api_key_file=None,
+        json=False,
+        timeout=None,
+        retries=None,
+        profile=None,
+        quiet=False,
+        verbose=0,
+        changes=False,
+    )
     parsers = add_commands(parser)
     for command in commands:
-        parsers.add_parser(command.name, help=command.help, description=command.help, declare=_declared_by(command))
+        parsers.add_parser(
+            command.name, help=command.help, description=command.help, declare=_declared_by(command)
+        )
     return parser
 
 
@@ -167,7 +177,12 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     add("--profile", metavar="NAME", help="section of the configuration file")
     add("-q", "--quiet", action="store_true", help="no notices and warnings; errors are always shown")
     add("-v", "--verbose", action="count", help="log retries (-v) and every request (-vv) to standard error")
-    add("--version", action="version", version="{} {}".format(PROGRAM, __version__), help="show the version and exit")
+    add(
+        "--version",
+        action="version",
+        version="{} {}".format(PROGRAM, __version__),
+        help="show the version and exit",
+    )
 
 
 def seconds(text: str) -> float:

@@ -49,7 +49,9 @@ class Progress:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any
+    ) -> None:
         self._ended.set()
         if self._stream is not None:
             self._thread.join()
@@ -66,9 +68,15 @@ class Progress:
         left = _clock((self._total - done) / rate) if rate > 0 else "?"
         paused = self._pause.wait_seconds()
         return "{}/{} done, ok {}, blocked {}, failed {}, {:.1f}/s, {} left{}".format(
-            done, self._total, self._counts[OK], self._counts[BLOCKED], self._failed(), rate, left,
+            done,
+            self._total,
+            self._counts[OK],
+            self._counts[BLOCKED],
+            self._failed(),
+            rate,
+            left,
             ", paused for {:.0f} s: {}".format(paused, self._pause.reason) if paused > 1 else "",
-        )  # fmt: skip
+        )
 
     def _failed(self) -> int:
         return sum(self._counts.values()) - self._counts[OK] - self._counts[BLOCKED]
@@ -85,7 +93,11 @@ class Progress:
     def _show_bar(self) -> None:
         self._bar.n = sum(self._counts.values())
         paused = self._pause.wait_seconds()
-        facts: Dict[str, Any] = {"ok": self._counts[OK], "blocked": self._counts[BLOCKED], "failed": self._failed()}
+        facts: Dict[str, Any] = {
+            "ok": self._counts[OK],
+            "blocked": self._counts[BLOCKED],
+            "failed": self._failed(),
+        }
         if paused > 1:
             facts["paused"] = "{:.0f} s".format(paused)
         self._bar.set_postfix(facts)

@@ -99,7 +99,9 @@ def _stream(
     if failed is not None:
         reasons = [failed.data.get(name) for name in ("message", "error", "reason", "code")]
         reason = next((reason for reason in reasons if reason), "it gives no reason")
-        output.complain("the stream ended in an error: {} (trace id {})".format(reason, failed.trace_id or "unknown"))
+        output.complain(
+            "the stream ended in an error: {} (trace id {})".format(reason, failed.trace_id or "unknown")
+        )
         return REFUSED
     return DONE
 

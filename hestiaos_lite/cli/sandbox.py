@@ -12,13 +12,25 @@ from .parser import Arguments, Parser, count, seconds
 
 def declare(parser: Parser) -> None:
     """Declare ``sandbox``."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; other machines need --api-key")
-    parser.add_argument("--port", type=count, default=8000, help="port to listen on (default 8000; 0 takes a free one)")
-    parser.add_argument("--db", metavar="FILE", help="SQLite file to keep traces, secrets and actions over a restart")
-    parser.add_argument("--policy", metavar="FILE", help="JSON file with governance rules instead of the default ones")
-    parser.add_argument("--hitl-delay", type=_delay, default=0.0, metavar="SECONDS", help="an action is PENDING so long")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; other machines need --api-key"
+    )
+    parser.add_argument(
+        "--port", type=count, default=8000, help="port to listen on (default 8000; 0 takes a free one)"
+    )
+    parser.add_argument(
+        "--db", metavar="FILE", help="SQLite file to keep traces, secrets and actions over a restart"
+    )
+    parser.add_argument(
+        "--policy", metavar="FILE", help="JSON file with governance rules instead of the default ones"
+    )
+    parser.add_argument(
+        "--hitl-delay", type=_delay, default=0.0, metavar="SECONDS", help="an action is PENDING so long"
+    )
     parser.add_argument("--hitl-quota", type=count, metavar="N", help="actions of a tenant before 429")
-    parser.add_argument("--token-delay", type=_delay, default=0.0, metavar="SECONDS", help="pause before each token")
+    parser.add_argument(
+        "--token-delay", type=_delay, default=0.0, metavar="SECONDS", help="pause before each token"
+    )
     parser.set_defaults(execute=_serve)
 
 

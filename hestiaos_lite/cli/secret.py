@@ -21,7 +21,9 @@ def declare(parser: Parser) -> None:
         command = commands.add_parser(name, help=help, description=help)
         command.add_argument("key", metavar="KEY", help="the secret's name")
         if name == "set":
-            command.add_argument("--provider", metavar="NAME", default="custom", help="where it belongs (default custom)")
+            command.add_argument(
+                "--provider", metavar="NAME", default="custom", help="where it belongs (default custom)"
+            )
         add_global_options(command)
         command.set_defaults(execute=execute, changes=changes)
 
@@ -77,7 +79,9 @@ def _read_value() -> str:
         try:
             value = sys.stdin.buffer.read().decode("utf-8")
         except UnicodeDecodeError:
-            raise InvalidInput("the value on standard input is not UTF-8") from None  # the cause would quote it
+            raise InvalidInput(
+                "the value on standard input is not UTF-8"
+            ) from None  # the cause would quote it
         if value.endswith("\n"):
             value = value[:-2] if value.endswith("\r\n") else value[:-1]
     if not value:

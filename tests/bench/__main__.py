@@ -14,7 +14,13 @@ from typing import List
 from . import batch, calls, memory, startup, streams
 from .measure import Row, server
 
-PARTS = {"startup": startup.rows, "calls": calls.rows, "streams": streams.rows, "memory": memory.rows, "batch": batch.rows}
+PARTS = {
+    "startup": startup.rows,
+    "calls": calls.rows,
+    "streams": streams.rows,
+    "memory": memory.rows,
+    "batch": batch.rows,
+}
 
 
 def main() -> int:

@@ -69,8 +69,11 @@ def run_command(url: str, count: int, folder: str) -> int:
     arguments = ["batch", "in.jsonl", "--out", "out.jsonl", "--quiet", "--jobs", str(JOBS), "--base-url", url]
     printed = subprocess.run(
         [sys.executable, "-c", code] + arguments,
-        cwd=folder, env=dict(os.environ, PYTHONPATH=ROOT), stdout=subprocess.PIPE, check=True,
-    ).stdout  # fmt: skip
+        cwd=folder,
+        env=dict(os.environ, PYTHONPATH=ROOT),
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
     return int(printed)
 
 

@@ -72,7 +72,11 @@ def process_cpu_seconds(command: Sequence[str]) -> float:
 def process_peak_kib(code: str) -> int:
     """Largest resident size of a Python process that runs ``code``."""
     # VmHWM and not ru_maxrss, which a process inherits from the one that started it
-    command = [sys.executable, "-c", code + "\nprint(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"]
+    command = [
+        sys.executable,
+        "-c",
+        code + "\nprint(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])",
+    ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd="/", env=clean_environment())
     return int(done.stdout.split()[-1])
 

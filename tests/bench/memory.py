@@ -22,6 +22,13 @@ def rows(url: str) -> List[Row]:
         },
     )
     return [
-        at_most("peak memory of a call over bare requests", (peaks["call"] - peaks["bare"]) / 1024, 2.5, "MiB"),
-        at_most("peak memory of 300,000 events over the same", (peaks["stream"] - peaks["bare"]) / 1024, 6.0, "MiB"),
+        at_most(
+            "peak memory of a call over bare requests", (peaks["call"] - peaks["bare"]) / 1024, 2.5, "MiB"
+        ),
+        at_most(
+            "peak memory of 300,000 events over the same",
+            (peaks["stream"] - peaks["bare"]) / 1024,
+            6.0,
+            "MiB",
+        ),
     ]

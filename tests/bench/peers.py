@@ -25,7 +25,9 @@ def sseclient_py(url: str) -> int:
     import sseclient
 
     with requests.post(url + PATH, json=BODY, stream=True, timeout=30) as response:
-        events = sseclient.SSEClient(response.iter_content(None)).events()  # the whole chunk: its fastest source
+        events = sseclient.SSEClient(
+            response.iter_content(None)
+        ).events()  # the whole chunk: its fastest source
         return _count(json.loads(event.data) for event in events)
 
 

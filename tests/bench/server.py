@@ -18,15 +18,29 @@ import zlib
 from typing import Dict, Iterator, Tuple
 
 RUN = json.dumps(
-    {"result": "ALLOW", "output": "processed: hi", "mode": "ALLOW", "budget": 1.0, "trace_id": "t-1", "latency_ms": 1.5}
+    {
+        "result": "ALLOW",
+        "output": "processed: hi",
+        "mode": "ALLOW",
+        "budget": 1.0,
+        "trace_id": "t-1",
+        "latency_ms": 1.5,
+    }
 ).encode()
-HEALTH = json.dumps({"status": "ok", "version": "1.0.1", "uptime_seconds": 12.5, "api_version": "v1"}).encode()
+HEALTH = json.dumps(
+    {"status": "ok", "version": "1.0.1", "uptime_seconds": 12.5, "api_version": "v1"}
+).encode()
 STATUS = json.dumps(
     {
-        "status": "ok", "ollama": True, "vllm": True, "dsgk": True, "storage": True, "version": "1.0.1",
+        "status": "ok",
+        "ollama": True,
+        "vllm": True,
+        "dsgk": True,
+        "storage": True,
+        "version": "1.0.1",
         "uptime_seconds": 12.5,
     }
-).encode()  # fmt: skip
+).encode()
 
 
 def event(kind: str, **data: object) -> bytes:
@@ -48,7 +62,12 @@ def chunk(data: bytes) -> bytes:
 def _stream_bytes(count: int, each: int) -> bytes:
     token = event("token", text="hello ")
     whole, rest = divmod(count, each)
-    return chunk(token * each) * whole + (chunk(token * rest) if rest else b"") + chunk(event("done")) + b"0\r\n\r\n"
+    return (
+        chunk(token * each) * whole
+        + (chunk(token * rest) if rest else b"")
+        + chunk(event("done"))
+        + b"0\r\n\r\n"
+    )
 
 
 class Server:
@@ -56,7 +75,9 @@ class Server:
 
     def __init__(self) -> None:
         self._listener = (
-            socket.create_server(("127.0.0.1", 0), backlog=64) if hasattr(socket, "create_server") else _listen()
+            socket.create_server(("127.0.0.1", 0), backlog=64)
+            if hasattr(socket, "create_server")
+            else _listen()
         )
         self.port: int = self._listener.getsockname()[1]
         self._prepared: Dict[Tuple[int, int], bytes] = {}
@@ -82,7 +103,9 @@ class Server:
         kind, *numbers = path.strip("/").split("/")[0].split("-")
         if kind == "calls":
             body = HEALTH if path.endswith("health") else STATUS if path.endswith("status") else RUN
-            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+                body
+            )
             connection.sendall(head + body)
             return True
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -101,7 +124,11 @@ class Server:
 
 
 def _send_slowly(connection: socket.socket, head: bytes, framing: str) -> None:
-    extra = {"chunked": b"Transfer-Encoding: chunked\r\n", "close": b"", "gzip": b"Content-Encoding: gzip\r\n"}[framing]
+    extra = {
+        "chunked": b"Transfer-Encoding: chunked\r\n",
+        "close": b"",
+        "gzip": b"Content-Encoding: gzip\r\n",
+    }[framing]
     connection.sendall(head + extra + b"Connection: close\r\n\r\n")
     squeeze = zlib.compressobj(wbits=31)
     for _ in range(40):
@@ -112,7 +139,11 @@ def _send_slowly(connection: socket.socket, head: bytes, framing: str) -> None:
         connection.sendall(chunk(data) if framing == "chunked" else data)
     data = event("done")
     connection.sendall(
-        chunk(data) if framing == "chunked" else squeeze.compress(data) + squeeze.flush() if framing == "gzip" else data
+        chunk(data)
+        if framing == "chunked"
+        else squeeze.compress(data) + squeeze.flush()
+        if framing == "gzip"
+        else data
     )
 
 

@@ -27,18 +27,34 @@ def rows(url: str) -> List[Row]:
 
     health = [ours, "--base-url", calls, "health"]
     found = [
-        at_most("health, process / published command", ratio(health, [published, "--base-url", calls, "health"]), 0.38),
+        at_most(
+            "health, process / published command",
+            ratio(health, [published, "--base-url", calls, "health"]),
+            0.38,
+        ),
         at_most("health, process / bare requests.get", ratio(health, python(one_get)), 1.20),
     ]
     for option in ("--help", "--version"):
         found.append(
-            at_most(option + " / import argparse, json", ratio([ours, option], python("import argparse, json")), 2.0)
+            at_most(
+                option + " / import argparse, json",
+                ratio([ours, option], python("import argparse, json")),
+                2.0,
+            )
         )
     base = python("import requests, sseclient")
     found.append(
-        at_most("import hestiaos_lite / import requests, sseclient", ratio(python("import hestiaos_lite"), base), 1.10)
+        at_most(
+            "import hestiaos_lite / import requests, sseclient",
+            ratio(python("import hestiaos_lite"), base),
+            1.10,
+        )
     )
     found.append(
-        at_most("from hestiaos_lite import Client / the same", ratio(python("from hestiaos_lite import Client"), base), 1.10)
+        at_most(
+            "from hestiaos_lite import Client / the same",
+            ratio(python("from hestiaos_lite import Client"), base),
+            1.10,
+        )
     )
     return found

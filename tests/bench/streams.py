@@ -38,8 +38,12 @@ def _throughput(url: str) -> List[Row]:
         measures.update(ours=rate(ours), published=rate(published))
         rates = interleaved(7, measures)
         fastest = max(PEERS, key=lambda name: rates[name])
-        found.append(at_least("events/s, {} a chunk / {}".format(each, fastest), rates["ours"] / rates[fastest], 1.3))
-        found.append(at_least("events/s, {} a chunk / published".format(each), rates["ours"] / rates["published"], 2.5))
+        found.append(
+            at_least("events/s, {} a chunk / {}".format(each, fastest), rates["ours"] / rates[fastest], 1.3)
+        )
+        found.append(
+            at_least("events/s, {} a chunk / published".format(each), rates["ours"] / rates["published"], 2.5)
+        )
     return found
 
 
@@ -49,7 +53,11 @@ def _latency(url: str) -> List[Row]:
     found = []
     for framing in ("chunked", "close", "gzip"):
         with Client("{}/slow-{}".format(url, framing)) as client:
-            delays = [time.monotonic() - event.data["sent"] for event in client.run_stream("hi") if event.type == "token"]
+            delays = [
+                time.monotonic() - event.data["sent"]
+                for event in client.run_stream("hi")
+                if event.type == "token"
+            ]
         found.append(at_most("event in hand, " + framing, statistics.median(delays) * 1000, 5.0, "ms"))
     return found
 

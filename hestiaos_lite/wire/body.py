@@ -1,0 +1,130 @@
+"""An answer's bytes as they arrive, whatever the framing and whatever urllib3: chunked, by length, to the close; gzip.
+
+requests' own readers hold small pieces back until their buffer is full or the body ends, and decompress without a limit.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from http.client import HTTPResponse, IncompleteRead
+from typing import Any, Callable, Iterator
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024
+_LENGTH = re.compile(r"[0-9]{1,18}\Z")
+
+
+class BodyTooLarge(ValueError):
+    """The decoded body passes the limit."""
+
+
+class UnknownEncoding(ValueError):
+    """The body's Content-Encoding is none that was asked for, or is not what it says."""
+
+
+def read_body(response: Any, before_read: Callable[[], None], max_bytes: int = MAX_BODY_BYTES) -> bytearray:
+    """Return the whole decoded body of a requests response, at most ``max_bytes`` of it, and its connection to the pool."""
+    body = bytearray()
+    for piece in iter_body(response, before_read):
+        body += piece
+        if len(body) > max_bytes:
+            raise BodyTooLarge("the answer is larger than {} bytes".format(max_bytes))
+    _finish(response.raw)
+    return body
+
+
+def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]:
+    """Yield the decoded body of a requests response, each piece as soon as its bytes are here.
+
+    Args:
+        before_read: called before each read; raises where there must not be another.
+
+    Raises:
+        IncompleteRead: the body ended before its length, or inside its compression.
+        UnknownEncoding: the compression is none of gzip and deflate, or broken.
+    """
+    encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return _wire_bytes(response, before_read)
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return _inflate(_wire_bytes(response, before_read))
+    # also a list of codings: each would multiply what a small body can unpack to
+    name = (
+        encoding if encoding in ("br", "compress", "zstd") else "another coding"
+    )  # nothing of the wire's own is quoted
+    raise UnknownEncoding("the answer is encoded as {}, which was not asked for".format(name))
+
+
+def _wire_bytes(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]:
+    """Yield the body's bytes without its transfer framing; notice when a promised length is not kept."""
+    raw = response.raw
+    chunked = "chunked" in (response.headers.get("Transfer-Encoding") or "").lower()
+    promised = response.headers.get("Content-Length") or ""
+    bodiless = response.status_code in (204, 304) or response.status_code < 200
+    left = int(promised) if _LENGTH.match(promised) and not chunked and not bodiless else None
+    read1 = _reader(raw)
+    while left is None or left > 0:
+        before_read()
+        try:
+            piece = read1(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES))
+        except IncompleteRead:
+            raise IncompleteRead(
+                b"", left
+            ) from None  # http.client's own quotes, in its context, what it could not read
+        if not piece:
+            if left:
+                raise IncompleteRead(b"", left)
+            break
+        if left is not None:
+            left -= len(piece)
+        yield piece
+
+
+def _reader(raw: Any) -> Callable[[int], bytes]:
+    """Return the one call that reads what is there and no more."""
+    inner = getattr(raw, "_fp", None)
+    if isinstance(inner, HTTPResponse):
+        # urllib3 before 2.1 has no read1 of its own; past it, a stream of an event a chunk is 1.5 times as fast
+        return inner.read1
+    return lambda size: raw.read1(size, decode_content=False)
+
+
+def _finish(raw: Any) -> None:
+    """Give the connection back, which urllib3 does where its own reader has met the end."""
+    inner = getattr(raw, "_fp", None)
+    if inner is not None:
+        inner.close()  # http.client before 3.12 does not notice that read1 has read a body of known length to its end
+    raw.release_conn()
+
+
+def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress gzip or deflate in pieces of bounded size, with no piece held back."""
+    inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # finds out by itself whether gzip or zlib
+    begun = False
+    try:
+        for piece in pieces:
+            if not begun and piece:
+                begun = True
+                if not (piece[:1] == b"\x1f" or piece[0] & 15 == 8):
+                    inflater = zlib.decompressobj(
+                        -zlib.MAX_WBITS
+                    )  # "deflate" without its header, as some servers send
+            while piece:
+                if inflater.eof:
+                    if piece[:1] != b"\x1f":
+                        break  # padding after the end
+                    inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # the next member
+                plain = inflater.decompress(piece, _PIECE_BYTES)
+                if plain:
+                    yield plain
+                piece = inflater.unconsumed_tail or inflater.unused_data
+                if not piece and len(plain) == _PIECE_BYTES:
+                    rest = inflater.decompress(b"", _PIECE_BYTES)
+                    while rest:
+                        yield rest
+                        rest = inflater.decompress(b"", _PIECE_BYTES)
+    except zlib.error as error:
+        raise UnknownEncoding("the answer's compression is broken: {}".format(error)) from error
+    if begun and not inflater.eof:
+        raise IncompleteRead(b"")

@@ -1,0 +1,78 @@
+"""May a request be repeated, and how long to wait before: pure decisions; clock and randomness come from outside."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from typing import Callable, FrozenSet, Optional
+
+from ..errors import ConnectionFailed, HestiaError
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
+_LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0  # beyond a year it is not an instruction but a mistake
+
+
+class RetryPolicy:
+    """When and how a failed attempt is repeated (API.md, "Retries").
+
+    A request that certainly never arrived may always be repeated. Beyond that, ``statuses`` names the answers that invite
+    another attempt, and ``repeatable`` says that a second delivery does no harm (GET, DELETE, or a request that carries
+    an idempotency key), so that a connection which broke in the middle may be tried again.
+    """
+
+    def __init__(
+        self,
+        retries: int,
+        *,
+        statuses: FrozenSet[int],
+        repeatable: bool,
+        base_seconds: float = 0.5,
+        cap_seconds: float = 8.0,
+        jitter: Optional[Callable[[], float]] = random.random,
+    ) -> None:
+        self.retries = retries
+        self.statuses = statuses
+        self.repeatable = repeatable
+        self.base_seconds = base_seconds
+        self.cap_seconds = cap_seconds
+        self.jitter = jitter
+
+    def delay_seconds(self, failure: HestiaError, attempt: int) -> Optional[float]:
+        """Seconds to wait before attempt ``attempt + 1``, or None when there must not be one.
+
+        Exponential backoff with full jitter: a random share of base * 2 ** (attempt - 1), capped. A Retry-After is a
+        lower bound to it.
+        """
+        if attempt > self.retries or not self._may_repeat(failure):
+            return None
+        delay = min(self.cap_seconds, self.base_seconds * 2.0 ** (attempt - 1))
+        if self.jitter is not None:
+            delay *= self.jitter()
+        return max(delay, failure.retry_after or 0.0)
+
+    def _may_repeat(self, failure: HestiaError) -> bool:
+        if isinstance(failure, ConnectionFailed):
+            return failure.delivered is False or self.repeatable
+        return failure.status in self.statuses
+
+
+def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time) -> Optional[float]:
+    """Read a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3), as seconds from now; nonsense is None."""
+    if not value:
+        return None
+    value = value.strip()
+    if _SECONDS.match(value):
+        seconds = float(value)
+    else:
+        from datetime import timezone  # here: only a date needs them
+        from email.utils import parsedate_to_datetime
+
+        try:
+            date = parsedate_to_datetime(value)
+            seconds = max(
+                0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now()
+            )
+        except Exception:  # noqa: BLE001  # a malformed date: Python before 3.10 fails of it in many ways, UnboundLocalError too
+            return None
+    return seconds if seconds <= _LONGEST_RETRY_AFTER_SECONDS else None

@@ -1,0 +1,274 @@
+"""The deadline on the wire: connections whose every look-up, connect, send and read stops at the call's limit.
+
+requests and urllib3 bound each socket operation, not their sum: a server that drips one header byte at a time, or a host of
+many silent addresses, would outlive any timeout. Here each operation is given what is left of the limit. The same place
+knows whether a request has begun to leave, and holds the socket that a cancel from another thread has to wake.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ipaddress
+import socket
+import threading
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Optional, Tuple, Union
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util.connection import create_connection
+
+from ..deadline import Deadline, SilenceLimit
+
+_LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
+_READ_BUFFER_BYTES = 32 * 1024
+
+_current = threading.local()
+
+
+class Attempt:
+    """One attempt at a request: the limit it runs under, and what became of it on the wire."""
+
+    __slots__ = ("_lent", "limit", "sent", "sock")
+
+    def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
+        self.limit = limit
+        self.sent = False  # the request has begun to leave
+        self.sock: Optional[socket.socket] = None  # the one the answer comes from
+        self._lent = False
+
+    @contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """Make this the attempt that the connections used by this thread work for."""
+        outer = _current_attempt()  # of the call that a signal handler's call has interrupted
+        _current.attempt = self
+        try:
+            yield
+        finally:
+            _current.attempt = outer
+
+    def wait_seconds(self) -> float:
+        """What the next socket operation may take; raise ``socket.timeout`` when nothing is left."""
+        remaining = self.limit.remaining()
+        if remaining <= 0:
+            raise socket.timeout("the deadline passed")
+        return remaining if remaining < _LONGEST_WAIT_SECONDS else _LONGEST_WAIT_SECONDS
+
+    def borrow_socket(self, raw: Any) -> None:
+        """Take the socket of an answer (urllib3's) that came over a lent session, whose connections are not ours."""
+        file = getattr(getattr(raw, "_fp", None), "fp", None)
+        self.sock = getattr(getattr(file, "raw", None), "_sock", None)
+        self._lent = self.sock is not None
+
+    def before_read(self) -> None:
+        """Hold the limit before a piece of the body is read; a connection of ours holds it below, at every read."""
+        seconds = self.wait_seconds()
+        if self._lent and self.sock is not None:
+            self.sock.settimeout(seconds)
+
+    def wake(self) -> None:
+        """End a read that another thread is blocked in: it sees the end of the stream."""
+        if self.sock is not None:
+            try:
+                # the plain socket's method: SSLSocket.shutdown drops the TLS object under the reader's feet
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is closed already: nobody is left to wake
+
+
+class _Connection:
+    """What both kinds of connection do differently from urllib3's."""
+
+    _connecting = False
+
+    def _new_conn(self: Any) -> socket.socket:
+        """Connect to the first address that answers; urllib3 gives each of a host's addresses the whole timeout."""
+        attempt = _current_attempt()
+        if attempt is None:
+            return super()._new_conn()  # type: ignore[misc,no-any-return]
+        failure: Optional[OSError] = None
+        try:
+            for address in _resolve(self.host, self.port, attempt.wait_seconds()):
+                try:
+                    return create_connection(
+                        address,
+                        attempt.wait_seconds(),
+                        source_address=self.source_address,
+                        socket_options=self.socket_options,
+                    )
+                except OSError as error:
+                    if isinstance(error, socket.timeout) and error.errno is None:
+                        raise  # our wait, not the network's own (ETIMEDOUT is the same class from 3.10 on)
+                    failure = error
+        except socket.timeout as error:
+            raise ConnectTimeoutError(self, "connecting to {} took too long".format(self.host)) from error
+        except OSError as error:  # the look-up failed
+            failure = error
+        raise NewConnectionError(self, "cannot connect to {}: {}".format(self.host, failure)) from failure
+
+    def connect(self: Any) -> None:
+        self._connecting = True  # what a proxy is told while connecting is not yet the request
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            self._connecting = False
+
+    def _tunnel(self: Any) -> None:
+        super()._tunnel()  # type: ignore[misc]
+        attempt = _current_attempt()
+        if attempt is not None:  # the TLS handshake that follows gets what the proxy has left of the limit
+            self.sock.settimeout(attempt.wait_seconds())
+
+    def send(self: Any, data: Any) -> None:
+        attempt = _current_attempt()
+        if attempt is not None:
+            if self.sock is None and self.auto_open:
+                self.connect()
+            if not self._connecting:
+                attempt.sent = True
+                # a kept-alive socket still has the last read's timeout (urllib3 before 1.26.5 does not reset it)
+                self.sock.settimeout(attempt.wait_seconds())
+        super().send(data)  # type: ignore[misc]
+
+    def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+        """Stand where http.client expects its response class; the response reads through the limit."""
+        attempt = _current_attempt()
+        if attempt is None:
+            return http.client.HTTPResponse(sock, *args, **kwargs)
+        attempt.sock = sock
+        return _Response(_LimitedReads(sock, attempt), *args, **kwargs)
+
+
+class _Response(http.client.HTTPResponse):
+    """http.client's response, but for two things it misses in the head of an answer."""
+
+    def __init__(self, reads: _LimitedReads, *args: Any, **kwargs: Any) -> None:
+        self._reads = reads
+        super().__init__(reads, *args, **kwargs)  # type: ignore[arg-type]  # it asks for a makefile() and nothing more
+
+    def begin(self) -> None:
+        try:
+            super().begin()
+        except BaseException:
+            self.close()  # http.client leaves that to whoever drops the exception last
+            raise
+        if (
+            self._reads.ended
+        ):  # to http.client the end of the connection ends the headers as a blank line does
+            self.close()
+            raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
+        # urllib3 logs a header line that it cannot parse, whatever the line may quote
+        self.msg.defects = []
+        self.msg.set_payload("")
+
+    def _read_status(self) -> Any:
+        """Pass over interim answers (RFC 9110, 15.2); http.client knows 100 alone, and takes a 103 for the answer."""
+        while True:
+            try:
+                version, status, reason = super()._read_status()  # type: ignore[misc]
+            except http.client.BadStatusLine:
+                if self._reads.ended:
+                    raise http.client.RemoteDisconnected(
+                        "the connection was closed before the answer"
+                    ) from None
+                raise http.client.BadStatusLine("") from None  # without the line, which may quote a key
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
+class _LimitedReads(io.RawIOBase):
+    """A socket's raw file that gives every read what is left of the limit."""
+
+    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
+        super().__init__()
+        self.ended = False
+        self._sock = sock
+        self._attempt = attempt
+        self._raw: Any = sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Be what http.client takes for a socket."""
+        return io.BufferedReader(self, _READ_BUFFER_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        self._sock.settimeout(self._attempt.wait_seconds())
+        size: Optional[int] = self._raw.readinto(buffer)
+        self.ended = size == 0
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _HTTPConnection(_Connection, HTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPSConnection(_Connection, HTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+    def _validate_conn(self, conn: Any) -> None:
+        """Connect early, as urllib3 does, without its warning at every connection: `Client` has warned of verify=False."""
+        if conn.sock is None:
+            conn.connect()
+
+
+POOL_CLASSES = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def _current_attempt() -> Optional[Attempt]:
+    return getattr(_current, "attempt", None)
+
+
+def _resolve(host: str, port: int, seconds: float) -> List[Tuple[str, int]]:
+    """Look a host up, in a thread of its own where that may take long: the system's look-up knows no timeout."""
+    host = host.strip("[]").rstrip(".")
+    if host == "localhost" or _is_address(host):
+        return _look_up(host, port)
+    answers: List[Any] = []
+
+    def look_up() -> None:
+        try:
+            answers.append(_look_up(host, port))
+        except (OSError, UnicodeError) as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=look_up, name="hestiaos-lite-dns", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answers:
+        raise socket.timeout("looking up {} took too long".format(host))
+    if isinstance(answers[0], UnicodeError):
+        raise OSError("{} is not a host name".format(host)) from answers[0]
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return answers[0]  # type: ignore[no-any-return]
+
+
+def _look_up(host: str, port: int) -> List[Tuple[str, int]]:
+    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    return [(str(address[0]), port) for *_, address in found]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,475 @@
+"""AegisClient against the sandbox: what is sent, what comes back, and that nothing is decided twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Type
+
+import pytest
+
+from hestiaos_lite import (
+    ActionResult,
+    AegisClient,
+    AuthenticationError,
+    Conflict,
+    ConnectionFailed,
+    FlushReport,
+    HestiaError,
+    IdempotencyConflict,
+    InvalidInput,
+    InvalidResponse,
+    NotFound,
+    Outbox,
+    RateLimited,
+    ServerError,
+)
+from hestiaos_lite.sandbox import Sandbox
+
+from ..sandbox_call import steady_port
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(name="box")
+def _box() -> Iterator[Sandbox]:
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture(name="aegis")
+def _aegis(box: Sandbox) -> Iterator[AegisClient]:
+    with AegisClient(box.url, tenant_id="acme", thread_id="main") as client:
+        yield client
+
+
+def keys_of(box: Sandbox) -> List[str]:
+    return [action["idempotency_key"] for action in box.actions()]
+
+
+# What goes over the wire
+
+
+def test_a_decision_on_the_wire(box: Sandbox, aegis: AegisClient) -> None:
+    result = aegis.approve("key-1", payload={"amount": 120})
+    (request,) = box.requests
+    assert (request.method, request.path, request.json) == ("POST", "/api/v1/hitl/approve", {"amount": 120})
+    sent = {
+        name: request.headers.get(name)
+        for name in ("Thread-Id", "Idempotency-Key", "Tenant-Id", "Authorization")
+    }
+    assert sent == {
+        "Thread-Id": "main",
+        "Idempotency-Key": "key-1",
+        "Tenant-Id": "acme",
+        "Authorization": None,
+    }
+    assert result == ActionResult(
+        idempotency_key="key-1",
+        request_id=request.headers["X-Request-Id"],
+        status_code=202,
+        attempts=1,
+        data={
+            "request_id": request.headers["X-Request-Id"],
+            "status": "PENDING",
+            "action": "approve",
+            "idempotency_key": "key-1",
+        },
+    )
+    assert (result.accepted, result.duplicate, result.queued, result.settled) == (True, False, False, True)
+
+
+def test_hosted_mode_sends_the_key_and_no_tenant(tmp_path: Path) -> None:
+    with Sandbox(api_key="s3cr3t") as box, AegisClient(box.url, api_key="s3cr3t", thread_id="main") as client:
+        assert client.reject("key-1").accepted
+        (request,) = box.requests
+        assert (request.headers["Authorization"], request.headers.get("Tenant-Id")) == ("Bearer s3cr3t", None)
+        assert client.get_status(request.headers["X-Request-Id"]).action == "reject"
+
+
+def test_tenant_and_thread_of_a_call_win(box: Sandbox, aegis: AegisClient) -> None:
+    aegis.execute("reject", "key-1", tenant_id="other", thread_id="side")
+    assert [(action["tenant"], action["thread_id"], action["action"]) for action in box.actions()] == [
+        ("other", "side", "reject")
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["", "/"])
+def test_the_first_release_had_no_prefix(box: Sandbox, prefix: str) -> None:
+    with AegisClient(box.url, tenant_id="acme", thread_id="main", api_prefix=prefix) as client:
+        assert client.approve("key-1").accepted
+    assert [request.path for request in box.requests] == ["/hitl/approve"]
+
+
+# What is refused before anything is sent
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda c: AegisClient(c.base_url, tenant_id="t").approve("k"), ValueError, "thread_id is missing"),
+        (lambda c: AegisClient(c.base_url, thread_id="t").approve("k"), ValueError, "tenant_id is missing"),
+        (lambda c: c.execute("postpone", "k"), ValueError, "'approve' or 'reject'"),
+        (lambda c: c.flush(), ValueError, "no outbox"),
+        (lambda c: c.approve(""), InvalidInput, "Idempotency-Key"),
+        (lambda c: c.approve("a\r\nX-Evil: 1"), InvalidInput, "Idempotency-Key"),
+        (lambda c: c.approve("k\N{EURO SIGN}"), InvalidInput, "Idempotency-Key"),
+        (lambda c: c.approve(None), InvalidInput, "Idempotency-Key"),
+        (lambda c: c.approve("k", thread_id="a\nb"), InvalidInput, "Thread-Id"),
+        (lambda c: c.approve("k", tenant_id="\x7f"), InvalidInput, "Tenant-Id"),
+        (lambda c: c.approve("k", payload=["a"]), InvalidInput, "payload"),
+        (lambda c: c.approve("k", payload={"a": object()}), InvalidInput, "JSON"),
+        (lambda c: c.approve("k", payload={"a": float("nan")}), InvalidInput, "JSON"),
+        (lambda c: c.get_status(".."), InvalidInput, "path segment"),
+        (lambda c: c.wait("id", timeout=-1), InvalidInput, "timeout"),
+    ],
+)
+def test_refused_before_it_is_sent(
+    box: Sandbox, aegis: AegisClient, call: Any, error: Type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        call(aegis)
+    assert box.requests_total == 0
+
+
+# Answers and retries
+
+
+def test_a_duplicate_is_a_result_that_names_the_first_request(box: Sandbox, aegis: AegisClient) -> None:
+    first, again = aegis.approve("key-1"), aegis.approve("key-1")
+    assert (again.status_code, again.duplicate, again.settled, again.attempts) == (409, True, True, 1)
+    assert aegis.get_status(again.request_id).committed
+    assert again.request_id == first.request_id
+    assert keys_of(box) == ["key-1"]
+
+
+def test_a_duplicate_of_the_other_action_is_a_conflict(
+    box: Sandbox, aegis: AegisClient, outbox: Outbox
+) -> None:
+    aegis.reject("key-1")
+    with pytest.raises(IdempotencyConflict, match="already stands for 'reject', not 'approve'") as caught:
+        aegis.approve("key-1")
+    assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (409, True, 1)
+    with client_of(box.url, outbox) as client, pytest.raises(IdempotencyConflict):
+        client.approve("key-1")
+    assert [row.state for row in outbox.list()] == ["dead"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, {"status": "ok"}), (202, [1, 2]), (204, None), (201, {})],
+    ids=lambda value: str(value),
+)
+def test_another_service_does_not_swallow_an_approval(
+    box: Sandbox, aegis: AegisClient, outbox: Outbox, status: int, body: Any
+) -> None:
+    box.fail_next(status=status, times=2, body=body)
+    with pytest.raises(InvalidResponse):
+        aegis.approve("key-1")
+    with client_of(box.url, outbox) as client:
+        assert client.approve("key-1").queued
+
+
+def test_an_answer_lost_after_the_commit_is_settled_by_the_retry(box: Sandbox, aegis: AegisClient) -> None:
+    box.lose_next_answer()
+    result = aegis.approve("key-1")
+    assert (result.status_code, result.settled, result.attempts) == (409, True, 2)
+    assert keys_of(box) == ["key-1"]
+    first, second = box.requests
+    for header in ("Idempotency-Key", "X-Request-Id", "Thread-Id"):
+        assert first.headers[header] == second.headers[header]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_5xx_is_retried_under_the_same_key(box: Sandbox, aegis: AegisClient, status: int) -> None:
+    box.fail_next(status=status, times=1)
+    result = aegis.approve("key-1")
+    assert (result.status_code, result.attempts) == (202, 2)
+    assert len({request.headers["X-Request-Id"] for request in box.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, InvalidInput),
+        (401, AuthenticationError),
+        (404, NotFound),
+        (422, InvalidInput),
+        (429, RateLimited),
+    ],
+)
+def test_a_4xx_is_never_retried(
+    box: Sandbox, aegis: AegisClient, status: int, error: Type[HestiaError]
+) -> None:
+    box.fail_next(status=status, times=5)
+    with pytest.raises(error) as caught:
+        aegis.approve("key-1")
+    assert (caught.value.status, caught.value.attempts, caught.value.delivered) == (status, 1, True)
+    assert box.requests_total == 1
+
+
+def test_the_last_5xx_is_raised(box: Sandbox) -> None:
+    box.fail_next(status=500, times=9)
+    with AegisClient(box.url, tenant_id="acme", thread_id="main", max_retries=1) as client:
+        with pytest.raises(ServerError) as caught:
+            client.approve("key-1")
+    assert (caught.value.attempts, box.requests_total) == (2, 2)
+
+
+def test_the_waits_are_half_one_and_two_seconds_within_the_deadline() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = "http://127.0.0.1:{}".format(nobody.getsockname()[1])
+        with AegisClient(url, tenant_id="acme", thread_id="main", timeout=2.0) as client:
+            started = time.monotonic()
+            with pytest.raises(ConnectionFailed) as caught:
+                client.approve("key-1")
+    # 0.5 s and 1 s are paid for by 2 s, the next 2 s are not: no wait that the deadline cannot pay
+    assert caught.value.attempts == 3
+    assert caught.value.delivered is False
+    assert 1.5 <= time.monotonic() - started < 2.5
+
+
+# Waiting
+
+
+def test_wait_sees_it_committed() -> None:
+    with Sandbox(hitl_delay_seconds=0.3) as box, AegisClient(
+        box.url, tenant_id="t", thread_id="th"
+    ) as client:
+        result = client.approve("key-1")
+        assert client.get_status(result.request_id).status == "PENDING"
+        box.fail_next(status=429, times=1)  # a look that fails for a passing reason is taken again
+        status = client.wait(result.request_id, timeout=10, poll=0.05)
+    assert (status.status, status.done, status.committed) == ("COMMITTED", True, True)
+
+
+def test_wait_gives_a_pending_status_when_its_time_is_up() -> None:
+    with Sandbox(hitl_delay_seconds=60) as box, AegisClient(box.url, tenant_id="t", thread_id="th") as client:
+        result = client.approve("key-1")
+        status = client.wait(result.request_id, timeout=0.2, poll=0.05)
+    assert (status.status, status.done, status.committed) == ("PENDING", False, False)
+
+
+def test_wait_sees_a_failed_action(box: Sandbox, aegis: AegisClient) -> None:
+    box.fail_next_action()
+    status = aegis.wait(aegis.approve("key-1").request_id, timeout=5)
+    assert (status.status, status.done, status.committed) == ("FAILED", True, False)
+
+
+def test_wait_does_not_wait_for_what_nobody_knows(aegis: AegisClient) -> None:
+    with pytest.raises(NotFound):
+        aegis.wait("no-such-request", timeout=30)
+
+
+# Through an outbox
+
+
+@pytest.fixture(name="outbox")
+def _outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        yield outbox
+
+
+def client_of(url: str, outbox: Outbox, **options: Any) -> AegisClient:
+    return AegisClient(
+        url, tenant_id="acme", thread_id="main", outbox=outbox, **dict({"max_retries": 0}, **options)
+    )
+
+
+def test_a_settled_decision_is_not_sent_again(box: Sandbox, outbox: Outbox) -> None:
+    with client_of(box.url, outbox) as client:
+        first, again = client.approve("key-1"), client.approve("key-1")
+    assert (first.status_code, again.status_code, again.attempts) == (202, 409, 0)
+    assert first.request_id == again.request_id
+    assert box.requests_total == 1
+
+
+def test_one_key_for_two_decisions_is_refused_before_anything_is_sent(box: Sandbox, outbox: Outbox) -> None:
+    with client_of(box.url, outbox) as client:
+        client.approve("key-1", payload={"amount": 1})
+        for action, payload in (("approve", {"amount": 2}), ("reject", {"amount": 1})):
+            with pytest.raises(IdempotencyConflict):
+                client.execute(action, "key-1", payload=payload)
+    assert box.requests_total == 1
+
+
+def test_service_down_for_the_whole_run_then_back(outbox: Outbox) -> None:
+    port = steady_port()
+    with client_of("http://127.0.0.1:{}".format(port), outbox) as client:
+        wanted = [("th-{}".format(number % 3), "key-{}".format(number)) for number in range(12)]
+        for thread_id, key in wanted:
+            result = client.approve(key, thread_id=thread_id)
+            assert (result.queued, result.settled, result.status_code) == (True, False, None)
+        assert client.flush() == FlushReport(sent=0, duplicate=0, queued=12, dead=0)
+        with Sandbox(port=port) as back:
+            assert client.flush() == FlushReport(sent=12, duplicate=0, queued=0, dead=0)
+            sent = [(action["thread_id"], action["idempotency_key"]) for action in back.actions()]
+    for thread_id in ("th-0", "th-1", "th-2"):
+        assert [pair for pair in sent if pair[0] == thread_id] == [
+            pair for pair in wanted if pair[0] == thread_id
+        ]
+    assert sorted(sent) == sorted(wanted)
+
+
+def test_a_call_sends_the_older_decisions_of_its_thread_first(outbox: Outbox) -> None:
+    port = steady_port()
+    with client_of("http://127.0.0.1:{}".format(port), outbox) as client:
+        client.approve("older")
+        with Sandbox(port=port) as back:
+            assert client.approve("newer").accepted
+            assert keys_of(back) == ["older", "newer"]
+
+
+def test_a_refused_decision_is_dead_and_kept(box: Sandbox, outbox: Outbox) -> None:
+    box.fail_next(status=422, times=1)
+    with client_of(box.url, outbox) as client:
+        with pytest.raises(InvalidInput):
+            client.approve("key-1")
+        (row,) = outbox.list()
+        assert (row.state, row.status_code) == ("dead", 422)
+        with pytest.raises(Conflict, match="dead"):  # not sent again, and not forgotten
+            client.approve("key-1")
+        assert box.requests_total == 1
+        outbox.drop(row.id)
+        assert client.approve("key-1").accepted
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_may_pass_stays_queued(box: Sandbox, outbox: Outbox, status: int) -> None:
+    box.fail_next(status=status, times=1)
+    with client_of(box.url, outbox) as client:
+        assert client.approve("key-1").queued
+        assert client.flush() == FlushReport(sent=1, duplicate=0, queued=0, dead=0)
+
+
+def test_the_lease_must_outlast_the_timeout(tmp_path: Path) -> None:
+    with Outbox(tmp_path / "o.db", lease_seconds=5) as outbox, pytest.raises(InvalidInput, match="lease"):
+        AegisClient("http://127.0.0.1:1", outbox=outbox, timeout=5)
+
+
+def test_the_key_is_never_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    with Sandbox(api_key="canary-5a1f") as box, Outbox(path) as outbox:
+        with AegisClient(box.url, api_key="canary-5a1f", thread_id="main", outbox=outbox) as client:
+            client.approve("key-1")
+            box.fail_next(status=401, body={"detail": "canary-5a1f is not known"})
+            with pytest.raises(AuthenticationError):
+                client.approve("key-2")
+    for name in os.listdir(str(tmp_path)):
+        assert b"canary-5a1f" not in (tmp_path / name).read_bytes()
+
+
+# Killed, and two at once
+
+APPROVE_ALL = """
+import sys
+from hestiaos_lite import AegisClient, Outbox
+url, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+with Outbox(path, lease_seconds=1.5) as outbox:
+    with AegisClient(url, tenant_id="acme", thread_id="main", outbox=outbox, timeout=1.0) as client:
+        print("ready", flush=True)
+        for number in range(count):
+            client.approve("key-{}".format(number), thread_id="th-{}".format(number % 5))
+"""
+
+FLUSH = """
+import sys
+from hestiaos_lite import AegisClient, Outbox
+with Outbox(sys.argv[2], lease_seconds=60) as outbox:
+    with AegisClient(sys.argv[1], tenant_id="acme", thread_id="main", outbox=outbox) as client:
+        report = client.flush()
+        print(report.sent, report.duplicate, report.dead)
+"""
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[bytes]:
+    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
+    command = [sys.executable, "-c", code] + [str(argument) for argument in arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+
+
+def kill_at_random_moments(tmp_path: Path, kills: int, count: int) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    path = tmp_path / "outbox.db"
+    with Sandbox() as box:
+        for _ in range(kills):
+            with start(APPROVE_ALL, box.url, path, count) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                time.sleep(rng.random() * 0.15)
+                process.send_signal(signal.SIGKILL)
+        time.sleep(1.6)  # the lease of the last one killed
+        with start(APPROVE_ALL, box.url, path, count) as process:  # restarted, it goes through to the end
+            process.communicate(timeout=120)
+            assert process.returncode == 0
+        with Outbox(path) as outbox, AegisClient(
+            box.url, tenant_id="acme", thread_id="main", outbox=outbox
+        ) as client:
+            assert client.flush().queued == 0
+            assert outbox.counts() == {"queued": 0, "claimed": 0, "settled": count, "dead": 0}
+        assert sorted(keys_of(box)) == sorted("key-{}".format(number) for number in range(count))
+
+
+def test_kill_9_loses_nothing_and_sends_nothing_twice(tmp_path: Path) -> None:
+    kill_at_random_moments(tmp_path, kills=20, count=60)
+
+
+@pytest.mark.slow
+def test_kill_9_two_hundred_times(tmp_path: Path) -> None:
+    kill_at_random_moments(tmp_path, kills=200, count=600)
+
+
+def test_four_flushers_send_each_of_a_thousand_rows_once(tmp_path: Path) -> None:
+    rows = 1000
+    path = tmp_path / "outbox.db"
+    with Sandbox() as box:
+        with Outbox(path) as outbox:
+            for number in range(rows):
+                outbox.record(
+                    "approve",
+                    "key-{}".format(number),
+                    tenant_id="acme",
+                    thread_id="th-{}".format(number % 50),
+                    payload={"number": number},
+                    request_id="request-{}".format(number),
+                )
+        processes = [start(FLUSH, box.url, path) for _ in range(4)]
+        reports = []
+        for process in processes:
+            with process:
+                reports.append([int(word) for word in process.communicate(timeout=120)[0].split()])
+        assert [sum(column) for column in zip(*reports)] == [rows, 0, 0]
+        posted = Counter(request.headers["Idempotency-Key"] for request in box.requests)
+        assert (len(posted), set(posted.values())) == (rows, {1})
+        assert len(box.actions()) == rows
+
+
+def test_threads_share_a_client_and_an_outbox(box: Sandbox, outbox: Outbox) -> None:
+    results: Dict[int, ActionResult] = {}
+    with client_of(box.url, outbox, timeout=20.0) as client:
+
+        def approve(number: int) -> None:
+            for step in range(5):
+                results[number * 5 + step] = client.approve(
+                    "key-{}-{}".format(number, step), thread_id="th-{}".format(number)
+                )
+
+        threads = [threading.Thread(target=approve, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert Counter(result.status_code for result in results.values()) == {202: 40}
+    assert json.dumps([result.to_dict() for result in results.values()])

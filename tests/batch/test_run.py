@@ -1,0 +1,679 @@
+"""run_batch: rows, executors, pauses, ends; against the sandbox, or a raw server where the moment of a request matters."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+import pytest
+
+from hestiaos_lite import BatchResult, Client, PermissionDenied, run_batch
+from hestiaos_lite.batch.rate import SharedPause, TokenBucket, parse_rate
+from hestiaos_lite.batch.rows import check_row, outcome_of
+from hestiaos_lite.batch.worker import error_facts
+from hestiaos_lite.errors import (
+    AuthenticationError,
+    ConnectionFailed,
+    GovernanceBlock,
+    HestiaError,
+    InvalidInput,
+    InvalidResponse,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+)
+from hestiaos_lite.sandbox import Sandbox
+
+from ..faultserver import FaultServer, Wire, closed_port, ok, reply
+from ..faultserver import answer as scripted
+
+BLOCKED_TEXT = "rm -rf /"
+ALLOWED = ok({"result": "ALLOW", "trace_id": "t"})
+BUSY = reply(503, b"{}")
+
+
+def rows(count: int) -> Iterator[Dict[str, Any]]:
+    return ({"id": "r{}".format(number), "input": "row {}".format(number)} for number in range(count))
+
+
+def client_of_environment() -> Client:
+    """A factory that a worker process can import."""
+    return Client(retries=0)
+
+
+def client_for_a_pickler() -> Client:
+    """Another one: a worker process keeps the client that a factory has once made."""
+    return Client(retries=0)
+
+
+def failing_factory() -> Client:
+    raise RuntimeError("no settings here")
+
+
+def executions(box: Sandbox) -> Counter[str]:
+    """How often the sandbox executed each input: a request that met an error answer or a drop was not executed."""
+    spared = {fault.request_id for fault in box.injected if fault.kind not in ("lose", "delay")}
+    return Counter(
+        request.json["input"] for request in box.requests if request.headers["X-Request-Id"] not in spared
+    )
+
+
+def once(count: int) -> Counter[str]:
+    return Counter({"row {}".format(number): 1 for number in range(count)})
+
+
+# -- what a row becomes
+
+
+def test_each_call_takes_its_own_fields_and_returns_its_answer(box: Sandbox) -> None:
+    client = Client(box.url)
+
+    def answer_of(call: str, row: Dict[str, Any]) -> Any:
+        (result,) = run_batch(client, [dict(row, id=1)], call=call)
+        assert result.response is not None, result
+        return result.response.get("output") or result.response["result"]
+
+    assert (
+        answer_of("run", {"input": "hi", "session_id": "s", "mode_hint": None, "timeout_ms": 500})
+        == "processed: hi"
+    )
+    assert box.requests[-1].json["context"]["session_id"] == "s"
+    assert box.requests[-1].json["options"]["timeout_ms"] == 500
+    assert answer_of("chat", {"message": "hi", "session_id": "s"}) == "processed: hi"
+    assert answer_of("chat", {"input": "hi"}) == "processed: hi"
+    assert answer_of("agent", {"agent_id": "a", "task": "hi", "config": {"depth": 2}}) == "processed: hi"
+    assert box.requests[-1].json == {"agent_id": "a", "task": "hi", "config": {"depth": 2}}
+
+
+def test_a_result_is_one_plain_object(box: Sandbox) -> None:
+    results = {
+        result.id: result.to_dict()
+        for result in run_batch(
+            Client(box.url), [{"id": 1, "input": "hi"}, {"id": "no", "input": BLOCKED_TEXT}]
+        )
+    }
+    good, bad = results[1], results["no"]
+    assert list(good) == ["id", "ok", "response", "attempts", "seconds"]
+    assert (good["ok"], good["attempts"], good["response"]["output"]) == (True, 1, "processed: hi")
+    assert list(bad) == ["id", "ok", "error", "attempts", "seconds"]
+    assert bad["error"] == {
+        "class": "GovernanceBlock",
+        "code": "GOVERNANCE_BLOCK",
+        "message": "blocked by policy destructive-shell: deletes files by force",
+        "status": 403,
+        "trace_id": box.requests and bad["error"]["trace_id"],
+        "delivered": True,
+    }
+    assert Client(box.url).trace(bad["error"]["trace_id"]).decision == "BLOCK"
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        (["id", 1], "a row must be an object, not list"),
+        ({"input": "x"}, "id is missing"),
+        ({"id": None, "input": "x"}, "id is missing"),
+        ({"id": True, "input": "x"}, "id must be a string that is not empty, or a whole number"),
+        ({"id": "", "input": "x"}, "id must be a string that is not empty, or a whole number"),
+        ({"id": 1.5, "input": "x"}, "id must be a string that is not empty, or a whole number"),
+        ({"id": "\ud800", "input": "x"}, "id is not valid text"),
+        ({"id": 1}, "input is missing"),
+        ({"id": 1, "input": 5, "foo": 1}, 'input must be a string; unknown field "foo"'),
+        ({"id": 1, "input": "\udfff"}, "input is not valid text"),
+        (
+            {"id": 1, "input": "x", "timeout_ms": 0},
+            "timeout_ms must be a whole number of milliseconds above 0",
+        ),
+        ({"id": 1, "input": "x", "task": "x"}, 'unknown field "task"'),
+    ],
+)
+def test_a_faulty_row_is_refused_in_one_sentence(row: Any, fault: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_row(row, "run")
+    assert caught.value.message == fault
+
+
+def test_a_faulty_row_is_a_result_and_the_others_go_on(box: Sandbox) -> None:
+    given = [{"id": 1, "input": "a"}, {"id": 2}, "text", {"id": 3, "input": "b"}]
+    results = sorted(run_batch(Client(box.url), given), key=lambda result: str(result.id))
+    assert [(result.id, result.outcome) for result in results] == [
+        (1, "ok"),
+        (2, "refused"),
+        (3, "ok"),
+        (None, "refused"),
+    ]
+    assert results[1].error is not None
+    assert results[1].error["message"] == "row 2: input is missing"
+    assert results[1].attempts == 0
+    assert box.requests_total == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (GovernanceBlock("t", status=403, delivered=True), "blocked"),
+        (InvalidInput("no", status=422, delivered=True), "refused"),
+        (InvalidInput("no"), "refused"),
+        (InvalidResponse("redirect", status=302, delivered=True), "refused"),
+        (InvalidResponse("not JSON", status=200, delivered=True), "unknown"),
+        (RateLimited("", status=429, delivered=True), "again"),
+        (ServerError("", status=500, delivered=True), "again"),
+        (ServerError("", status=503, delivered=True), "again"),
+        (ServerError("", status=502, delivered=True), "unknown"),
+        (ServerError("", status=504, delivered=True), "unknown"),
+        (ConnectionFailed("", delivered=False), "again"),
+        (ConnectionFailed("", delivered=None), "unknown"),
+        (ConnectionFailed("broke off", status=200, delivered=True), "unknown"),
+        (RequestTimeout("", delivered=None), "unknown"),
+        (RequestTimeout("", delivered=False), "again"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "{}-{}".format(type(value).__name__, value.status),
+)
+def test_the_outcome_says_whether_a_row_may_have_been_executed(error: HestiaError, outcome: str) -> None:
+    assert outcome_of(error_facts(error)) == outcome
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "outcome"),
+    [
+        ("run", b'{"result": "BLOCK", "trace_id": "t"}', "blocked"),
+        ("run", b'{"result": "text", "mode": "BLOCK", "trace_id": "t"}', "blocked"),
+        ("agent", b'{"agent_id": "a", "status": "BLOCKED", "trace_id": "t"}', "blocked"),
+        (
+            "agent",
+            b'{"agent_id": "a", "status": "FAILED", "error": "out of steps", "trace_id": "t"}',
+            "refused",
+        ),
+    ],
+)
+def test_a_good_answer_that_says_no_is_not_ok_and_is_kept(call: str, answer: bytes, outcome: str) -> None:
+    row = {"id": 1, "input": "x"} if call == "run" else {"id": 1, "agent_id": "a", "task": "x"}
+    with FaultServer(scripted(reply(200, answer))) as server:
+        (result,) = run_batch(Client(server.url), [row], call=call)
+    assert (result.ok, result.outcome) == (False, outcome)
+    assert result.error is not None
+    assert result.error["trace_id"] == "t"
+    assert list(result.to_dict()) == ["id", "ok", "error", "response", "attempts", "seconds"]
+
+
+# -- executors
+
+
+def _thread_pool() -> Executor:
+    return ThreadPoolExecutor(3)
+
+
+def _spawned() -> Executor:
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _forked() -> Executor:
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"))
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*fork.*:DeprecationWarning"
+)  # 3.12: this process has threads, the sandbox's
+@pytest.mark.parametrize(
+    "make_executor",
+    [
+        _thread_pool,
+        _spawned,
+        pytest.param(_forked, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")),
+    ],
+)
+def test_any_executor_sends_each_row_once_with_the_key_of_its_own_environment(
+    make_executor: Callable[[], Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(api_key="key-of-the-environment") as box:
+        monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+        monkeypatch.setenv("HESTIAOS_API_KEY", "key-of-the-environment")
+        with make_executor() as executor:
+            results = list(run_batch(client_of_environment, rows(40), executor=executor, jobs=4))
+            assert executor.submit(os.getpid).result()  # it was lent, and still takes work
+    assert Counter(result.id for result in results) == Counter({"r{}".format(n): 1 for n in range(40)})
+    assert {result.outcome for result in results} == {"ok"}
+    assert executions(box) == once(40)
+
+
+class PicklingExecutor(Executor):
+    """Runs at once, over a pickle of what it was given: what a remote executor would send."""
+
+    def __init__(self) -> None:
+        self.sent: List[bytes] = []
+
+    def submit(self, fn: Any, *args: Any, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
+        self.sent.append(pickle.dumps((fn, args, kwargs)))
+        function, arguments, options = pickle.loads(self.sent[-1])
+        future: Future[Any] = Future()
+        future.set_result(pickle.loads(pickle.dumps(function(*arguments, **options))))
+        return future
+
+    def shutdown(self, *args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a borrowed executor was shut down")
+
+
+def test_what_is_submitted_is_plain_and_holds_no_key(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+    monkeypatch.setenv("HESTIAOS_API_KEY", "canary-7d1f")
+    executor = PicklingExecutor()
+    assert [result.ok for result in run_batch(client_for_a_pickler, rows(5), executor=executor)] == [True] * 5
+    assert len(executor.sent) == 5
+    assert not any(b"canary" in sent for sent in executor.sent)
+    assert len({request.headers["X-Request-Id"] for request in box.requests}) == 5
+
+
+def test_the_class_client_is_a_factory(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+    assert sum(result.ok for result in run_batch(Client, rows(5))) == 5
+
+
+def test_a_client_for_a_process_pool_is_refused_before_anything_is_sent(box: Sandbox) -> None:
+    with ProcessPoolExecutor(1) as executor, pytest.raises(InvalidInput, match="give run_batch a factory"):
+        run_batch(Client(box.url), rows(3), executor=executor)
+
+
+def test_a_client_for_any_executor_that_pickles_is_refused_with_nothing_sent(box: Sandbox) -> None:
+    results = run_batch(Client(box.url), rows(3), executor=PicklingExecutor())
+    assert next(results).attempts == 0
+    with pytest.raises(InvalidInput, match="give run_batch a factory"):
+        list(results)
+    assert box.requests_total == 0
+
+
+def test_a_factory_that_cannot_be_imported_is_refused(box: Sandbox) -> None:
+    with ProcessPoolExecutor(1) as executor, pytest.raises(
+        InvalidInput, match="must be a module-level function"
+    ):
+        run_batch(lambda: Client(box.url), rows(3), executor=executor)
+
+
+@pytest.mark.parametrize("make_executor", [_thread_pool, PicklingExecutor])
+def test_a_factory_that_fails_ends_the_run_and_says_so(make_executor: Callable[[], Executor]) -> None:
+    with pytest.raises(InvalidInput, match="factory failed: RuntimeError: no settings here") as caught:
+        list(run_batch(failing_factory, rows(30), executor=make_executor()))
+    assert caught.value.code == "CONFIGURATION"
+
+
+def kill_this_process() -> Client:
+    os._exit(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_rows_of_a_worker_that_died_are_unknown_and_the_run_ends() -> None:
+    results = []
+    with ProcessPoolExecutor(1) as executor, pytest.raises(
+        HestiaError, match="the executor takes no more rows"
+    ):
+        for result in run_batch(kill_this_process, rows(10), executor=executor, jobs=2):
+            results.append(result)
+    assert {result.error["code"] for result in results if result.error} == {"WORKER_LOST", "NOT_SENT"}
+    outcomes = {result.error["code"]: result.outcome for result in results if result.error}
+    assert outcomes == {"WORKER_LOST": "unknown", "NOT_SENT": "again"}
+    assert len(results) < 10
+
+
+@pytest.mark.dask
+def test_a_dask_cluster_of_two_processes_is_an_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    dask = pytest.importorskip("dask")
+    distributed = pytest.importorskip("distributed")
+    with Sandbox(api_key="key-of-the-environment") as box:
+        monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+        monkeypatch.setenv("HESTIAOS_API_KEY", "key-of-the-environment")
+        box.random_faults(rate=0.02, seed=11, kinds=("503", "429", "drop", "lose"))
+        # dask would run the rows of a worker that died once more, and they may have been executed
+        with dask.config.set({"distributed.scheduler.allowed-failures": 0}), distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
+        ) as cluster, distributed.Client(cluster) as scheduler:
+            results = list(
+                run_batch(client_of_environment, rows(300), executor=scheduler.get_executor(pure=False))
+            )
+    check_each_once(box, results, 300)
+
+
+# -- the window
+
+
+def test_endless_rows_are_not_read_ahead(box: Sandbox) -> None:
+    drawn = []
+
+    def endless() -> Iterator[Dict[str, Any]]:
+        for number in itertools.count():
+            drawn.append(number)
+            yield {"id": number, "input": "row {}".format(number)}
+
+    results = run_batch(Client(box.url), endless(), jobs=3)
+    taken = list(itertools.islice(results, 20))
+    assert len(taken) == 20
+    assert len(drawn) <= 20 + 2 * 3  # the window, and what completed meanwhile
+    results.close()  # type: ignore[attr-defined]
+    assert box.requests_total <= len(drawn)
+
+
+def test_no_more_than_jobs_are_in_flight() -> None:
+    lock = threading.Lock()
+    inside: List[int] = [0, 0]
+
+    def script(wire: Wire) -> None:
+        while wire.request():
+            with lock:
+                inside[0] += 1
+                inside[1] = max(inside)
+            time.sleep(0.01)
+            with lock:
+                inside[0] -= 1
+            wire.send(ALLOWED)
+
+    with FaultServer(script) as server, ThreadPoolExecutor(20) as executor:
+        results = list(run_batch(Client(server.url), rows(60), jobs=4, executor=executor))
+    assert sum(result.ok for result in results) == 60
+    assert inside[1] == 4
+
+
+def test_closing_early_waits_for_what_is_in_flight_and_hands_it_to_on_result(box: Sandbox) -> None:
+    box.delay_next(0.1, times=100)
+    seen: List[BatchResult] = []
+    results = run_batch(Client(box.url), rows(100), jobs=4, on_result=seen.append)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert box.requests_total < 20
+    assert executions(box) == Counter(
+        {"row {}".format(str(result.id)[1:]): 1 for result in seen if result.ok}
+    )
+    before = box.requests_total
+    time.sleep(0.15)
+    assert box.requests_total == before
+
+
+def test_stop_finishes_what_is_in_flight(box: Sandbox) -> None:
+    stop = threading.Event()
+    results = []
+    for result in run_batch(Client(box.url), rows(1000), jobs=4, stop=stop):
+        results.append(result)
+        if len(results) == 10:
+            stop.set()
+    assert 10 <= len(results) <= 20
+    assert {result.outcome for result in results} == {"ok"}
+    assert box.requests_total == len(results)
+
+
+def test_what_the_source_raises_comes_after_the_results_in_flight(box: Sandbox) -> None:
+    def broken() -> Iterator[Dict[str, Any]]:
+        yield from rows(5)
+        raise LookupError("the source is gone")
+
+    results = []
+    with pytest.raises(LookupError, match="the source is gone"):
+        for result in run_batch(Client(box.url), broken()):
+            results.append(result)
+    assert sorted(str(result.id) for result in results) == ["r0", "r1", "r2", "r3", "r4"]
+
+
+def test_what_on_result_raises_ends_the_run(box: Sandbox) -> None:
+    def refuse(result: BatchResult) -> None:
+        raise OSError("no room")
+
+    results = []
+    with pytest.raises(OSError, match="no room"):
+        for result in run_batch(Client(box.url), rows(1000), on_result=refuse, jobs=4):
+            results.append(result)
+    assert len(results) == box.requests_total
+    assert len(results) <= 8
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"jobs": 0},
+        {"jobs": 1.5},
+        {"rate": 0},
+        {"rate": "20/day"},
+        {"deadline": 0},
+        {"patience": -1},
+        {"retries": -1},
+        {"call": "x"},
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_refused_by_the_call_itself(options: Dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=next(iter(options))):
+        run_batch(Client, rows(1), **options)
+
+
+# -- refusals, pauses, ends
+
+
+class Timed(FaultServer):
+    """A service that notes when each row comes; ``judge(input, sequence)`` gives the refusal it meets, or None."""
+
+    def __init__(self, judge: Callable[[str, int], Optional[bytes]]) -> None:
+        self.arrivals: List[Tuple[str, float]] = []
+        self._judge = judge
+        self._arriving = threading.Lock()
+        super().__init__(self._script)
+
+    def _script(self, wire: Wire) -> None:
+        while True:
+            text = json.loads(wire.request().body.decode("utf-8"))["input"]
+            with self._arriving:
+                self.arrivals.append((text, time.monotonic()))
+                sequence = len(self.arrivals)
+            wire.send(self._judge(text, sequence) or ALLOWED)
+
+
+def test_one_refusal_pauses_all_workers() -> None:
+    refusal = reply(429, b"{}", {"Retry-After": "0.6"})
+
+    def judge(text: str, sequence: int) -> Optional[bytes]:
+        if 12 < sequence <= 15:
+            time.sleep(
+                0.3
+            )  # what is in flight beside the refusal is answered after it: no slot is free before it is seen
+        return refusal if sequence == 12 else None
+
+    with Timed(judge) as service:
+        results = list(run_batch(Client(service.url, retries=0), rows(40), jobs=4))
+    assert Counter(result.outcome for result in results) == {"ok": 40}
+    texts, times = zip(*service.arrivals)
+    refused, since = texts[11], times[11]
+    assert sum(since < at < since + 0.59 for at in times) <= 3  # only what was in flight
+    assert Counter(texts) == once(40) + Counter({refused: 1})
+    assert {result.attempts for result in results if "row {}".format(str(result.id)[1:]) == refused} == {2}
+
+
+@pytest.mark.parametrize(
+    ("count", "jobs"), [(30, 1), (30, 2), (30, 8), (4, 1), (4, 4), (5, 2)], ids=lambda value: str(value)
+)
+def test_a_row_that_alone_is_refused_fails_and_the_others_go_on(
+    count: int, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    with Timed(lambda text, sequence: BUSY if text == "row 3" else None) as service:
+        found = list(run_batch(Client(service.url, retries=0), rows(count), jobs=jobs, retries=2))
+    results = {result.id: result for result in found}
+    assert Counter(result.outcome for result in results.values()) == {"ok": count - 1, "again": 1}
+    failed = results["r3"]
+    assert failed.error is not None
+    assert (failed.error["class"], failed.error["status"], failed.error["delivered"]) == (
+        "ServerError",
+        503,
+        True,
+    )
+    assert failed.attempts == 3
+
+
+def test_an_outage_burns_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    results = []
+    with Timed(lambda text, sequence: BUSY if sequence > 10 else None) as service, pytest.raises(
+        ServerError
+    ) as caught:
+        for result in run_batch(Client(service.url, retries=0), rows(100), jobs=4, retries=1, patience=0.4):
+            results.append(result)
+    assert caught.value.status == 503
+    assert Counter(result.outcome for result in results)["ok"] == 10
+    assert len(results) <= 25  # one a pause; the rest was never drawn
+
+
+def test_a_service_that_was_never_there_ends_the_run_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    url = "http://127.0.0.1:{}".format(closed_port())
+    results = []
+    with pytest.raises(ConnectionFailed) as caught:
+        for result in run_batch(Client(url, retries=0), rows(100), jobs=4):
+            results.append(result)
+    assert caught.value.delivered is False
+    assert {result.outcome for result in results} == {"again"}
+    assert len(results) <= 4 + 5
+
+
+def test_a_wait_beyond_patience_ends_the_run_at_once() -> None:
+    refusal = reply(429, b"{}", {"Retry-After": "86400"})
+    began = time.monotonic()
+    with Timed(lambda text, sequence: refusal) as service, pytest.raises(RateLimited):
+        list(run_batch(Client(service.url, retries=0), rows(100), jobs=2))
+    assert time.monotonic() - began < 30
+    assert len(service.arrivals) <= 2
+
+
+def test_a_wrong_key_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Sandbox(api_key="right") as box:
+        results = []
+        with pytest.raises(AuthenticationError) as caught:
+            for result in run_batch(Client(box.url, api_key="wrong"), rows(100), jobs=4):
+                results.append(result)
+        assert caught.value.status == 401
+        assert len(results) == box.requests_total <= 8
+
+
+def test_a_key_without_permission_ends_the_run(box: Sandbox) -> None:
+    box.fail_next(status=403, times=100, body={"code": "PERMISSION_DENIED", "message": "not this key"})
+    with pytest.raises(PermissionDenied):
+        list(run_batch(Client(box.url), rows(100), jobs=4))
+    assert box.requests_total <= 8
+
+
+def test_the_deadline_ends_the_sending(box: Sandbox) -> None:
+    box.delay_next(0.05, times=10000)
+    results = []
+    with pytest.raises(RequestTimeout) as caught:
+        for result in run_batch(Client(box.url), rows(1000), jobs=2, deadline=0.3):
+            results.append(result)
+    assert caught.value.code == "BATCH_DEADLINE"
+    assert {result.outcome for result in results} == {"ok"}
+    assert len(results) == box.requests_total < 100
+
+
+def test_a_run_that_is_complete_meets_no_deadline(box: Sandbox) -> None:
+    assert sum(result.ok for result in run_batch(Client(box.url), rows(10), deadline=60)) == 10
+
+
+# -- the rate
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("rate", "per_second"),
+    [(20, 20.0), ("20/s", 20.0), ("90/min", 1.5), ("90 / m", 1.5), ("1800/h", 0.5), ("2.5", 2.5)],
+)
+def test_a_rate_is_read_as_rows_per_second(rate: Any, per_second: float) -> None:
+    assert parse_rate(rate) == per_second
+
+
+@pytest.mark.parametrize(
+    "rate", ["", "fast", "20/day", "-1/s", "0/s", True, float("nan"), float("inf"), None]
+)
+def test_no_other_rate_is_accepted(rate: Any) -> None:
+    with pytest.raises(InvalidInput, match="the rate must be above 0"):
+        parse_rate(rate)
+
+
+@pytest.mark.parametrize("per_second", [0.5, 7.0, 20.0, 1000.0])
+def test_the_bucket_lets_through_its_rate_and_little_more(per_second: float) -> None:
+    clock = Clock()
+    bucket = TokenBucket(per_second, clock)
+    taken = 0
+    began = clock.now
+    while clock.now - began < 100:
+        while bucket.take():
+            taken += 1
+        clock.now += bucket.wait_seconds() + 1e-9
+    assert 100 * per_second - 1 <= taken <= 100 * per_second + 2
+
+
+def test_the_bucket_keeps_no_more_than_a_tenth_of_a_second() -> None:
+    clock = Clock()
+    bucket = TokenBucket(50, clock)
+    clock.now += 3600
+    assert [bucket.take() for _ in range(7)] == [True] * 5 + [False] * 2
+
+
+def test_the_rate_bounds_a_run(box: Sandbox) -> None:
+    began = time.monotonic()
+    assert sum(result.ok for result in run_batch(Client(box.url), rows(21), rate="50/s")) == 21
+    assert time.monotonic() - began >= 20 / 50.0 * 0.9
+
+
+def test_the_pause_doubles_with_each_wave_and_ends_with_the_first_acceptance() -> None:
+    clock = Clock()
+    pause = SharedPause(clock, jitter=lambda: 0.0)
+    waits = []
+    for _ in range(9):
+        sent_at = clock.now
+        pause.refused(sent_at, None)
+        pause.refused(sent_at - 0.001, None)  # of the same wave: it was sent before the pause began
+        waits.append(pause.wait_seconds())
+        assert pause.probing
+        clock.now = pause.until + 1
+    assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+    pause.accepted(100.0)  # an answer to what was sent before all that proves nothing
+    assert pause.probing
+    pause.accepted(clock.now)
+    assert not pause.probing
+    pause.refused(clock.now, 7)
+    assert pause.wait_seconds() == 7
+
+
+# -- nothing twice
+
+
+def check_each_once(box: Sandbox, results: List[BatchResult], count: int) -> None:
+    """Every row has one result, what is ok was executed once, and nothing was executed twice."""
+    assert Counter(result.id for result in results) == Counter({"r{}".format(n): 1 for n in range(count)})
+    executed = executions(box)
+    assert set(executed.values()) == {1}
+    for result in results:
+        text = "row {}".format(str(result.id)[1:])
+        assert result.outcome in ("ok", "unknown")
+        if result.ok:
+            assert executed[text] == 1
+    lost = {fault.request_id for fault in box.injected if fault.kind in ("drop", "lose")}
+    assert sum(not result.ok for result in results) == len(lost)
+
+
+@pytest.mark.parametrize(("count", "seed"), [(400, 21), pytest.param(10000, 22, marks=pytest.mark.slow)])
+def test_with_random_faults_each_row_has_one_result_and_is_executed_at_most_once(
+    count: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print("seed", seed)
+    monkeypatch.setattr("hestiaos_lite.sandbox.box.MAX_KEPT_REQUESTS", 2 * count)
+    monkeypatch.setattr(SharedPause, "base_seconds", 0.02)
+    with Sandbox() as box:
+        box.random_faults(rate=0.02, seed=seed)
+        results = list(run_batch(Client(box.url, retries=0), rows(count)))
+    check_each_once(box, results, count)

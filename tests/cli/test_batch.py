@@ -1,0 +1,745 @@
+"""``hestiaos-lite batch``: input, results, journal, resuming, signals, exit codes; each against a sandbox of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any, Dict, Iterator, List, Sequence
+
+import pytest
+
+from hestiaos_lite.batch.index import RowIndex
+from hestiaos_lite.batch.input import BatchInput, check
+from hestiaos_lite.batch.rate import SharedPause
+from hestiaos_lite.cli import progress
+from hestiaos_lite.sandbox import Sandbox
+
+from ..batch.test_run import BLOCKED_TEXT, executions, once
+from ..cli_call import Called, call, command, environment, run
+from ..faultserver import closed_port
+
+UNKNOWN_ERROR = {
+    "class": "HestiaError",
+    "code": "OUTCOME_UNKNOWN",
+    "message": "an earlier run sent it and ended before its answer was recorded; it may have taken effect",
+    "status": None,
+    "trace_id": None,
+    "delivered": None,
+}
+
+
+class Batch:
+    """The files of one batch in a folder, and the command over them."""
+
+    def __init__(self, folder: Any, url: str) -> None:
+        self.folder = str(folder)
+        self.url = url
+        self.input, self.out, self.bad = (
+            os.path.join(self.folder, name) for name in ("in.jsonl", "out.jsonl", "bad.jsonl")
+        )
+        self.journal = self.out + ".journal"
+
+    def give(self, rows: Sequence[Dict[str, Any]]) -> None:
+        with open(self.input, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def give_rows(self, count: int) -> None:
+        self.give([{"id": "r{}".format(number), "input": "row {}".format(number)} for number in range(count)])
+
+    def arguments(self, *more: str) -> List[str]:
+        return ["batch", self.input, "--out", self.out, "--failed", self.bad, "--base-url", self.url] + list(
+            more
+        )
+
+    def go(self, *more: str) -> Called:
+        return call(*self.arguments(*more))
+
+    def start(self, *more: str) -> subprocess.Popen[bytes]:
+        """Run it in a process of its own."""
+        return subprocess.Popen(
+            command(*self.arguments(*more)), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def lines(self, path: str) -> List[Dict[str, Any]]:
+        with open(path, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def ids(self, path: str) -> List[Any]:
+        return sorted(line["id"] for line in self.lines(path))
+
+    def check_each_id_once(self, count: int) -> None:
+        """Every id of the input stands in exactly one of OUT and BAD, and only what is ok stands in OUT."""
+        out, bad = self.lines(self.out), self.lines(self.bad)
+        assert Counter(line["id"] for line in out + bad) == Counter(
+            {"r{}".format(n): 1 for n in range(count)}
+        )
+        assert all(line["ok"] for line in out)
+        assert not any(line["ok"] for line in bad)
+
+
+@pytest.fixture
+def batch(box: Sandbox, tmp_path: Any) -> Iterator[Batch]:
+    yield Batch(tmp_path, box.url)
+
+
+# -- a run
+
+
+def test_a_run_leaves_each_id_in_one_of_both_files(box: Sandbox, batch: Batch) -> None:
+    batch.give(
+        [
+            {"id": "a", "input": "hi"},
+            {"id": 7, "input": BLOCKED_TEXT},
+            {"id": "b", "input": "ho", "session_id": "s"},
+        ]
+    )
+    called = batch.go()
+    assert called.code == 1
+    assert called.out == ""
+    assert called.err == "rows 3, ok 2, blocked 1, refused 0, again 0, unknown 0, unsent 0\n"
+    assert batch.ids(batch.out) == ["a", "b"]
+    (blocked,) = batch.lines(batch.bad)
+    assert list(blocked) == ["id", "ok", "error", "attempts", "seconds"]
+    assert list(blocked["error"]) == ["class", "code", "message", "status", "trace_id", "delivered"]
+    assert (blocked["id"], blocked["error"]["code"], blocked["attempts"]) == (7, "GOVERNANCE_BLOCK", 1)
+    assert [
+        line["id"] for line in batch.lines(batch.out) if line["response"]["output"] == "processed: ho"
+    ] == ["b"]
+    assert Counter(request.json["input"] for request in box.requests) == {"hi": 1, BLOCKED_TEXT: 1, "ho": 1}
+
+
+def test_without_bad_everything_stands_in_out(batch: Batch) -> None:
+    batch.give([{"id": 1, "input": "hi"}, {"id": 2, "input": BLOCKED_TEXT}])
+    called = call("batch", batch.input, "--out", batch.out, "--base-url", batch.url, "--json")
+    assert (called.code, called.err) == (1, "")
+    assert called.json == {
+        "rows": 2,
+        "ok": 1,
+        "blocked": 1,
+        "refused": 0,
+        "again": 0,
+        "unknown": 0,
+        "unsent": 0,
+        "exit_code": 1,
+    }
+    assert sorted((line["id"], line["ok"]) for line in batch.lines(batch.out)) == [(1, True), (2, False)]
+
+
+def test_text_from_standard_input_to_standard_output(box: Sandbox) -> None:
+    text = "\ufeffone\r\n\n  two \nlast, without its end"
+    called = call("batch", "-", "--out", "-", "--call", "chat", "--base-url", box.url, "--quiet", stdin=text)
+    assert (called.code, called.err) == (0, "")
+    answers = {line["id"]: line["response"]["result"] for line in map(json.loads, called.out.splitlines())}
+    assert answers == {1: "processed: one", 3: "processed:   two ", 4: "processed: last, without its end"}
+
+
+def test_an_empty_input_is_done(batch: Batch) -> None:
+    batch.give([])
+    called = batch.go()
+    assert (called.code, called.err) == (
+        0,
+        "rows 0, ok 0, blocked 0, refused 0, again 0, unknown 0, unsent 0\n",
+    )
+
+
+def test_the_timeout_bounds_what_the_service_is_granted(box: Sandbox, batch: Batch) -> None:
+    batch.give([{"id": 1, "input": "a"}, {"id": 2, "input": "b", "timeout_ms": 700}])
+    assert batch.go("--timeout", "4").code == 0
+    granted = {request.json["input"]: request.json["options"]["timeout_ms"] for request in box.requests}
+    assert granted == {"a": 4000, "b": 700}
+
+
+# -- input
+
+
+FAULTY = b"""\
+{"id": 1, "input": "good"}
+{"id": 1, "input": "twice"}
+{"input": "no id"}
+{"id": 2, "input": "x", "colour": "red"}
+{"id": 3, "input": "x"
+
+{"id": 4, "id": 5, "input": "x"}
+{"id": 6, "input": NaN}
+[1, 2]
+{"id": 7, "input": "\xff"}
+{"id": "1", "input": "another id than the number"}
+"""
+
+
+def test_every_fault_is_told_with_its_line_and_nothing_is_sent(box: Sandbox, batch: Batch) -> None:
+    with open(batch.input, "wb") as file:
+        file.write(FAULTY)
+    called = batch.go()
+    prefix = "hestiaos-lite: " + batch.input
+    assert called.code == 65
+    assert called.err.splitlines() == [
+        prefix + " line 2: the id 1 stands in line 1 already",
+        prefix + " line 3: id is missing",
+        prefix + ' line 4: unknown field "colour"',
+        prefix + " line 5: is not JSON: Expecting ',' delimiter at column 23",
+        prefix + ' line 7: is not JSON: the name "id" stands twice in one object',
+        prefix + " line 8: is not JSON: NaN is no JSON value",
+        prefix + " line 9: a row must be an object, not list",
+        prefix + " line 10: is not UTF-8 text (byte 21)",
+        "hestiaos-lite: [BAD_DATA] {}: 8 faulty lines; nothing was sent".format(batch.input),
+    ]
+    assert box.requests_total == 0
+    assert os.listdir(batch.folder) == ["in.jsonl"]
+
+
+def test_of_many_faults_the_first_twenty_are_shown(batch: Batch) -> None:
+    batch.give([{"id": number} for number in range(50)])
+    called = batch.go()
+    assert called.code == 65
+    assert len(called.err.splitlines()) == 21
+    assert "50 faulty lines (the first 20 are shown)" in called.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "call_name", "ids"),
+    [
+        ("a.jsonl", '\n{"id": "x", "input": "a"}\n', "run", ["x"]),
+        ("a.txt", '{"id": "x"}\n', "run", [1]),
+        ("a", '\n{"id": "x", "message": "a"}', "chat", ["x"]),
+        ("a", "plain\nlines\n", "chat", [1, 2]),
+        ("a.NDJSON", '{"id": "x", "agent_id": "a", "input": "t"}', "agent", ["x"]),
+    ],
+)
+def test_the_format_is_told_by_name_or_first_line(
+    tmp_path: Any, name: str, content: str, call_name: str, ids: List[Any]
+) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    source, index = BatchInput(str(path), call_name), RowIndex()
+    assert check(source, call_name, index) == (0, [])
+    assert [row.id for row in source.rows()] == ids
+    source.close()
+    index.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_read_once_and_checked_whole(box: Sandbox, batch: Batch) -> None:
+    os.mkfifo(batch.input)
+    process = batch.start("--quiet")
+    with open(batch.input, "w", encoding="utf-8") as file:
+        file.writelines(
+            json.dumps({"id": "r{}".format(n), "input": "row {}".format(n)}) + "\n" for n in range(5)
+        )
+    assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == 0
+    assert executions(box) == once(5)
+
+
+def test_an_input_that_changes_while_it_is_read_ends_the_run(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(1000)  # more than is read at once
+    box.delay_next(0.5)
+    process = batch.start("--jobs", "1")
+    wait_for_requests(box, 1)
+    with open(batch.input, "rb+") as file:
+        file.seek(20 * 1024)
+        file.write(b"\n{broken\n")
+    err = process.communicate(timeout=60)[1].decode("utf-8")
+    assert process.returncode == 65
+    assert "(it has changed while it was read)" in err
+
+
+def test_an_input_that_cannot_be_read_is_bad_data(batch: Batch) -> None:
+    assert (
+        batch.go().err
+        == "hestiaos-lite: [BAD_DATA] {} cannot be read: No such file or directory\n".format(batch.input)
+    )
+    os.mkdir(batch.input)
+    assert batch.go().code == 65
+
+
+# -- usage
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(2)
+    base = ["batch", batch.input, "--base-url", batch.url]
+    cases = [
+        (base + ["--out", batch.input], 2, "is the input"),
+        (base + ["--out", batch.out, "--failed", batch.input], 2, "is the input"),
+        (base + ["--out", batch.out, "--failed", batch.out], 2, "must be two files"),
+        (base + ["--out", batch.out, "--failed", batch.journal], 2, "must be two files"),
+        (base + ["--out", batch.out, "--failed", "-"], 2, "takes no results"),
+        (base + ["--out", batch.folder], 2, "takes no results"),
+        (base + ["--out", "-", "--resume"], 2, "cannot be resumed"),
+        (base + ["--out", batch.out, "--call", "agent"], 65, "agent_id is missing"),
+        (base + ["--out", batch.out, "--format", "text", "--call", "agent"], 2, "give it JSON lines"),
+        (
+            base + ["--out", os.path.join(batch.folder, "no", "out")],
+            78,
+            "cannot be opened: no such file or directory",
+        ),
+        (base + ["--out", batch.out, "--rate", "fast"], 2, "the rate must be above 0"),
+        (base + ["--out", batch.out, "--jobs", "0"], 2, "must be 1 or more"),
+        (base, 2, "--out"),
+    ]
+    for arguments, code, words in cases:
+        called = call(*arguments)
+        assert (called.code, words in called.err) == (code, True), called
+    assert box.requests_total == 0
+
+
+def test_results_of_an_earlier_run_are_never_overwritten(batch: Batch) -> None:
+    batch.give_rows(2)
+    assert batch.go("--quiet") == Called(0, "", "")
+    with open(batch.out, "rb") as file:
+        before = file.read()
+    again = batch.go()
+    assert again.code == 2
+    assert "holds results of an earlier run: go on with --resume, or name a new file" in again.err
+    with open(batch.out, "rb") as file:
+        assert file.read() == before
+
+
+def test_two_runs_at_once_do_not_share_files(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(4)
+    box.delay_next(2, times=4)
+    first = batch.start()
+    wait_for_requests(box, 1)
+    second = batch.go("--resume")
+    assert second.code == 75
+    assert "is in use by another run" in second.err
+    first.communicate(timeout=30)
+    assert first.returncode == 0
+    assert executions(box) == once(4)
+
+
+# -- resuming
+
+
+def test_a_resumed_run_that_was_complete_sends_nothing(box: Sandbox, batch: Batch) -> None:
+    batch.give([{"id": "r0", "input": "row 0"}, {"id": "r1", "input": BLOCKED_TEXT}])
+    assert batch.go().code == 1
+    assert batch.go("--resume").code == 1  # what it left still has blocked rows
+    assert batch.go("--retry-failed", "--retry-unknown").code == 1  # a block is a result, not a failure
+    assert box.requests_total == 2
+
+
+def test_rows_added_to_the_input_are_sent_by_resuming(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(3)
+    assert batch.go().code == 0
+    batch.give_rows(6)
+    assert batch.go("--resume").code == 0
+    assert executions(box) == once(6)
+    batch.check_each_id_once(6)
+
+
+@pytest.mark.parametrize("cut", ["half a journal line", "half a result", "a result without its end"])
+def test_a_half_line_is_repaired(box: Sandbox, batch: Batch, cut: str) -> None:
+    batch.give_rows(5)
+    assert batch.go("--jobs", "1").code == 0
+    if (
+        cut == "half a journal line"
+    ):  # not on the disk whole, so the row was not sent: it can only be one of later
+        batch.give_rows(6)
+        with open(batch.journal, "ab") as file:
+            file.write(b'{"sent": "r5", "ro')
+    else:
+        with open(batch.out, "rb+") as file:
+            file.truncate(os.path.getsize(batch.out) - (20 if cut == "half a result" else 1))
+    called = batch.go("--resume")
+    if cut == "a result without its end":
+        assert called.code == 0
+        assert executions(box) == once(5)
+        batch.check_each_id_once(5)
+    elif cut == "half a result":
+        assert called.code == 3  # it was sent, and what came of it is not on record
+        assert "a half line of" in called.err
+        assert [line["error"] for line in batch.lines(batch.bad)] == [UNKNOWN_ERROR]
+        assert executions(box) == once(5)
+        batch.check_each_id_once(5)
+    else:
+        assert called.code == 0
+        assert executions(box) == once(6)
+        batch.check_each_id_once(6)
+
+
+def test_a_row_in_doubt_is_unknown_until_told_to_repeat_it(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(4)
+    box.lose_next_answer()
+    assert batch.go("--jobs", "1").code == 3
+    assert batch.ids(batch.bad) == ["r0"]
+    (line,) = batch.lines(batch.bad)
+    assert (line["error"]["class"], line["error"]["delivered"]) == ("ConnectionFailed", None)
+    assert batch.go("--resume").code == 3
+    assert batch.go("--retry-failed").code == 3
+    assert executions(box) == once(4)
+    assert batch.go("--retry-unknown").code == 0
+    assert executions(box) == once(4) + Counter({"row 0": 1})
+    batch.check_each_id_once(4)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
+def test_killed_in_a_pause_it_leaves_no_doubt_about_what_was_turned_away(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(30)
+    box.fail_next(429, times=3, retry_after=600)
+    process = batch.start("--jobs", "3")
+    deadline = time.monotonic() + 30
+    while (
+        not os.path.exists(batch.journal) or sum("unsent" in line for line in batch.lines(batch.journal)) < 3
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=30)
+    assert batch.go("--resume").code == 0
+    assert executions(box) == once(30)
+    batch.check_each_id_once(30)
+
+
+def test_failed_rows_are_repeated_when_asked_also_with_a_mended_row(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(4)
+    box.fail_next(422, path="/api/v1/run")
+    box.fail_next(500, path="/api/v1/run")
+    assert batch.go("--jobs", "1").code == 75
+    assert batch.ids(batch.bad) == ["r0", "r1"]
+    assert batch.go("--resume").code == 75
+    assert box.requests_total == 4
+    rows = batch.lines(batch.input)
+    batch.give([dict(rows[0], input="row 0, mended")] + rows[1:])
+    changed = batch.go("--resume")
+    assert changed.code == 65
+    assert 'the input is no longer what was sent: line 1 (id "r0")' in changed.err
+    assert batch.go("--retry-failed").code == 0
+    assert box.requests_total == 6
+    batch.check_each_id_once(4)
+
+
+def test_failed_rows_in_out_are_moved_to_bad_when_repeated(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(4)
+    box.fail_next(422, times=2)
+    assert call("batch", batch.input, "--out", batch.out, "--base-url", batch.url, "--jobs", "1").code == 1
+    box.fail_next(422)
+    mode = os.stat(batch.out).st_mode
+    assert batch.go("--retry-failed", "--jobs", "1").code == 1
+    batch.check_each_id_once(4)
+    assert len(batch.lines(batch.bad)) == 1
+    assert os.stat(batch.out).st_mode == mode
+
+
+def test_another_input_of_the_same_ids_is_refused(box: Sandbox, tmp_path: Any) -> None:
+    monday, tuesday, out = tmp_path / "monday.txt", tmp_path / "tuesday.txt", tmp_path / "out.jsonl"
+    monday.write_text("one\ntwo\n")
+    tuesday.write_text("one\nthree\n")
+    assert call("batch", str(monday), "--out", str(out), "--base-url", box.url).code == 0
+    called = call("batch", str(tuesday), "--out", str(out), "--base-url", box.url, "--resume")
+    assert called.code == 65
+    assert "the input is no longer what was sent: line 2 (id 2)" in called.err
+    assert box.requests_total == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("no journal", "is missing, so nobody can know which rows"),
+        ("a strange line", "out.jsonl line 2 is not of a batch"),
+        ("an id twice", 'out.jsonl line 4: the id "r0" stands in'),
+        ("another program's journal", "out.jsonl.journal line 1 is not of a batch"),
+    ],
+)
+def test_files_that_no_run_has_left_are_not_touched(
+    box: Sandbox, batch: Batch, spoil: str, words: str
+) -> None:
+    batch.give_rows(3)
+    assert batch.go("--jobs", "1").code == 0
+    with open(batch.out, "rb") as file:
+        lines = file.read().splitlines(True)
+    if spoil == "no journal":
+        os.unlink(batch.journal)
+    elif spoil == "a strange line":
+        lines[1] = b"\0" * 100 + b"\n"
+    elif spoil == "an id twice":
+        lines.append(lines[0])
+    else:
+        with open(batch.journal, "w", encoding="utf-8") as journal:
+            journal.write('{"entry": 1}\n')
+    with open(batch.out, "wb") as file:
+        file.writelines(lines)
+    called = batch.go("--resume")
+    assert called.code == 78
+    assert words in called.err
+    with open(batch.out, "rb") as file:
+        assert file.read() == b"".join(lines)
+    assert box.requests_total == 3
+
+
+def test_a_link_to_a_result_file_stays_a_link(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(3)
+    real = os.path.join(batch.folder, "real.jsonl")
+    os.symlink(real, batch.bad)
+    box.fail_next(422)
+    assert batch.go("--jobs", "1").code == 1
+    assert batch.go("--retry-failed").code == 0
+    assert os.path.islink(batch.bad)
+    assert os.path.getsize(real) == 0
+
+
+# -- ends
+
+
+def test_a_wrong_key_leaves_nothing_behind(tmp_path: Any) -> None:
+    with Sandbox(api_key="right") as box:
+        batch = Batch(tmp_path, box.url)
+        batch.give_rows(100)
+        called = batch.go("--api-key", "wrong")
+        assert called.code == 77
+        assert "rows 100, ok 0, blocked 0, refused 0, again 0, unknown 0, unsent 100\n" in called.err
+        assert "[UNAUTHORIZED]" in called.err
+        assert box.requests_total <= 16
+        assert os.listdir(batch.folder) == ["in.jsonl"]
+        assert batch.go("--api-key", "right").code == 0
+        batch.check_each_id_once(100)
+
+
+def test_a_service_that_is_not_there_leaves_everything_unsent(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    batch.give_rows(10)
+    batch.url = "http://127.0.0.1:{}".format(closed_port())
+    called = batch.go()
+    assert called.code == 75
+    assert "unsent 10" in called.err
+    assert "cannot connect" in called.err
+
+
+def test_failures_end_the_run_when_there_are_too_many(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(100)
+    box.fail_next(422, times=100)
+    called = batch.go("--max-failures", "5", "--jobs", "2")
+    assert called.code == 75
+    assert 5 <= len(batch.lines(batch.bad)) <= 6
+    box.clear_faults()
+    assert batch.go("--retry-failed").code == 0
+    batch.check_each_id_once(100)
+
+
+def test_blocks_are_no_failures(batch: Batch) -> None:
+    batch.give([{"id": n, "input": BLOCKED_TEXT} for n in range(5)])
+    assert batch.go("--max-failures", "1").code == 1
+    assert len(batch.lines(batch.bad)) == 5
+
+
+def test_the_deadline_leaves_the_rest_unsent(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(500)
+    box.delay_next(0.05, times=500)
+    called = batch.go("--deadline", "0.3", "--jobs", "2")
+    assert called.code == 75
+    assert "[BATCH_DEADLINE]" in called.err
+    box.clear_faults()
+    assert batch.go("--resume").code == 0
+    assert executions(box) == once(500)
+    batch.check_each_id_once(500)
+
+
+@pytest.mark.parametrize(
+    ("faults", "code"),
+    [
+        ([], 0),
+        ([(422, 1)], 1),
+        ([(422, 1), (500, 1)], 75),
+        ([(422, 1), (500, 1), (504, 1)], 3),
+    ],
+)
+def test_the_gravest_outcome_is_the_exit_code(
+    box: Sandbox, batch: Batch, faults: List[Any], code: int
+) -> None:
+    batch.give_rows(6)
+    for status, times in faults:
+        box.fail_next(status, times=times)
+    assert batch.go().code == code
+    assert len(batch.lines(batch.bad)) == len(faults)
+
+
+# -- signals
+
+
+def wait_for_requests(box: Sandbox, count: int, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while box.requests_total < count:
+        assert time.monotonic() < deadline, "only {} requests came".format(box.requests_total)
+        time.sleep(0.005)
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_first_signal_finishes_what_is_in_flight(
+    box: Sandbox, batch: Batch, number: int, code: int
+) -> None:
+    batch.give_rows(300)
+    box.delay_next(0.05, times=300)
+    process = batch.start("--jobs", "4")
+    wait_for_requests(box, 20)
+    process.send_signal(number)
+    err = process.communicate(timeout=30)[1].decode("utf-8")
+    assert process.returncode == code
+    assert "finishing what is in flight" in err
+    assert "unknown 0" in err
+    assert "--resume sends the" in err
+    assert executions(box) == Counter({"row {}".format(line["id"][1:]): 1 for line in batch.lines(batch.out)})
+    box.clear_faults()
+    assert batch.go("--resume").code == 0
+    assert executions(box) == once(300)
+    batch.check_each_id_once(300)
+
+
+@posix
+def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_flight(
+    box: Sandbox, batch: Batch
+) -> None:
+    batch.give_rows(50)
+    box.delay_next(25, times=3)
+    process = batch.start("--jobs", "3")
+    wait_for_requests(box, 3)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    assert b"once more stops now" in process.stderr.readline()
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert time.monotonic() - began < 20
+    assert process.returncode == 130
+    box.clear_faults()
+    assert batch.go("--resume").code == 3
+    assert batch.ids(batch.bad) == ["r0", "r1", "r2"]
+    batch.check_each_id_once(50)
+
+
+# -- a disk that is full
+
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from hestiaos_lite.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@posix
+@pytest.mark.parametrize("limit", [2000, 2001, 4000, 7])
+def test_a_full_disk_stops_the_sending_and_names_the_file(box: Sandbox, batch: Batch, limit: int) -> None:
+    batch.give_rows(100)
+    process = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(limit)] + batch.arguments("--jobs", "4"),
+        env=environment(),
+        capture_output=True,
+        timeout=60,
+    )
+    err = process.stderr.decode("utf-8")
+    assert "jsonl" in err
+    assert "cannot be written: file too large" in err
+    assert process.returncode == (3 if box.requests_total else 78), err
+    sent = box.requests_total
+    assert sent < 100
+    resumed = batch.go("--resume")
+    unknown = len(batch.lines(batch.bad)) if os.path.exists(batch.bad) else 0
+    assert resumed.code == (3 if unknown else 0)
+    assert unknown <= 2 * 4
+    batch.check_each_id_once(100)
+    assert executions(box) == once(100)
+
+
+def test_a_closed_standard_output_stops_the_sending(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(2000)
+    process = subprocess.Popen(
+        command("batch", batch.input, "--out", "-", "--base-url", box.url, "--quiet"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b'{"id": ')
+    process.stdout.close()
+    assert process.wait(timeout=30) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert box.requests_total < 2000
+
+
+# -- progress
+
+
+class Terminal:
+    def __init__(self, is_terminal: bool) -> None:
+        self.text = ""
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+def shown(
+    monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, quiet: bool = False, bar: bool = False
+) -> str:
+    stream = Terminal(is_terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "_TERMINAL_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.02)
+    if not bar:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    with progress.Progress(10, {"ok": 2}, SharedPause(), quiet=quiet) as shows:
+        for outcome in ("ok", "blocked", "again", "unknown"):
+            shows.note(outcome)
+        deadline = time.monotonic() + 10
+        while not (stream.text or quiet) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return stream.text
+
+
+def test_without_a_terminal_progress_is_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = shown(monkeypatch, is_terminal=False).splitlines()[0]
+    assert line.startswith("hestiaos-lite: 6/10 done, ok 3, blocked 1, failed 2, ")
+    assert line.endswith(" left")
+    assert progress.__dict__["_LINE_SECONDS"] == 0.02
+
+
+def test_on_a_terminal_progress_is_one_line_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(monkeypatch, is_terminal=True)
+    assert text.startswith("\r\033[K6/10 done, ok 3, blocked 1, failed 2, ")
+    assert text.endswith("\r\033[K")
+    assert "\n" not in text
+
+
+def test_with_tqdm_it_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tqdm")
+    text = shown(monkeypatch, is_terminal=True, bar=True)
+    assert "6/10" in text
+    assert "ok=3, blocked=1, failed=2" in text
+
+
+def test_quiet_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, is_terminal=True, quiet=True) == ""
+
+
+def test_a_pause_is_shown_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    pause = SharedPause()
+    pause.refused(time.monotonic(), 90, "[RATE_LIMITED] too many requests")
+    line = progress.Progress(10, {}, pause, quiet=True).line()
+    assert line.endswith(", ? left, paused for 90 s: [RATE_LIMITED] too many requests")
+
+
+def test_the_command_in_a_process_of_its_own(box: Sandbox, batch: Batch) -> None:
+    batch.give_rows(3)
+    called = run(*batch.arguments())
+    assert called == Called(0, "", "rows 3, ok 3, blocked 0, refused 0, again 0, unknown 0, unsent 0\n")

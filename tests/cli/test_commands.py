@@ -1,0 +1,459 @@
+"""The commands: what they send, print and return."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any, List
+
+import pytest
+
+from hestiaos_lite import __version__, idempotency_key
+from hestiaos_lite.cli.parser import COMMANDS, build_parser
+
+from ..cli_call import Called, call
+from ..faultserver import FaultServer, answer, closed_port, head, ok
+
+WORDS = ["processed:", " one", " two"]
+
+
+def test_run_prints_the_text_and_notices_the_trace(box: Any) -> None:
+    called = call("run", "create a report", "-u", box.url)
+    assert called.code == 0
+    assert called.out == "processed: create a report\n"
+    assert called.err.startswith("trace id ")
+    assert called.err.endswith(", mode ALLOW\n")
+
+
+def test_run_sends_what_it_is_told(box: Any) -> None:
+    options = ["--session-id", "s", "--agent-id", "a", "--mode-hint", "m", "--timeout-ms", "1234"]
+    assert call("-u", box.url, "run", "hello", *options).code == 0
+    assert box.requests[-1].json == {
+        "input": "hello",
+        "context": {"session_id": "s", "agent_id": "a", "mode_hint": "m"},
+        "options": {"timeout_ms": 1234, "stream": False},
+    }
+
+
+def test_the_service_is_granted_no_more_time_than_the_caller_has(box: Any) -> None:
+    assert call("run", "hello", "-u", box.url, "--timeout", "7.5").code == 0
+    assert box.requests[-1].json["options"]["timeout_ms"] == 7500
+
+
+@pytest.mark.parametrize("argv", ["-j run hello", "run hello --json", "--json run -j hello"])
+def test_json_before_and_after_the_command(box: Any, argv: str) -> None:
+    called = call(*argv.split(), "-u", box.url)
+    assert called.code == 0
+    answer = called.json
+    trace_id, latency_ms = answer.pop("trace_id"), answer.pop("latency_ms")
+    assert answer == {"result": "ALLOW", "output": "processed: hello", "mode": "ALLOW", "budget": 1.0}
+    assert trace_id
+    assert latency_ms >= 0
+    assert called.err == ""
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"], []),
+        ([], ["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"]),
+        (["-u", "http://127.0.0.1:9", "-k", "other"], ["-u", "{url}", "-k", "key"]),
+    ],
+    ids=["before", "after", "after-wins"],
+)
+def test_global_options_before_and_after(box: Any, before: List[str], after: List[str]) -> None:
+    called = call(*[word.format(url=box.url) for word in before + ["secret", "get", "k"] + after])
+    assert called.code == 1
+    assert box.requests[-1].headers["authorization"] == "Bearer key"
+
+
+def test_stream_prints_the_tokens(box: Any) -> None:
+    called = call("run", "--stream", "one two", "-u", box.url)
+    assert (called.code, called.out) == (0, "processed: one two\n")
+    assert called.err.startswith("trace id ")
+
+
+def test_stream_as_json_is_one_object_a_line(box: Any) -> None:
+    called = call("run", "--stream", "one two", "-u", box.url, "--json")
+    events = [json.loads(line) for line in called.out.splitlines()]
+    assert [event["type"] for event in events] == ["start", "token", "token", "token", "final", "done"]
+    assert [event["data"]["text"] for event in events[1:4]] == WORDS
+    assert (called.code, called.err) == (0, "")
+
+
+def stream_of(*events: Any) -> bytes:
+    body = "".join("data: {}\n\n".format(json.dumps(event)) for event in events).encode("utf-8")
+    return head(200, {"Content-Type": "text/event-stream", "Content-Length": len(body)}) + body
+
+
+def token(text: str) -> Any:
+    return {"type": "token", "data": {"text": text}}
+
+
+DONE = {"type": "done"}
+
+
+@pytest.mark.parametrize(
+    "events, code, out, err",
+    [
+        ([{"type": "final", "data": {"output": "whole"}}, DONE], 0, "whole\n", ""),
+        ([{"type": "delta", "data": {"delta": "a\n"}}, DONE], 0, "a\n", ""),
+        ([token("a"), {"type": "final", "data": {"output": "a"}}, DONE], 0, "a\n", ""),
+        ([{"type": "tool_call", "data": {"name": "grep"}}, DONE], 0, "", "tool call: grep\n"),
+        ([{"type": "later", "data": {"x": 1}}, DONE], 0, "", ""),
+        ([DONE], 0, "", ""),
+        (
+            [token("half"), {"type": "error", "data": {"message": "no"}, "trace_id": "t"}, DONE],
+            1,
+            "half\n",
+            "trace id t\nhestiaos-lite: the stream ended in an error: no (trace id t)\n",
+        ),
+    ],
+    ids=["only-final", "line-ended", "final-repeats", "tool-call", "unknown", "nothing", "error"],
+)
+def test_stream_forms(events: List[Any], code: int, out: str, err: str) -> None:
+    with FaultServer(answer(stream_of(*events))) as server:
+        assert call("run", "--stream", "x", "-u", server.url) == Called(code, out, err)
+
+
+def test_run_reads_standard_input_as_it_is(box: Any) -> None:
+    called = call("run", "-", "-u", box.url, stdin="zwei\nZeilen, äöü\n")
+    assert (called.code, called.out) == (0, "processed: zwei\nZeilen, äöü\n")
+    assert box.requests[-1].json["input"] == "zwei\nZeilen, äöü\n"
+
+
+def test_a_block_names_its_trace(box: Any) -> None:
+    called = call("run", "rm -rf /", "-u", box.url, "-j")
+    assert (called.code, called.out) == (1, "")
+    error = called.error
+    assert (error["type"], error["code"], error["status"], error["exit_code"]) == (
+        "GovernanceBlock",
+        "GOVERNANCE_BLOCK",
+        403,
+        1,
+    )
+    shown = call("trace", error["trace_id"], "-u", box.url)
+    assert shown.code == 0
+    assert "decision    BLOCK\n" in shown.out
+    assert call("trace", error["trace_id"], "-u", box.url, "-j").json["policy"] == "destructive-shell"
+
+
+def test_a_decision_of_block_in_a_good_answer_is_no_success() -> None:
+    body = {"result": "BLOCK", "output": None, "trace_id": "t"}
+    with FaultServer(answer(ok(body))) as server:
+        assert call("run", "x", "-u", server.url) == Called(
+            1, "BLOCK\n", "trace id t\nhestiaos-lite: the service says BLOCK (trace id t)\n"
+        )
+
+
+def test_chat(box: Any) -> None:
+    called = call("chat", "hello", "--session-id", "s1", "-u", box.url)
+    assert (called.code, called.out) == (0, "processed: hello\n")
+    assert called.err.endswith(", session id s1\n")
+    assert call("chat", "-", "-u", box.url, "-j", stdin="hi").json["result"] == "processed: hi"
+
+
+def test_agent(box: Any) -> None:
+    called = call("agent", "reporter", "count", "--config", '{"depth": 2}', "-u", box.url)
+    assert (called.code, called.out) == (0, "processed: count\n")
+    assert called.err.endswith(", status COMPLETED\n")
+    assert box.requests[-1].json == {"agent_id": "reporter", "task": "count", "config": {"depth": 2}}
+
+
+def test_an_agent_that_failed_is_no_success() -> None:
+    body = {"agent_id": "a", "status": "FAILED", "output": None, "error": "no disk", "trace_id": "t"}
+    with FaultServer(answer(ok(body))) as server:
+        called = call("agent", "a", "x", "-u", server.url)
+    assert called == Called(
+        1, "", "trace id t, status FAILED\nhestiaos-lite: the agent ended FAILED: no disk\n"
+    )
+
+
+def test_health(box: Any) -> None:
+    called = call("health", "-u", box.url)
+    assert (called.code, called.out.splitlines()[0], called.err) == (0, "status          ok", "")
+    assert call("health", "-u", box.url, "-j").json["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "status, code", [("OK", 0), ("healthy", 0), ("degraded", 1), ("error", 1), ("new", 1)]
+)
+def test_unhealthy_is_1(status: str, code: int) -> None:
+    with FaultServer(answer(ok({"status": status}))) as server:
+        called = call("health", "-u", server.url, "-j")
+    assert (called.code, called.json["status"]) == (code, status)
+    assert called.err == ("" if code == 0 else "hestiaos-lite: the service calls itself {}\n".format(status))
+
+
+@pytest.mark.parametrize(
+    "name, path, field",
+    [
+        ("status", "/api/system/status", "dsgk"),
+        ("config", "/api/system/config", "policy"),
+        ("metrics", "/api/system/metrics", "requests_total"),
+        ("stability", "/api/governance/stability", "rules"),
+    ],
+    ids=lambda value: str(value).rpartition("/")[2],
+)
+def test_what_only_looks(box: Any, name: str, path: str, field: str) -> None:
+    called = call(name, "-u", box.url)
+    assert (called.code, called.err) == (0, "")
+    assert field in [line.split()[0] for line in called.out.splitlines()]
+    assert field in call(name, "-u", box.url, "-j").json
+    assert {request.path for request in box.requests} == {path}
+
+
+def test_explain(box: Any) -> None:
+    called = call("explain", "shell", "--input", '{"argv": ["rm", "-rf", "/"]}', "-u", box.url, "-j")
+    assert (called.code, called.json["decision"]) == (0, "BLOCK")
+    assert call("explain", "report", "-u", box.url, "-j").json["decision"] == "ALLOW"
+
+
+@pytest.mark.parametrize(
+    "stdin, value",
+    [
+        (b"s3cret", "s3cret"),
+        (b"s3cret\n", "s3cret"),
+        (b"two\n\n", "two\n"),
+        (b"dos\r\n", "dos"),
+        (b" \xc3\xa4 ", " ä "),
+    ],
+    ids=["bare", "line", "one-line-end-only", "crlf", "spaces-and-utf8"],
+)
+def test_a_secrets_life(box: Any, stdin: bytes, value: str) -> None:
+    where = ["-u", box.url]
+    assert call("secret", "set", "team/../db", *where, stdin=stdin) == Called(0, "", "stored team/../db\n")
+    assert box.requests[-1].json["credential_ref"] == "team/../db"
+    assert call("secret", "get", "team/../db", *where) == Called(0, value + "\n", "")
+    assert call("secret", "get", "team/../db", "-j", *where).json == {"key": "team/../db", "value": value}
+    assert call("secret", "delete", "team/../db", *where) == Called(0, "", "deleted team/../db\n")
+    assert call("secret", "get", "team/../db", *where).code == 1
+
+
+def test_a_secrets_value_is_never_shown_by_a_failure(box: Any) -> None:
+    box.fail_next(
+        422, body={"detail": [{"loc": ["body", "secret"], "msg": "hunter2-hunter2 is bad", "type": "x"}]}
+    )
+    called = call("secret", "set", "k", "-u", box.url, "-vv", stdin="hunter2-hunter2")
+    assert called.code == 2
+    assert "hunter2" not in called.out + called.err
+
+
+def test_quiet_silences_notices_and_never_errors(box: Any) -> None:
+    assert call("run", "hello", "-q", "-u", box.url).err == ""
+    assert call("-q", "run", "rm -rf /", "-u", box.url).err.startswith("hestiaos-lite: [GOVERNANCE_BLOCK]")
+
+
+@pytest.mark.parametrize("flag, lines", [("-v", 1), ("-vv", 3)])
+def test_verbose_logs_to_standard_error(box: Any, flag: str, lines: int) -> None:
+    box.fail_next(503, retry_after=0)
+    called = call("health", flag, "-u", box.url, "-k", "very-secret-key")
+    assert called.code == 0
+    assert len(called.err.splitlines()) == lines
+    assert "very-secret-key" not in called.err
+
+
+def test_a_key_file(box: Any, tmp_path: Any) -> None:
+    path = tmp_path / "key"
+    path.write_text("from-the-file\n")
+    assert call("health", "--api-key-file", str(path), "-u", box.url).code == 0
+    assert box.requests[-1].headers["authorization"] == "Bearer from-the-file"
+
+
+def test_a_config_file_that_others_can_read_earns_one_warning(
+    box: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    path = tmp_path / "config.ini"
+    path.write_text("[default]\nbase_url = {}\napi_key = k\n".format(box.url))
+    path.chmod(0o644)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(path))
+    called = call("health")
+    assert (called.code, called.err.count("hestiaos-lite: warning: others can read")) == (0, 1)
+    assert len(called.err.splitlines()) == 1
+    assert call("health", "-q").err == ""
+    path.chmod(0o600)
+    assert call("health").err == ""
+
+
+def test_a_key_over_plain_http_is_a_warning_of_ours(monkeypatch: Any) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    called = call("health", "-u", "http://hestia.invalid", "-k", "k", "--retries", "0")
+    assert called.code == 69
+    assert called.err.splitlines()[0] == (
+        "hestiaos-lite: warning: the API key goes over plain http: anyone on the way can read it"
+    )
+
+
+def hitl(box: Any, *argv: str, stdin: str = "") -> Called:
+    return call("hitl", *argv, "-u", box.url, "--tenant", "t", "--thread", "th", stdin=stdin)
+
+
+def test_approve_and_its_duplicate(box: Any) -> None:
+    first = hitl(box, "approve", "invoice-7", "--payload", '{"amount": 3}')
+    word, request_id = first.out.split()
+    assert (first.code, word, first.err) == (0, "accepted", "")
+    again = hitl(box, "approve", "invoice-7")
+    assert again == Called(
+        0,
+        "duplicate {}\n".format(request_id),
+        "duplicate: this key was already processed; nothing was done again\n",
+    )
+    assert [(action["action"], action["payload"]) for action in box.actions()] == [("approve", {"amount": 3})]
+    shown = call("hitl", "status", request_id, "-u", box.url)
+    assert shown.code == 0
+    assert "status      COMMITTED\n" in shown.out
+
+
+def test_reject_as_json_with_a_payload_from_a_file_and_from_standard_input(box: Any, tmp_path: Any) -> None:
+    path = tmp_path / "payload.json"
+    path.write_text('{"why": "äh"}', encoding="utf-8")
+    result = hitl(box, "reject", "k1", "--payload", "@" + str(path), "-j").json
+    del result["request_id"], result["attempts"], result["data"]
+    assert result == {
+        "idempotency_key": "k1",
+        "status_code": 202,
+        "accepted": True,
+        "duplicate": False,
+        "queued": False,
+        "settled": True,
+    }
+    assert hitl(box, "reject", "k2", "--payload", "-", stdin='{"a": [1]}').code == 0
+    assert [action["payload"] for action in box.actions()] == [{"why": "äh"}, {"a": [1]}]
+
+
+def test_status_of_what_is_pending_and_of_what_failed(box: Any) -> None:
+    box.hitl.delay_seconds = 60
+    request_id = hitl(box, "approve", "k").out.split()[1]
+    assert call("hitl", "status", request_id, "-u", box.url).code == 75
+    assert call("hitl", "status", request_id, "--wait", "0.01", "-u", box.url).code == 75
+    box.hitl.delay_seconds = 0
+    box.fail_next_action()
+    request_id = hitl(box, "approve", "k2").out.split()[1]
+    called = call("hitl", "status", request_id, "--wait", "5", "-u", box.url, "-j")
+    assert (called.code, called.json["status"]) == (1, "FAILED")
+
+
+def test_key() -> None:
+    called = call("hitl", "key", "invoice", "42", "--field", "date=2026-11-21", "--field", "empty=")
+    assert called == Called(0, idempotency_key("invoice", "42", date="2026-11-21", empty="") + "\n", "")
+
+
+def test_a_dead_decision_is_sent_again_after_requeue(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "o.db"), "-u", box.url]
+    box.fail_next(status=401, times=1)
+    assert call("hitl", "approve", "k1", "--tenant", "t", "--thread", "th", *outbox).code == 77
+    assert call("outbox", "flush", *outbox).out == "sent       0\nduplicate  0\nqueued     0\ndead       0\n"
+    assert call("outbox", "requeue", "1", *outbox) == Called(0, "", "queued again: approve k1\n")
+    assert call("outbox", "requeue", "1", *outbox).code == 1
+    assert call("outbox", "flush", *outbox).code == 0
+    assert [action["status"] for action in box.actions()] == ["COMMITTED"]
+
+
+def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "outbox.db")]
+    missing = call("outbox", "list", *outbox)
+    assert (missing.code, missing.out, os.listdir(str(tmp_path))) == (0, "", [])
+    assert "nothing is queued" in missing.err
+    box.stop()
+    for key in ("k1", "k2"):
+        queued = hitl(box, "approve", key, "--retries", "0", *outbox)
+        assert (queued.code, queued.out.split()[0]) == (75, "queued")
+    assert call("outbox", "flush", "-u", box.url, "--retries", "0", "-j", *outbox).code == 75
+    box.start()
+    assert call("outbox", "drop", "2", *outbox) == Called(0, "", "dropped approve k2 (queued)\n")
+    assert call("outbox", "drop", "2", *outbox).code == 1
+    flushed = call("outbox", "flush", "-u", box.url, "-j", *outbox)
+    assert (flushed.code, flushed.json) == (0, {"sent": 1, "duplicate": 0, "queued": 0, "dead": 0})
+    listed = call("outbox", "list", "-j", *outbox).json
+    shown = [(row["id"], row["state"], row["idempotency_key"], row["payload"]) for row in listed]
+    assert shown == [(1, "settled", "k1", {})]
+    assert call("outbox", "list", *outbox).out.startswith("1  settled  approve  k1  thread th  20")
+    assert call("outbox", "list", "--state", "dead", *outbox).out == ""
+
+
+def test_a_decision_refused_in_a_flush_is_1_and_stays_dead(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "outbox.db")]
+    box.stop()
+    assert hitl(box, "approve", "k1", "--retries", "0", *outbox).code == 75
+    box.start()
+    box.fail_next(422)
+    flushed = call("outbox", "flush", "-u", box.url, "-j", *outbox)
+    assert (flushed.code, flushed.json["dead"]) == (1, 1)
+    assert "1 dead in the outbox" in flushed.err
+    later = call("outbox", "flush", "-u", box.url, *outbox)
+    assert later.code == 0
+    assert "1 dead in the outbox" in later.err
+
+
+@pytest.mark.parametrize(
+    "status, options, code, line",
+    [
+        ("ok", "", 0, "HESTIAOS OK - status ok, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+        ("degraded", "", 1, "HESTIAOS WARNING - status degraded, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+        ("error", "", 2, "HESTIAOS CRITICAL - status error, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+        ("odd|\n", "", 3, "HESTIAOS UNKNOWN - status odd/ , version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+        (
+            "ok",
+            "--warning 60 --critical 99",
+            0,
+            "HESTIAOS OK - status ok, version 1 | time=0.000s;60;99;0 uptime=7s;;;0",
+        ),
+    ],
+    ids=["ok", "degraded", "error", "odd", "fast-enough"],
+)
+def test_nagios(status: str, options: str, code: int, line: str) -> None:
+    with FaultServer(answer(ok({"status": status, "version": "1", "uptime_seconds": 7.2}))) as server:
+        called = call("health", "--nagios", "-u", server.url, *options.split())
+    assert (called.code, called.err) == (code, "")
+    assert re.sub(r"time=\d+\.\d{3}s", "time=0.000s", called.out) == line + "\n"
+
+
+@pytest.mark.parametrize(
+    "options, code", [(["--warning", "1e-6"], 1), (["--warning", "1e-6", "--critical", "1e-6"], 2)]
+)
+def test_nagios_thresholds(box: Any, options: List[str], code: int) -> None:
+    called = call("health", "--nagios", "-u", box.url, *options)
+    assert called.code == code
+    assert "answered in" in called.out
+
+
+@pytest.mark.parametrize(
+    "options, reply, code",
+    [
+        (["-u", "http://127.0.0.1:{closed}"], None, 2),
+        ([], (503, "down"), 2),
+        ([], (401, ""), 3),
+        ([], (200, "<html>"), 3),
+        (["--timeout", "1", "--profile", "none"], (200, ""), 3),
+    ],
+    ids=["unreachable", "5xx", "key", "contract", "configuration"],
+)
+def test_nagios_when_there_is_no_health(box: Any, options: List[str], reply: Any, code: int) -> None:
+    if reply:
+        box.fail_next(reply[0], body=reply[1], times=9)
+    options = [option.format(closed=closed_port()) for option in options]
+    called = call("-u", box.url, "--retries", "0", "health", "--nagios", *options)
+    assert called.code == code
+    assert len(called.out.splitlines()) == 1
+    assert " | time=" in called.out
+
+
+@pytest.mark.parametrize("flag", ["--version", "run --version", "-j --version"], ids=str)
+def test_version(flag: str) -> None:
+    assert call(*flag.split()) == Called(0, "hestiaos-lite {}\n".format(__version__), "")
+
+
+def test_every_command_has_help() -> None:
+    nested = [["hitl", "status"], ["secret", "set"], ["outbox", "drop"]]
+    for words in [[]] + [[command.name] for command in COMMANDS] + nested:
+        called = call(*words, "--help")
+        assert (called.code, called.err) == (0, "")
+        assert called.out.startswith(" ".join(["usage: hestiaos-lite"] + words))
+        assert "--api-key-file" in called.out
+
+
+def test_the_table_names_no_command_twice() -> None:
+    names = [command.name for command in COMMANDS]
+    assert len(names) == len(set(names))
+    assert build_parser().parse_args(["run", "x"]).command == "run"

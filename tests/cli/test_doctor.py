@@ -1,0 +1,207 @@
+"""doctor: each fault it looks for, brought about."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from email.utils import formatdate
+from typing import Any, Dict, List
+
+import pytest
+
+from ..cli_call import ROOT, call, run
+from ..faultserver import FaultServer, answer, chunked, closed_port, head, ok, reply
+
+HEALTHY = {"status": "ok"}
+
+
+def findings(*argv: str) -> Dict[str, List[Any]]:
+    """Run it, and give its findings by check: level, text and cure."""
+    called = call("doctor", "-j", *argv)
+    found: Dict[str, List[Any]] = {}
+    for finding in called.json["findings"]:
+        found.setdefault(finding["check"], []).append((finding["level"], finding["text"], finding["cure"]))
+    problems = [finding for finding in called.json["findings"] if finding["level"] == "problem"]
+    assert (called.code, called.json["ok"]) == ((1, False) if problems else (0, True))
+    return found
+
+
+def test_nothing_to_find(box: Any) -> None:
+    box.token_delay_seconds = 0.15
+    called = call("doctor", "-u", box.url)
+    assert (called.code, called.err) == (0, "")
+    lines = [line.split(None, 2) for line in called.out.splitlines()]
+    assert [(level, check) for level, check, _ in lines] == [
+        ("ok", "packages"),
+        ("ok", "settings"),
+        ("ok", "netrc"),
+        ("ok", "certificates"),
+        ("ok", "proxy"),
+        ("ok", "service"),
+        ("ok", "clock"),
+        ("ok", "stream"),
+    ]
+    assert lines[-1][2].startswith("arrives live")
+    assert [request.json["input"] for request in box.requests if request.method == "POST"] == ["hello"]
+
+
+def test_the_stream_can_be_left_alone(box: Any) -> None:
+    assert "stream" not in findings("-u", box.url, "--no-stream")
+    assert [request.method for request in box.requests] == ["GET"]
+
+
+def test_nothing_is_run_where_the_service_is_not_healthy(box: Any) -> None:
+    box.fail_next(200, body={"status": "degraded"})
+    found = findings("-u", box.url)
+    assert found["service"][0][0] == "problem"
+    assert len(box.requests) == 1
+
+
+def test_a_service_that_is_not_there() -> None:
+    found = findings("-u", "http://127.0.0.1:{}".format(closed_port()))
+    level, text, cure = found["service"][0]
+    assert (level, cure) == ("problem", "check that the service runs and that --base-url names it")
+    assert "refused" in text
+
+
+def test_a_redirecting_base_url() -> None:
+    with FaultServer(answer(reply(308, headers={"Location": "https://elsewhere.invalid/api"}))) as server:
+        found = findings("-u", server.url)
+    level, text, cure = found["redirect"][0]
+    assert (level, cure) == ("problem", "set the base URL to where it is")
+    assert "https://elsewhere.invalid/api" in text
+
+
+def test_a_key_the_service_does_not_know(box: Any) -> None:
+    box.fail_next(401)
+    assert findings("-u", box.url)["service"][0][2] == "set HESTIAOS_API_KEY to a key of this service"
+
+
+@pytest.mark.parametrize(
+    "date, level, text",
+    [
+        (lambda: formatdate(time.time() - 300, usegmt=True), "problem", "ahead of the service's"),
+        (lambda: formatdate(time.time() + 300, usegmt=True), "problem", "behind the service's"),
+        (lambda: formatdate(time.time(), usegmt=True), "ok", "agrees"),
+        (lambda: "yesterday", "note", "no readable Date"),
+    ],
+    ids=["ahead", "behind", "right", "unreadable"],
+)
+def test_the_clock(date: Any, level: str, text: str) -> None:
+    with FaultServer(answer(ok(HEALTHY, {"Date": date()}))) as server:
+        found = findings("-u", server.url, "--no-stream")["clock"][0]
+    assert found[0] == level
+    assert text in found[1]
+
+
+def events(stamps: List[str]) -> bytes:
+    kinds = ["start"] + ["token"] * (len(stamps) - 2) + ["done"]
+    rows = [{"type": kind, "data": {"text": "x"}, "timestamp": stamp} for kind, stamp in zip(kinds, stamps)]
+    return b"".join(b"data: " + json.dumps(row).encode("utf-8") + b"\n\n" for row in rows)
+
+
+SLOW = ["2026-11-21T10:00:0{}.500Z".format(second) for second in range(5)]
+EVENT_STREAM = {"Content-Type": "text/event-stream"}
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        head(200, dict(EVENT_STREAM, **{"Transfer-Encoding": "chunked"})) + chunked([events(SLOW)]),
+        reply(200, events(["", "", ""]), EVENT_STREAM),
+    ],
+    ids=["sent-over-seconds-came-at-once", "content-length"],
+)
+def test_a_stream_that_is_held_back(stream: bytes) -> None:
+    with FaultServer(answer(ok(HEALTHY), stream)) as server:
+        level, text, cure = findings("-u", server.url)["stream"][0]
+    assert level == "problem"
+    assert "holds it back" in text
+    assert "proxy_buffering off" in cure
+
+
+def test_a_stream_that_breaks(box: Any) -> None:
+    box.drop_next_stream(after_events=2)
+    assert findings("-u", box.url)["stream"][0][0] == "problem"
+
+
+def test_key_files_that_others_can_read(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    key, ini = tmp_path / "key", tmp_path / "config.ini"
+    key.write_text("k")
+    ini.write_text("[default]\napi_key_file = {}\naegis_api_key = k\n".format(key))
+    for path in (key, ini):
+        path.chmod(0o644)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(ini))
+    cures = [(level, cure) for level, _, cure in findings("-u", box.url)["key file"]]
+    assert cures == [("problem", "chmod 600 {}".format(ini)), ("problem", "chmod 600 {}".format(key))]
+    for path in (key, ini):
+        path.chmod(0o600)
+    assert [level for level, _, _ in findings("-u", box.url)["key file"]] == ["ok"]
+
+
+def test_a_key_file_that_is_not_there() -> None:
+    found = findings("--api-key-file", "/nonexistent")
+    assert found["key file"][0][0] == "problem"
+    assert found["settings"][0][0] == "problem"
+    assert "service" not in found
+
+
+def test_a_malformed_setting(monkeypatch: Any) -> None:
+    monkeypatch.setenv("HESTIAOS_TIMEOUT", "soon")
+    level, text, _ = findings()["settings"][0]
+    assert (level, text) == ("problem", "the timeout must be a number of seconds above 0, not 'soon'")
+
+
+def test_a_netrc_entry(box: Any) -> None:
+    path = os.path.join(os.environ["HOME"], ".netrc")
+    with open(path, "w") as file:
+        file.write("machine 127.0.0.1 login a password b\n")
+    os.chmod(path, 0o600)
+    level, text, cure = findings("-u", box.url)["netrc"][0]
+    assert (level, cure) == ("note", "if it is meant for this service, set HESTIAOS_API_KEY")
+    assert "127.0.0.1" in text
+    assert "authorization" not in box.requests[-1].headers
+
+
+def test_variables_of_the_network(monkeypatch: Any) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", "/some.pem")
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.invalid:3128")
+    found = findings("-u", "https://hestia.invalid", "--timeout", "2")
+    assert found["certificates"] == [
+        (
+            "problem",
+            "REQUESTS_CA_BUNDLE names /nonexistent.pem, which does not exist",
+            "name an existing file, or unset REQUESTS_CA_BUNDLE",
+        ),
+        ("note", "SSL_CERT_FILE has no effect on requests", "use REQUESTS_CA_BUNDLE"),
+    ]
+    text = "the environment sends requests for hestia.invalid through http://proxy.invalid:3128"
+    assert found["proxy"] == [("note", text, "NO_PROXY=hestia.invalid goes past it")]
+
+
+def test_a_proxy_is_not_used_for_this_machine(box: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
+    found = findings("-u", box.url)
+    assert found["proxy"] == [("ok", "127.0.0.1 is this machine: the environment's proxy is not used", "")]
+    assert found["service"][0][0] == "ok"
+
+
+def test_a_key_over_plain_http(monkeypatch: Any) -> None:
+    found = findings("-u", "http://hestia.invalid", "-k", "k", "--timeout", "2")
+    assert [level for level, _, _ in found["key"]] == ["note", "problem"]
+
+
+def test_the_wrong_sseclient(tmp_path: Any) -> None:
+    (tmp_path / "sseclient.py").write_text("class SSEClient:\n    pass\n")
+    path = os.pathsep.join([str(tmp_path), ROOT])
+    called = run("doctor", "-j", PYTHONPATH=path)
+    assert called.code == 1
+    finding = called.json["findings"][0]
+    assert (finding["check"], finding["level"]) == ("packages", "problem")
+    assert finding["cure"].startswith("pip uninstall")
+    health = run("health", PYTHONPATH=path)
+    assert health.code == 78
+    assert "sseclient-py" in health.err

@@ -1,0 +1,262 @@
+"""The command line as a process: signals, pipes, terminals, encodings, and what it imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Iterator, List
+
+import pytest
+
+from hestiaos_lite import Client
+
+from ..cli_call import ROOT, call, command, environment, run
+from ..faultserver import FaultServer, answer_and_hang, head
+
+if os.name != "posix":
+    pytest.skip("signals and pipes as POSIX has them", allow_module_level=True)
+
+
+def start(*argv: str, **options: Any) -> Any:
+    """Start ``hestiaos-lite`` with pipes on its outputs."""
+    options.setdefault("stdout", subprocess.PIPE)
+    return subprocess.Popen(command(*argv), stderr=subprocess.PIPE, env=environment(), **options)
+
+
+def test_the_module_and_a_pipeline(box: Any) -> None:
+    called = run("run", "-", "-u", box.url, "--json", stdin=b"hello")
+    assert (called.code, json.loads(called.out)["output"], called.err) == (0, "processed: hello", "")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["run", "--help"], ["bogus"]], ids=" ".join)
+def test_help_imports_nothing_heavy(argv: List[str]) -> None:
+    code = (
+        "import sys, hestiaos_lite.cli as cli; cli.main({!r});"
+        "print(*sorted({{name.split('.')[0] for name in sys.modules}}), "
+        "*[name for name in sys.modules if name.startswith('hestiaos_lite.')], file=sys.stderr)"
+    ).format(argv)
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=True,
+    ).stderr.split()
+    heavy = {b"requests", b"urllib3", b"sseclient", b"ssl", b"socket", b"asyncio", b"sqlite3", b"dataclasses"}
+    assert heavy.isdisjoint(loaded)
+    ours = {name[len(b"hestiaos_lite.") :] for name in loaded if name.startswith(b"hestiaos_lite.")}
+    of_the_command = {b"cli.run", b"cli.exits", b"errors"} if argv[0] == "run" else set()
+    assert ours <= {b"_version", b"cli", b"cli.output", b"cli.parser"} | of_the_command
+
+
+def test_health_loads_the_client_and_no_more(box: Any) -> None:
+    code = "import sys, hestiaos_lite.cli as cli; code = cli.main(); print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code, "health", "-u", box.url],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=True,
+    ).stderr.split()
+    assert b"hestiaos_lite.client" in loaded
+    others = {b"hestiaos_lite." + name for name in (b"sandbox", b"outbox", b"aegis", b"batch")}
+    assert (others | {b"sqlite3", b"asyncio"}).isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
+def test_a_reader_that_goes_away_ends_it_quietly(box: Any, extra: List[str]) -> None:
+    box.token_delay_seconds = 0.01
+    process = start("run", "--stream", "word " * 500, "-u", box.url, *extra)
+    assert process.stdout.read(1)
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), error) == (141, b"")
+
+
+def test_a_reader_that_never_was(box: Any) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start("--help", stdout=writer)
+    os.close(writer)
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), error) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_a_full_disk_is_an_error(box: Any) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start("health", "-u", box.url, stdout=full)
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), error) == (
+        74,
+        b"hestiaos-lite: cannot write to standard output: No space left on device\n",
+    )
+
+
+def test_a_closed_standard_output_is_an_error(box: Any) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh"] + list(command("health", "-u", box.url)),
+        stderr=subprocess.PIPE,
+        env=environment(),
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (
+        74,
+        b"hestiaos-lite: cannot write to standard output: it is closed\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_a_signal_inside_a_stream(number: int, code: int) -> None:
+    event = b'data: {"type": "token", "data": {"text": "half a "}}\n\n'
+    with FaultServer(answer_and_hang(head(200, {"Content-Type": "text/event-stream"}) + event)) as server:
+        process = start("run", "--stream", "x", "-u", server.url)
+        assert process.stdout.read(7) == b"half a "  # printed while the service is still talking
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (code, b"\n", b"")
+
+
+@pytest.fixture
+def served(tmp_path: Any) -> Iterator[Any]:
+    """A sandbox process on a free port, and its URL."""
+    process = start(
+        "sandbox", "--port", "0", "--db", str(tmp_path / "box.db"), "--hitl-delay", "60", "--hitl-quota", "1"
+    )
+    line = process.stderr.readline().decode("utf-8")
+    try:
+        yield process, line.split()[5]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_the_sandbox_serves_until_told_to_end(served: Any, number: int, code: int) -> None:
+    process, url = served
+    with Client(url) as client:
+        trace_id = client.run("hello").trace_id
+        assert client.trace(trace_id).decision == "ALLOW"
+    assert call("hitl", "approve", "k", "--tenant", "t", "--thread", "th", "-u", url).code == 0
+    assert (
+        call("hitl", "approve", "k2", "--tenant", "t", "--thread", "th", "-u", url, "--retries", "0").code
+        == 75
+    )
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (code, b"", b"")
+
+
+def test_the_sandbox_can_demand_a_key(tmp_path: Any) -> None:
+    process = start("sandbox", "--port", "0", "-k", "right")
+    try:
+        url = process.stderr.readline().decode("utf-8").split()[5]
+        assert call("health", "-u", url).code == 77
+        assert call("health", "-u", url, "-k", "right").code == 0
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Any:
+    """Run it with a terminal on all three streams; return the exit code and what the screen shows."""
+    import pty
+
+    child, screen = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.environ.update(environment(**dict({"TERM": "xterm"}, **variables)))
+        os.execv(sys.executable, list(command(*argv)))
+    shown = b""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            data = os.read(screen, 4096)
+        except OSError:  # Linux says EIO where the child has gone
+            break
+        if not data:
+            break
+        shown += data
+        if typed and b"not shown" in shown:
+            os.write(screen, typed)
+            typed = b""
+    _, status = os.waitpid(child, 0)
+    os.close(screen)
+    return os.WEXITSTATUS(status), shown.replace(b"\r\n", b"\n").decode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "variables, coloured",
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+    ids=["plain", "no-color", "dumb"],
+)
+def test_colour_only_on_a_terminal_and_only_where_wanted(box: Any, variables: Any, coloured: bool) -> None:
+    code, shown = in_a_terminal("trace", "none", "-u", box.url, **variables)
+    assert code == 1
+    assert shown.startswith(
+        "\033[31mhestiaos-lite:\033[0m [NOT_FOUND]" if coloured else "hestiaos-lite: [NOT_FOUND]"
+    )
+    assert "\033" not in call("trace", "none", "-u", box.url).err
+
+
+def test_a_services_text_cannot_steer_the_terminal(box: Any) -> None:
+    code, shown = in_a_terminal("run", "a\033]0;title\007b\u00e4", "-q", "-u", box.url)
+    assert (code, shown) == (0, "processed: a\\x1b]0;title\\x07b\u00e4\n")
+
+
+def test_json_is_indented_for_a_reader_at_a_terminal(box: Any) -> None:
+    code, shown = in_a_terminal("health", "-j", "-u", box.url)
+    assert (code, shown.splitlines()[:2]) == (0, ["{", '  "status": "ok",'])
+
+
+def test_a_secret_is_asked_for_without_an_echo(box: Any) -> None:
+    code, shown = in_a_terminal("secret", "set", "k", "-q", "-u", box.url, typed=b"hidden value\n")
+    assert (code, box.requests[-1].json["secret"]) == (0, "hidden value")
+    assert "hidden" not in shown
+
+
+def test_ctrl_d_instead_of_a_secret_is_2(box: Any) -> None:
+    code, shown = in_a_terminal("secret", "set", "k", "-u", box.url, typed=b"\x04")
+    assert code == 2
+    assert "no value was given" in shown
+    assert box.requests == []
+
+
+@pytest.mark.parametrize("argv", ["run -", "secret set k"])
+def test_a_closed_standard_input_is_2(box: Any, argv: str) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh"] + list(command(*argv.split(), "-u", box.url)),
+        capture_output=True,
+        env=environment(),
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, box.requests) == (2, b"", [])
+
+
+@pytest.mark.parametrize(
+    "encoding, out",
+    [("ascii", b"processed: \\xe4\\u20ac\n"), ("latin-1", b"processed: \xe4\\u20ac\n")],
+    ids=["ascii", "latin-1"],
+)
+def test_a_result_survives_a_poor_encoding(box: Any, encoding: str, out: bytes) -> None:
+    done = subprocess.run(
+        command("run", "-", "-q", "-u", box.url),
+        input="ä€".encode(),
+        stdout=subprocess.PIPE,
+        env=environment(PYTHONIOENCODING=encoding),
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (0, out)
+    as_json = run("run", "-", "-j", "-u", box.url, stdin="ä€😀".encode(), PYTHONIOENCODING=encoding)
+    assert as_json.json["output"] == "processed: ä€😀"

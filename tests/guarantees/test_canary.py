@@ -1,0 +1,286 @@
+"""One value, planted wherever a secret may stand, is shown by nothing: no log record, repr, message, traceback or pickle.
+
+The scenarios differ in where the value stands and in how the call fails; what the service answers always quotes it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import traceback
+import warnings
+from typing import Any, Callable, Dict, Iterator, List
+
+import pytest
+import requests
+
+from hestiaos_lite import AegisClient, Client, HestiaError, Outbox
+
+from ..faultserver import (
+    FaultServer,
+    answer,
+    answer_and_close,
+    answer_and_reset,
+    chunked,
+    closed_port,
+    drop,
+    head,
+    ok,
+    reply,
+)
+
+CANARY = 'hunter2-c4n4ry"\\\u00e9'  # with what JSON escapes in more than one way
+KEY = "hunter2-c4n4ry"  # the part of it that a header can carry
+MARK = "c4n4ry"
+
+QUOTED = json.dumps(CANARY)[1:-1]  # as ASCII JSON
+SCRIPTS = {
+    "flat": reply(401, json.dumps({"code": "NO", "message": "bad key " + CANARY}).encode()),
+    "nested": reply(
+        500, json.dumps({"detail": {"message": CANARY + " is no key", "given": CANARY}}).encode()
+    ),
+    "code": reply(500, json.dumps({"code": CANARY, "message": "no"}).encode()),
+    "unescaped": reply(500, json.dumps({"detail": "got " + CANARY}, ensure_ascii=False).encode()),
+    "list": reply(
+        422, json.dumps({"detail": [{"loc": [CANARY], "msg": "bad " + CANARY, "input": CANARY}]}).encode()
+    ),
+    "text": reply(500, ("upstream said: " + CANARY).encode("utf-8"), {"Content-Type": "text/plain"}),
+    "escaped-text": reply(500, ("upstream said: " + QUOTED).encode("ascii"), {"Content-Type": "text/plain"}),
+    "across-the-cut": reply(
+        500, ("x " * 140 + CANARY + " y" * 100).encode("utf-8"), {"Content-Type": "text/plain"}
+    ),
+    "html": reply(502, ("<p>" + CANARY).encode("utf-8")),
+    "not-json": reply(200, CANARY.encode("utf-8")),
+    "list-for-an-object": ok([CANARY]),
+    "no-such-field": ok({"given": CANARY}),
+    "not-utf-8": reply(200, b"\xff" + CANARY.encode("utf-8")),
+    "redirect": reply(307, headers={"Location": "http://u:{0}@127.0.0.1/?k={0}#{0}".format(KEY)}),
+    "redirect-to-a-path": reply(307, headers={"Location": "/login/" + KEY}),
+    "content-type": reply(200, b"{}", {"Content-Type": "text/" + KEY}),
+    "encoding": reply(200, CANARY.encode("utf-8"), {"Content-Encoding": "gzip"}),
+    "unknown-encoding": reply(200, b"{}", {"Content-Encoding": KEY}),
+    "cut": head(200, {"Content-Length": 900}) + CANARY.encode("utf-8"),
+    "cut-chunk": head(200, {"Transfer-Encoding": "chunked"})
+    + chunked([CANARY.encode("utf-8")], end=b"zz" + KEY.encode()),
+}
+# what urllib3 logs of these is kept from its log on connections of ours alone
+HEADS = {
+    "header-without-colon": b"HTTP/1.1 200 OK\r\nX: y\r\nmy key is " + KEY.encode() + b"\r\nY: z\r\n\r\n{}",
+    "header-begins-with-space": b"HTTP/1.1 200 OK\r\n " + KEY.encode() + b"\r\nY: z\r\n\r\n{}",
+    "not-http": KEY.encode() + b"\r\n",
+    "header-too-long": b"HTTP/1.1 200 OK\r\nX: " + KEY.encode() * 9999 + b"\r\n\r\n",
+}
+
+
+@pytest.fixture
+def shown() -> Iterator[List[str]]:
+    """Everything that anybody logs, at any level, as a handler at the root would write it."""
+    lines: List[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.extend([self.format(record), repr(record.args), repr(vars(record))])
+
+    root, handler = logging.getLogger(), Keep(logging.DEBUG)
+    levels = {
+        logging.getLogger(name): logging.getLogger(name).level
+        for name in list(logging.root.manager.loggerDict)
+    }
+    root_level = root.level
+    for logger in levels:
+        logger.setLevel(logging.NOTSET)
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield lines
+        assert lines  # it did listen
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(root_level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def all_about(error: BaseException) -> List[str]:
+    """All that can be seen of an error without asking for its details."""
+    again = pickle.loads(pickle.dumps(error))
+    return [
+        str(error),
+        repr(error),
+        repr(error.args),
+        "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+        str(pickle.dumps(error, 0)),
+        repr(again),
+        repr(vars(again)),
+        repr(copy.copy(error)),
+        repr(copy.deepcopy(error)),
+    ]
+
+
+def set_secret(client: Client) -> Any:
+    return client.secrets.set("name", CANARY)
+
+
+def get_secret(client: Client) -> Any:
+    return client.secrets.get("name")
+
+
+CALLS: Dict[str, Callable[[Client], Any]] = {
+    "health": lambda client: client.health(),
+    "run": lambda client: client.run("hello"),
+    "stream": lambda client: list(client.run_stream("hello")),
+    "secret-set": set_secret,
+    "secret-get": get_secret,
+    "secret-delete": lambda client: client.secrets.delete("name"),
+    "explain": lambda client: client.governance.explain("hello"),
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [(name, kind) for name in SCRIPTS for kind in ("own", "lent")] + [(name, "own") for name in HEADS],
+)
+def test_an_api_key_and_a_secret_s_value(script: str, kind: str, shown: List[str]) -> None:
+    with FaultServer(
+        answer_and_close(SCRIPTS.get(script) or HEADS[script])
+    ) as server, requests.Session() as lent:
+        lent.headers["X-Lent"] = KEY
+        for key, value in ((KEY, KEY), (KEY, CANARY)):
+            with Client(
+                server.url, key, retries=0, timeout=10, session=lent if kind == "lent" else None
+            ) as client:
+                shown.extend(
+                    [repr(client), repr(client._transport), repr(client.secrets), repr(vars(client))]
+                )
+                for name, call in CALLS.items():
+                    try:
+                        client.secrets.set("name", value) if name == "secret-set" else call(client)
+                    except HestiaError as error:
+                        shown.extend(all_about(error))
+    assert not [line for line in shown if MARK in line]
+
+
+@pytest.mark.parametrize("fault", ["refused", "dropped", "reset", "cut"])
+def test_when_there_is_no_answer(fault: str, shown: List[str]) -> None:
+    scripts = {"dropped": drop, "reset": answer_and_reset(b""), "cut": answer_and_reset(SCRIPTS["cut"])}
+    with FaultServer(scripts.get(fault, drop)) as server:
+        url = "http://127.0.0.1:{}".format(closed_port()) if fault == "refused" else server.url
+        with Client(url, KEY, retries=0, timeout=5, headers={"X-More": KEY}) as client:
+            for call in CALLS.values():
+                try:
+                    call(client)
+                except HestiaError as error:
+                    shown.extend(all_about(error))
+    assert not [line for line in shown if MARK in line]
+
+
+@pytest.mark.parametrize("where", ["environment", "session"])
+@pytest.mark.parametrize(
+    "url", ["http://u:{}@127.0.0.1:{}", "http://u:{}@bad host:{}", "http://u:{}@[::1:{}", "ftp://u:{}@h:{}"]
+)
+def test_a_proxy_s_password(url: str, where: str, shown: List[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = url.format(KEY, closed_port())
+    with requests.Session() as lent, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        if where == "environment":
+            monkeypatch.setenv("http_proxy", proxy)
+            monkeypatch.setenv("https_proxy", proxy)
+        else:
+            lent.proxies = {"http": proxy, "https": proxy}
+        for scheme in ("http", "https"):
+            session = lent if where == "session" else None
+            with Client(scheme + "://service.example", KEY, retries=0, timeout=5, session=session) as client:
+                with pytest.raises(HestiaError) as caught:
+                    client.run("hello")
+                shown.extend(all_about(caught.value) + [repr(client)])
+        shown.extend(str(warning.message) for warning in warned)
+    assert not [line for line in shown if MARK in line]
+
+
+def test_a_proxy_s_refusal(shown: List[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultServer(answer_and_close(reply(407, KEY.encode()))) as proxy:
+        for scheme in ("http", "https"):
+            monkeypatch.setenv(scheme + "_proxy", proxy.url.replace("//", "//u:{}@".format(KEY)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client = Client(scheme + "://service.example", KEY, retries=0, timeout=5)
+            with client, pytest.raises(HestiaError) as caught:
+                client.run("hello")
+            shown.extend(all_about(caught.value))
+    assert not [line for line in shown if MARK in line]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"base_url": "http://u:{}@h".format(KEY)},
+        {"base_url": "http://{}@h/p?q={}".format(KEY, KEY)},
+        {"base_url": "http://u:{}@[::1".format(KEY)},
+        {"base_url": "u:{}@h".format(KEY)},
+        {"base_url": "http://u:{}@h:99999999".format(KEY)},
+        {"api_key": KEY + "\x00"},
+        {"api_key": KEY + "\u4f60"},
+        {"api_key": [KEY]},
+        {"headers": {"X-Auth": KEY + "\n"}},
+        {"headers": {"X-Auth": [KEY]}},
+        {"headers": {"X-Auth": KEY + "\u4f60"}},
+    ],
+    ids=lambda arguments: "-".join(arguments),
+)
+def test_what_is_refused_before_anything_is_sent(arguments: Dict[str, Any], shown: List[str]) -> None:
+    with pytest.raises(HestiaError) as caught:
+        Client(**arguments)
+    shown.extend(all_about(caught.value))
+    assert not [line for line in shown if MARK in line]
+
+
+def test_a_key_from_the_environment(shown: List[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HESTIAOS_API_KEY", KEY)
+    with FaultServer(answer_and_close(SCRIPTS["flat"])) as server, Client(server.url, timeout=5) as client:
+        with pytest.raises(HestiaError) as caught:
+            client.run("hello")
+        assert server.requests[0].headers["authorization"] == "Bearer " + KEY
+    shown.extend(all_about(caught.value) + [repr(client), repr(client._settings)])
+    assert not [line for line in shown if MARK in line]
+
+
+def test_good_calls_log_none_of_it(shown: List[str]) -> None:
+    run = ok({"result": "ALLOW", "trace_id": "t"})
+    headers = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
+    events = head(200, headers) + chunked([b'data: {"type": "done"}\n\n'])
+    with FaultServer(answer(ok({"value": CANARY}), reply(204), run, events)) as server, Client(
+        server.url, KEY
+    ) as client:
+        assert client.secrets.get("name") == CANARY
+        client.secrets.set("name", CANARY)
+        client.run("hello")
+        list(client.run_stream("hello"))
+    assert not [line for line in shown if MARK in line]
+    ours = [line for line in shown if line.startswith(("GET ", "POST "))]
+    assert len(ours) == 4
+    assert ours[0].startswith("GET /api/secrets/name 200 in ")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_aegis_payload(script: str, shown: List[str], tmp_path: Any) -> None:
+    payload = {"amount": 5, "card": CANARY, "more": [{"note": CANARY}]}
+    with FaultServer(answer_and_close(SCRIPTS[script])) as server, Outbox(tmp_path / "outbox.db") as outbox:
+        for box in (None, outbox):
+            with AegisClient(
+                server.url, api_key=KEY, thread_id="t", max_retries=0, timeout=5, outbox=box
+            ) as client:
+                shown.append(repr(client))
+                for decide in (client.approve, client.reject):
+                    try:
+                        shown.append(
+                            repr(decide("key-{}-{}".format(decide.__name__, box is None), payload=payload))
+                        )
+                    except HestiaError as error:
+                        shown.extend(all_about(error))
+                if box is not None:
+                    shown.append(repr(client.flush()))
+                    shown.append(repr(outbox))
+    # an answer's `data` is the service's word, and what the caller asked for; nothing else may quote the payload
+    assert not [line for line in shown if MARK in line and not line.startswith("ActionResult(")]

@@ -1,0 +1,997 @@
+"""The fault table: whatever a service or a network does to one call, the caller gets one of our errors with its facts.
+
+Each row is played by a raw-socket server, over a session of ours and over one the caller lends. Beside the error's class and
+facts a row states how many requests the server may see; every row ends within its deadline, and none shows an exception of
+requests, urllib3, http.client, json or ssl.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from concurrent.futures import Future
+from email.utils import formatdate
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Tuple, Type
+
+import pytest
+import requests
+
+from hestiaos_lite import (
+    AuthenticationError,
+    Client,
+    Conflict,
+    ConnectionFailed,
+    GovernanceBlock,
+    HealthResponse,
+    HestiaError,
+    InvalidInput,
+    InvalidResponse,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    RequestTimeout,
+    RunResponse,
+    ServerError,
+)
+
+from ..faultserver import (
+    TLS_AUTHORITY,
+    FaultServer,
+    Script,
+    Wire,
+    answer,
+    answer_and_close,
+    answer_and_drip,
+    answer_and_hang,
+    answer_and_reset,
+    chunked,
+    closed_port,
+    drop,
+    hang,
+    hang_up,
+    head,
+    ok,
+    reply,
+    side_by_side,
+)
+
+SLACK_SECONDS = 0.5  # past its deadline no call may go on for longer
+PATIENT = 10.0  # the deadline of a row that does not wait for it
+HURRIED = 0.4  # the deadline of a row that does
+OWN, LENT = ("own",), ("lent",)
+
+RUN = {"result": "ALLOW", "trace_id": "t-1"}
+HEALTH = {"status": "ok"}
+HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+def run(client: Client) -> Any:
+    return client.run("hello", timeout_ms=100)  # what the service is granted may prolong the deadline
+
+
+def health(client: Client) -> Any:
+    return client.health()
+
+
+def big_run(client: Client) -> Any:
+    return client.run("x" * 20_000_000, timeout_ms=100)
+
+
+def set_secret(client: Client) -> Any:
+    return client.secrets.set("key", "value")
+
+
+class Case(NamedTuple):
+    """One row: what the server does, and what the caller must get.
+
+    A lent session has connections of its own: there the deadline is held by each read of the head and not by their sum,
+    the end of the connection counts as the end of the headers, and a failed TLS handshake leaves `delivered` in doubt.
+    Rows that turn on this are listed for our own session alone, or twice.
+    """
+
+    id: str
+    scripts: Tuple[Script, ...]
+    error: Type[HestiaError]
+    facts: Dict[str, Any]
+    hits: int = 1
+    call: Callable[[Client], Any] = run
+    timeout: float = PATIENT
+    retries: int = 0
+    tls: bool = False
+    url: Optional[Callable[[FaultServer], str]] = None
+    verify: Any = None
+    sessions: Tuple[str, ...] = ("own", "lent")
+
+
+NOT_SENT = {"status": None, "delivered": False}
+IN_DOUBT = {"status": None, "delivered": None}
+CUT = {"status": 200, "delivered": True}
+
+
+def at(url: str) -> Callable[[FaultServer], str]:
+    return lambda server: url.format(port=server.port, closed=closed_port())
+
+
+def two_hundred(body: bytes, **headers: Any) -> Script:
+    return answer(reply(200, body, {name.replace("_", "-"): value for name, value in headers.items()}))
+
+
+RUN_BYTES = json.dumps(RUN).encode("ascii")
+DEEP = b"[" * 200_000 + b"]" * 200_000
+GZIPPED = gzip.compress(RUN_BYTES)
+BOMB = gzip.compress(b" " * 70_000_000)
+TOO_LARGE = b" " * (64 * 1024 * 1024 + 1)
+LENGTH_100 = head(200, {"Content-Type": "application/json", "Content-Length": 100})
+CHUNKED = head(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
+GZIP_HEAD = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+INVALID = {"status": 200, "delivered": True}
+
+
+def never_read(wire: Wire) -> None:
+    """Accept, and read nothing."""
+    while True:
+        wire.pause(0.05)
+
+
+def speaks_first(wire: Wire) -> None:
+    """Answer whatever comes in plain HTTP."""
+    wire.sock.recv(65536)
+    wire.send(reply(400))
+
+
+CASES = [
+    # no connection
+    Case("refused", (hang,), ConnectionFailed, NOT_SENT, 0, url=at("http://127.0.0.1:{closed}")),
+    Case("unknown-host", (hang,), ConnectionFailed, NOT_SENT, 0, url=at("http://no-such-host.invalid")),
+    Case("unreachable", (hang,), ConnectionFailed, NOT_SENT, 0, url=at("http://255.255.255.255")),
+    Case("tls-untrusted", (hang,), ConnectionFailed, NOT_SENT, 0, tls=True),
+    Case(
+        "tls-other-host",
+        (hang,),
+        ConnectionFailed,
+        NOT_SENT,
+        0,
+        tls=True,
+        url=at("https://localhost:{port}"),
+        verify=TLS_AUTHORITY,
+    ),
+    Case(
+        "tls-to-plain",
+        (speaks_first,),
+        ConnectionFailed,
+        NOT_SENT,
+        0,
+        url=at("https://127.0.0.1:{port}"),
+        sessions=OWN,
+    ),
+    Case(
+        "tls-to-plain",
+        (speaks_first,),
+        ConnectionFailed,
+        IN_DOUBT,
+        0,
+        url=at("https://127.0.0.1:{port}"),
+        sessions=LENT,
+    ),
+    Case("plain-to-tls", (hang,), ConnectionFailed, IN_DOUBT, 0, tls=True, url=at("http://127.0.0.1:{port}")),
+    Case(
+        "tls-handshake-hangs",
+        (never_read,),
+        RequestTimeout,
+        NOT_SENT,
+        0,
+        url=at("https://127.0.0.1:{port}"),
+        timeout=HURRIED,
+        sessions=OWN,
+    ),
+    # dropped before, inside and after the head
+    Case("closed-at-once", (hang_up,), ConnectionFailed, IN_DOUBT, 0),
+    Case("closed-after-request", (drop,), ConnectionFailed, IN_DOUBT),
+    Case("reset-after-request", (answer_and_reset(b""),), ConnectionFailed, IN_DOUBT),
+    Case("cut-in-status-line", (answer_and_close(b"HTTP/1.1 20"),), ConnectionFailed, IN_DOUBT),
+    Case(
+        "cut-in-header",
+        (answer_and_close(b"HTTP/1.1 200 OK\r\nContent-Le"),),
+        ConnectionFailed,
+        IN_DOUBT,
+        sessions=OWN,
+    ),
+    Case(
+        "cut-before-blank-line",
+        (answer_and_close(b"HTTP/1.1 200 OK\r\nX: y\r\n"),),
+        ConnectionFailed,
+        IN_DOUBT,
+        sessions=OWN,
+    ),
+    Case(
+        "cut-in-header",
+        (answer_and_close(b"HTTP/1.1 200 OK\r\nContent-Le"),),
+        InvalidResponse,
+        INVALID,
+        sessions=LENT,
+    ),
+    Case(
+        "cut-in-header-of-a-2xx-that-needs-no-body",
+        (answer_and_close(b"HTTP/1.1 204 No Content\r\nX:"),),
+        ConnectionFailed,
+        IN_DOUBT,
+        call=set_secret,
+        sessions=OWN,
+    ),
+    Case(
+        "reset-in-header", (answer_and_reset(b"HTTP/1.1 200 OK\r\nContent-Le"),), ConnectionFailed, IN_DOUBT
+    ),
+    Case("not-http", (answer_and_close(b"SSH-2.0-OpenSSH_9.0\r\n"),), ConnectionFailed, IN_DOUBT),
+    Case(
+        "endless-header-line",
+        (answer_and_close(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000),),
+        ConnectionFailed,
+        IN_DOUBT,
+    ),
+    Case(
+        "too-many-headers",
+        (answer_and_close(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n"),),
+        ConnectionFailed,
+        IN_DOUBT,
+    ),
+    Case("cut-after-head", (answer_and_close(LENGTH_100),), ConnectionFailed, CUT),
+    Case("reset-after-head", (answer_and_reset(LENGTH_100),), ConnectionFailed, CUT),
+    # truncated body
+    Case("length-not-kept", (answer_and_close(LENGTH_100 + RUN_BYTES),), ConnectionFailed, CUT),
+    Case("reset-in-body", (answer_and_reset(LENGTH_100 + RUN_BYTES),), ConnectionFailed, CUT),
+    Case(
+        "chunks-without-end",
+        (answer_and_close(CHUNKED + chunked([RUN_BYTES], end=b"")),),
+        ConnectionFailed,
+        CUT,
+    ),
+    Case("cut-in-chunk", (answer_and_close(CHUNKED + b"64\r\n" + RUN_BYTES),), ConnectionFailed, CUT),
+    Case("cut-in-chunk-size", (answer_and_close(CHUNKED + b"6"),), ConnectionFailed, CUT),
+    Case(
+        "chunk-size-is-no-number",
+        (answer_and_close(CHUNKED + b"many\r\n" + RUN_BYTES),),
+        ConnectionFailed,
+        CUT,
+    ),
+    Case("cut-in-gzip", (two_hundred(GZIPPED[:-9], Content_Encoding="gzip"),), ConnectionFailed, CUT),
+    Case("cut-to-the-close", (answer_and_close(head(200) + RUN_BYTES[:20]),), InvalidResponse, INVALID),
+    # dripping and hanging
+    Case(
+        "drips-status-line",
+        (answer_and_drip(b"", ok(RUN)),),
+        RequestTimeout,
+        IN_DOUBT,
+        timeout=HURRIED,
+        sessions=OWN,
+    ),
+    Case(
+        "drips-headers",
+        (answer_and_drip(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 50),),
+        RequestTimeout,
+        IN_DOUBT,
+        timeout=HURRIED,
+        sessions=OWN,
+    ),
+    Case("drips-body", (answer_and_drip(LENGTH_100, b" " * 100),), RequestTimeout, CUT, timeout=HURRIED),
+    Case(
+        "drips-chunks",
+        (answer_and_drip(CHUNKED, chunked([b" "] * 50)),),
+        RequestTimeout,
+        CUT,
+        timeout=HURRIED,
+    ),
+    Case(
+        "drips-chunk-size",
+        (answer_and_drip(CHUNKED, b"0" * 500),),
+        RequestTimeout,
+        CUT,
+        timeout=HURRIED,
+        sessions=OWN,
+    ),
+    Case(
+        "drips-to-the-close", (answer_and_drip(head(200), b" " * 100),), RequestTimeout, CUT, timeout=HURRIED
+    ),
+    Case(
+        "drips-error-body",
+        (answer_and_drip(head(500, {"Content-Length": 100}), b" " * 100),),
+        ServerError,
+        {"status": 500, "delivered": True},
+        timeout=HURRIED,
+    ),
+    Case(
+        "endless-continue",
+        (answer_and_drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50, 0.01),),
+        RequestTimeout,
+        IN_DOUBT,
+        timeout=HURRIED,
+        sessions=OWN,
+    ),
+    Case("hangs", (hang,), RequestTimeout, IN_DOUBT, timeout=HURRIED),
+    Case("get-hangs", (hang,), RequestTimeout, IN_DOUBT, call=health, timeout=HURRIED, retries=3),
+    Case(
+        "hangs-in-head",
+        (answer_and_hang(b"HTTP/1.1 200 OK\r\nX:"),),
+        RequestTimeout,
+        IN_DOUBT,
+        timeout=HURRIED,
+    ),
+    Case("hangs-after-head", (answer_and_hang(LENGTH_100),), RequestTimeout, CUT, timeout=HURRIED),
+    Case("hangs-in-body", (answer_and_hang(LENGTH_100 + RUN_BYTES),), RequestTimeout, CUT, timeout=HURRIED),
+    Case(
+        "hangs-in-chunk",
+        (answer_and_hang(CHUNKED + b"64\r\n" + RUN_BYTES),),
+        RequestTimeout,
+        CUT,
+        timeout=HURRIED,
+    ),
+    Case(
+        "hangs-in-error-body",
+        (answer_and_hang(head(429, {"Content-Length": 9})),),
+        RateLimited,
+        {"status": 429, "delivered": True},
+        timeout=HURRIED,
+    ),
+    Case("never-reads", (never_read,), RequestTimeout, IN_DOUBT, 0, call=big_run, timeout=HURRIED),
+    # a 2xx that the contract does not allow
+    Case(
+        "html",
+        (two_hundred(HTML, Content_Type="text/html"),),
+        InvalidResponse,
+        dict(INVALID, details=HTML.decode()),
+    ),
+    Case("text", (two_hundred(b"fine"),), InvalidResponse, dict(INVALID, details="fine")),
+    Case("list", (answer(ok([RUN])),), InvalidResponse, dict(INVALID, details=[RUN])),
+    Case("null", (answer(ok(None)),), InvalidResponse, INVALID),
+    Case("number", (answer(ok(7)),), InvalidResponse, INVALID),
+    Case("string", (answer(ok("ALLOW")),), InvalidResponse, INVALID),
+    Case("empty", (two_hundred(b""),), InvalidResponse, INVALID),
+    Case("only-white-space", (two_hundred(b" \r\n"),), InvalidResponse, INVALID),
+    Case("no-content", (answer(head(204)),), InvalidResponse, {"status": 204, "delivered": True}),
+    Case("not-utf-8", (two_hundred(b'{"result": "\xff", "trace_id": "t-1"}'),), InvalidResponse, INVALID),
+    Case("utf-16", (two_hundred(json.dumps(RUN).encode("utf-16")),), InvalidResponse, INVALID),
+    Case("nested-200000-deep", (two_hundred(DEEP),), InvalidResponse, INVALID),
+    Case("two-documents", (two_hundred(RUN_BYTES + RUN_BYTES),), InvalidResponse, INVALID),
+    Case(
+        "field-missing",
+        (answer(ok({"result": "ALLOW"})),),
+        InvalidResponse,
+        dict(INVALID, details={"result": "ALLOW"}),
+    ),
+    Case(
+        "field-missing-with-trace",
+        (answer(ok({"trace_id": "t-9"})),),
+        InvalidResponse,
+        dict(INVALID, trace_id="t-9"),
+    ),
+    Case("field-of-wrong-type", (answer(ok({"result": "ALLOW", "trace_id": 5})),), InvalidResponse, INVALID),
+    Case(
+        "larger-than-the-limit",
+        (answer(head(200, {"Content-Length": len(TOO_LARGE)}) + TOO_LARGE),),
+        InvalidResponse,
+        INVALID,
+    ),
+    Case(
+        "larger-than-the-limit-chunked", (answer(CHUNKED + chunked([TOO_LARGE])),), InvalidResponse, INVALID
+    ),
+    Case("bomb", (answer(reply(200, BOMB, GZIP_HEAD)),), InvalidResponse, INVALID),
+    Case("broken-gzip", (two_hundred(RUN_BYTES, Content_Encoding="gzip"),), InvalidResponse, INVALID),
+    Case(
+        "broken-gzip-checksum",
+        (two_hundred(GZIPPED[:-8] + b"\0" * 8, Content_Encoding="gzip"),),
+        InvalidResponse,
+        INVALID,
+    ),
+    Case("unknown-encoding", (two_hundred(RUN_BYTES, Content_Encoding="br"),), InvalidResponse, INVALID),
+    Case(
+        "encoded-twice",
+        (two_hundred(gzip.compress(GZIPPED), Content_Encoding="gzip, gzip"),),
+        InvalidResponse,
+        INVALID,
+    ),
+    # redirects and other 3xx
+    Case("not-modified", (answer(head(304)),), InvalidResponse, {"status": 304, "delivered": True}),
+    Case("redirect-to-nowhere", (answer(reply(302)),), InvalidResponse, {"status": 302, "delivered": True}),
+    Case(
+        "redirect-that-hangs",
+        (answer_and_hang(head(302, {"Location": "/x", "Content-Length": 10})),),
+        InvalidResponse,
+        {"status": 302, "delivered": True},
+    ),
+    # retries: how often, and what is said of the first attempts afterwards
+    Case("post-cut-is-not-repeated", (answer_and_close(LENGTH_100),), ConnectionFailed, CUT, retries=3),
+    Case("post-dropped-is-not-repeated", (drop,), ConnectionFailed, IN_DOUBT, retries=3),
+    Case(
+        "post-502-is-not-repeated",
+        (answer(reply(502)),),
+        ServerError,
+        {"status": 502, "delivered": True},
+        retries=3,
+    ),
+    Case(
+        "post-504-is-not-repeated",
+        (answer(reply(504)),),
+        ServerError,
+        {"status": 504, "delivered": True},
+        retries=3,
+    ),
+    Case(
+        "post-500-is-not-repeated",
+        (answer(reply(500)),),
+        ServerError,
+        {"status": 500, "delivered": True},
+        retries=3,
+    ),
+    Case(
+        "get-500-is-not-repeated",
+        (answer(reply(500)),),
+        ServerError,
+        {"status": 500, "delivered": True},
+        call=health,
+        retries=3,
+    ),
+    Case(
+        "post-503-is-repeated",
+        (answer(reply(503)),),
+        ServerError,
+        {"status": 503, "attempts": 2},
+        2,
+        retries=1,
+    ),
+    Case(
+        "post-429-is-repeated",
+        (answer(reply(429, headers={"Retry-After": "0"})),),
+        RateLimited,
+        {"status": 429, "attempts": 2, "retry_after": 0.0},
+        2,
+        retries=1,
+    ),
+    Case(
+        "get-cut-is-repeated",
+        (answer_and_close(LENGTH_100),),
+        ConnectionFailed,
+        dict(CUT, attempts=2),
+        2,
+        call=health,
+        retries=1,
+    ),
+    Case(
+        "get-dropped-is-repeated",
+        (drop,),
+        ConnectionFailed,
+        dict(IN_DOUBT, attempts=2),
+        2,
+        call=health,
+        retries=1,
+    ),
+    Case(
+        "get-502-is-repeated",
+        (answer(reply(502)),),
+        ServerError,
+        {"status": 502, "attempts": 2},
+        2,
+        call=health,
+        retries=1,
+    ),
+    Case(
+        "get-504-is-repeated",
+        (answer(reply(504)),),
+        ServerError,
+        {"status": 504, "attempts": 2},
+        2,
+        call=health,
+        retries=1,
+    ),
+    Case(
+        "get-drops-then-404",
+        (drop, answer(reply(404))),
+        NotFound,
+        {"status": 404, "attempts": 2},
+        2,
+        call=health,
+        retries=1,
+    ),
+    Case(
+        "refused-is-repeated",
+        (hang,),
+        ConnectionFailed,
+        dict(NOT_SENT, attempts=2),
+        0,
+        retries=1,
+        url=at("http://127.0.0.1:{closed}"),
+    ),
+    # Retry-After
+    Case(
+        "retry-after-beyond-the-deadline",
+        (answer(reply(503, headers={"Retry-After": "120"})),),
+        ServerError,
+        {"status": 503, "retry_after": 120.0},
+        retries=3,
+    ),
+    Case(
+        "retry-after-fraction",
+        (answer(reply(429, headers={"Retry-After": "120.5"})),),
+        RateLimited,
+        {"status": 429, "retry_after": 120.5},
+        retries=3,
+    ),
+    Case(
+        "retry-after-absurd",
+        (answer(reply(503, headers={"Retry-After": "9" * 400})),),
+        ServerError,
+        {"retry_after": None},
+    ),
+    Case(
+        "retry-after-negative",
+        (answer(reply(503, headers={"Retry-After": "-5"})),),
+        ServerError,
+        {"retry_after": None},
+    ),
+    Case(
+        "retry-after-garbage",
+        (answer(reply(503, headers={"Retry-After": "soon, I hope"})),),
+        ServerError,
+        {"retry_after": None},
+    ),
+    Case(
+        "retry-after-infinite",
+        (answer(reply(503, headers={"Retry-After": "inf"})),),
+        ServerError,
+        {"retry_after": None},
+    ),
+    Case(
+        "retry-after-empty",
+        (answer(reply(503, headers={"Retry-After": " "})),),
+        ServerError,
+        {"retry_after": None},
+    ),
+    Case(
+        "retry-after-date-passed",
+        (answer(reply(503, headers={"Retry-After": formatdate(0, usegmt=True)})),),
+        ServerError,
+        {"status": 503, "retry_after": 0.0, "attempts": 2},
+        2,
+        retries=1,
+    ),
+    Case(
+        "retry-after-far-date",
+        (answer(reply(503, headers={"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"})),),
+        ServerError,
+        {"retry_after": None},
+    ),
+    Case(
+        "retry-after-date-without-end",
+        (answer(reply(503, headers={"Retry-After": "Fri, 31 Dec 99999999 23:59:59 GMT"})),),
+        ServerError,
+        {"retry_after": None},
+    ),
+    Case(
+        "retry-after-is-ignored-elsewhere",
+        (answer(reply(500, headers={"Retry-After": "0"})),),
+        ServerError,
+        {"status": 500, "attempts": 1},
+        retries=3,
+    ),
+]
+
+ROWS = [(case, kind) for case in CASES for kind in case.sessions]
+assert len({(case.id, kind) for case, kind in ROWS}) == len(ROWS)
+
+
+class Outcome(NamedTuple):
+    """What one row has come to."""
+
+    error: Optional[BaseException]
+    result: Any
+    seconds: float
+    hits: int
+    request_ids: Any
+
+
+def play(case: Case, kind: str) -> Outcome:
+    """Run one row."""
+    with FaultServer(*case.scripts, tls=case.tls) as server, requests.Session() as lent:
+        url = server.url if case.url is None else case.url(server)
+        error, result = None, None
+        with Client(
+            url,
+            timeout=case.timeout,
+            retries=case.retries,
+            verify=case.verify,
+            session=lent if kind == "lent" else None,
+        ) as client:
+            started = time.monotonic()
+            try:
+                result = case.call(client)
+            except BaseException as caught:  # noqa: BLE001  # looked at by the test, whatever it is
+                error = caught
+            seconds = time.monotonic() - started
+        return Outcome(
+            error, result, seconds, server.hits, {item.headers["x-request-id"] for item in server.requests}
+        )
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Dict[Tuple[str, str], Future]]:  # type: ignore[type-arg]
+    yield from side_by_side(request, "test_fault", play)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=["{}-{}".format(case.id, kind) for case, kind in ROWS])
+def test_fault(row: Tuple[Case, str], outcomes: Any) -> None:
+    case, kind = row
+    outcome = outcomes[case.id, kind].result()
+    error = outcome.error
+    assert type(error) is case.error, (error, outcome.result)
+    facts = {name: getattr(error, name) for name in dict({"attempts": 1, "trace_id": None}, **case.facts)}
+    assert facts == dict({"attempts": 1, "trace_id": None}, **case.facts), str(error)
+    assert outcome.hits == case.hits
+    assert outcome.request_ids <= {error.request_id}
+    assert error.request_id
+    assert outcome.seconds < case.timeout + SLACK_SECONDS
+    assert isinstance(error, TimeoutError) == (case.error is RequestTimeout)
+
+
+# -- statuses and the bodies that come with them
+
+STATUSES = {
+    400: InvalidInput,
+    401: AuthenticationError,
+    402: InvalidInput,
+    403: PermissionDenied,
+    404: NotFound,
+    405: InvalidInput,
+    406: InvalidInput,
+    407: AuthenticationError,
+    408: InvalidInput,
+    409: Conflict,
+    410: InvalidInput,
+    411: InvalidInput,
+    413: InvalidInput,
+    415: InvalidInput,
+    418: InvalidInput,
+    422: InvalidInput,
+    429: RateLimited,
+    431: InvalidInput,
+    451: InvalidInput,
+    500: ServerError,
+    501: ServerError,
+    502: ServerError,
+    503: ServerError,
+    504: ServerError,
+    507: ServerError,
+    520: ServerError,
+    599: ServerError,
+}
+_FLAT = {"code": "NO", "message": "not now", "trace_id": "t-7", "details": {"rule": 3}}
+# body, headers -> code, message and trace id of the error; None stands for the class's own code, and for the plain message
+BODIES: Dict[str, Tuple[bytes, Dict[str, Any], Tuple[Optional[str], Optional[str], Optional[str]]]] = {
+    "flat": (json.dumps(_FLAT).encode(), {}, ("NO", "not now", "t-7")),
+    "nested": (json.dumps({"detail": _FLAT}).encode(), {}, ("NO", "not now", "t-7")),
+    "both": (json.dumps({"trace_id": "t-8", "detail": _FLAT}).encode(), {}, ("NO", "not now", "t-8")),
+    "error-as-code": (b'{"error": "QUOTA_USED_UP", "message": "wait"}', {}, ("QUOTA_USED_UP", "wait", None)),
+    "detail-is-text": (b'{"detail": "Not today"}', {}, (None, "Not today", None)),
+    "list": (
+        b'{"detail": [{"loc": ["body", "input"], "msg": "field required", "type": "missing"}]}',
+        {},
+        (None, "body.input: field required", None),
+    ),
+    "bare-list": (b"[1, 2]", {}, (None, "1; 2", None)),
+    "text": (b"upstream   is\ndown", {"Content-Type": "text/plain"}, (None, "upstream is down", None)),
+    "html": (HTML, {"Content-Type": "text/html"}, (None, None, None)),
+    "empty": (b"", {}, (None, None, None)),
+    "null": (b"null", {}, (None, None, None)),
+    "number": (b"7", {}, (None, None, None)),
+    "fields-of-wrong-type": (
+        b'{"code": 7, "message": [], "trace_id": {}, "detail": null}',
+        {},
+        (None, None, None),
+    ),
+    "not-utf-8": (b'{"message": "caf\xe9", "trace_id": "t-7"}', {}, (None, "caf\ufffd", "t-7")),
+    "gzip": (
+        gzip.compress(json.dumps(_FLAT).encode()),
+        {"Content-Encoding": "gzip"},
+        ("NO", "not now", "t-7"),
+    ),
+    "unknown-encoding": (b"...", {"Content-Encoding": "br"}, (None, None, None)),
+    "broken-gzip": (b"...", {"Content-Encoding": "gzip"}, (None, None, None)),
+    "bomb": (gzip.compress(b"{" + b" " * 2_000_000), {"Content-Encoding": "gzip"}, (None, None, None)),
+}
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_with_every_body(status: int, kind: str) -> None:
+    replies = [reply(status, body, headers) for body, headers, _ in BODIES.values()]
+    with FaultServer(answer(*replies)) as server, requests.Session() as lent:
+        with Client(
+            server.url, timeout=PATIENT, retries=0, session=lent if kind == "lent" else None
+        ) as client:
+            for name, (_, _, (code, message, trace_id)) in BODIES.items():
+                with pytest.raises(HestiaError) as caught:
+                    client.health()
+                error = caught.value
+                assert type(error) is STATUSES[status], name
+                assert error.code == (code or STATUSES[status].default_code), name
+                assert error.message == (message or "the service answered {}".format(status)), name
+                assert (error.trace_id, error.status, error.attempts) == (trace_id, status, 1), name
+                assert error.delivered is (status != 407), name  # a proxy's answer
+        assert server.hits == len(BODIES)
+
+
+@pytest.mark.parametrize("name", ["bare-list", "detail-is-text", "empty", "flat", "html", "nested"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        run,
+        lambda client: client.run_stream("x"),
+        lambda client: client.chat("x"),
+        lambda client: client.agents.run("a", "x"),
+    ],
+    ids=["run", "run_stream", "chat", "agents"],
+)
+def test_403_is_governance_where_something_runs(call: Callable[[Client], Any], name: str) -> None:
+    body, headers, (code, message, trace_id) = BODIES[name]
+    with FaultServer(answer(reply(403, body, headers))) as server, Client(
+        server.url, timeout=PATIENT
+    ) as client:
+        with pytest.raises(GovernanceBlock) as caught:
+            call(client)
+        error = caught.value
+        assert (error.code, error.trace_id, error.delivered) == (code or "GOVERNANCE_BLOCK", trace_id, True)
+        assert error.message == (message or "blocked by governance")
+        assert server.hits == 1
+
+
+# -- what looks odd and is good
+
+GOOD: Dict[str, Tuple[Script, ...]] = {
+    "plain": (answer(ok(RUN)),),
+    "unknown-fields": (answer(ok(dict(RUN, colour="blue", nested={"a": [1]}))),),
+    "byte-order-mark": (two_hundred(b"\xef\xbb\xbf" + RUN_BYTES),),
+    "wrong-content-type": (two_hundred(RUN_BYTES, Content_Type="text/plain"),),
+    "no-content-type": (two_hundred(RUN_BYTES, Content_Type=None),),
+    "201": (answer(reply(201, RUN_BYTES)),),
+    "chunked": (answer(CHUNKED + chunked([RUN_BYTES[:7], RUN_BYTES[7:]])),),
+    "chunk-extensions-and-trailers": (
+        answer(CHUNKED + b"%x;a=b\r\n%s\r\n0\r\nX: y\r\n\r\n" % (len(RUN_BYTES), RUN_BYTES)),
+    ),
+    "to-the-close": (answer_and_close(head(200) + RUN_BYTES),),
+    "http-1.0": (answer_and_close(b"HTTP/1.0 200 OK\r\n\r\n" + RUN_BYTES),),
+    "byte-by-byte": (answer_and_drip(b"", ok(RUN), 0.001),),
+    "gzip": (two_hundred(GZIPPED, Content_Encoding="gzip"),),
+    "gzip-in-two-members": (
+        two_hundred(gzip.compress(RUN_BYTES[:9]) + gzip.compress(RUN_BYTES[9:]), Content_Encoding="gzip"),
+    ),
+    "gzip-with-padding": (two_hundred(GZIPPED + b"\0" * 20, Content_Encoding="gzip"),),
+    "deflate": (two_hundred(zlib.compress(RUN_BYTES), Content_Encoding="deflate"),),
+    "raw-deflate": (two_hundred(zlib.compress(RUN_BYTES)[2:-4], Content_Encoding="deflate"),),
+    "identity": (two_hundred(RUN_BYTES, Content_Encoding="identity"),),
+    "continue-first": (answer(b"HTTP/1.1 100 Continue\r\n\r\n" + ok(RUN)),),
+    "refused-then-good": (answer(reply(503, headers={"Retry-After": "0"}), ok(RUN)),),
+    "limited-then-good": (answer(reply(429, HTML), ok(RUN)),),
+}
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize("name", GOOD)
+def test_odd_but_good(name: str, kind: str) -> None:
+    with FaultServer(*GOOD[name]) as server, requests.Session() as lent:
+        with Client(
+            server.url, timeout=PATIENT, retries=1, session=lent if kind == "lent" else None
+        ) as client:
+            assert run(client) == RunResponse("ALLOW", "t-1")
+
+
+def test_interim_answers_are_passed_over() -> None:
+    """A 103 that comes long before its answer must not be taken for it, nor the answer for the next request's."""
+
+    def hints_first(wire: Wire) -> None:
+        wire.request()
+        wire.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        wire.pause(0.1)
+        wire.send(ok(RUN))
+        wire.request()
+        wire.send(ok({"status": "second"}))
+
+    with FaultServer(hints_first) as server, Client(server.url, timeout=PATIENT) as client:
+        assert run(client) == RunResponse("ALLOW", "t-1")
+        assert client.health() == HealthResponse("second")
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "call", "value"),
+    [
+        (drop, health, HealthResponse("ok")),
+        (answer_and_reset(b""), health, HealthResponse("ok")),
+        (answer_and_close(LENGTH_100), health, HealthResponse("ok")),
+        (drop, lambda client: client.secrets.delete("key"), None),
+    ],
+    ids=["dropped", "reset", "cut", "delete-dropped"],
+)
+def test_a_read_that_broke_is_repeated(first: Script, call: Callable[[Client], Any], value: Any) -> None:
+    with FaultServer(first, answer(ok(HEALTH))) as server, Client(
+        server.url, timeout=PATIENT, retries=1
+    ) as client:
+        assert call(client) == value
+        assert server.hits == 2
+        assert len({request.headers["x-request-id"] for request in server.requests}) == 1
+
+
+def test_a_second_attempt_that_is_refused_does_not_hide_that_the_first_may_have_arrived() -> None:
+    def leave(wire: Wire) -> None:
+        wire.request()
+        server.refuse()
+
+    with FaultServer(leave) as server, Client(server.url, timeout=PATIENT, retries=1) as client:
+        with pytest.raises(ConnectionFailed) as caught:
+            client.secrets.delete("key")
+        assert (caught.value.delivered, caught.value.attempts, server.hits) == (None, 2, 1)
+
+
+def test_a_failure_being_handled_is_not_taken_for_the_call_s_own() -> None:
+    """A fallback inside ``except``: the second service got the POST, so it must not be said, or done, otherwise."""
+    with FaultServer(drop) as second:
+        with Client("http://127.0.0.1:{}".format(closed_port()), retries=0) as first, Client(
+            second.url, retries=3
+        ) as other:
+            try:
+                run(first)
+            except ConnectionFailed as refused:
+                assert refused.delivered is False
+                with pytest.raises(ConnectionFailed) as caught:
+                    run(other)
+        assert (caught.value.delivered, caught.value.attempts, second.hits) == (None, 1, 1)
+
+
+def test_retry_after_a_date_is_the_seconds_until_then() -> None:
+    date = formatdate(time.time() + 100, usegmt=True)
+    with FaultServer(answer(reply(503, headers={"Retry-After": date}))) as server:
+        with Client(server.url, timeout=PATIENT) as client, pytest.raises(ServerError) as caught:
+            run(client)
+        assert caught.value.retry_after == pytest.approx(100, abs=5)
+        assert server.hits == 1
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_named_and_never_followed(status: int, kind: str) -> None:
+    with FaultServer(answer(ok(RUN))) as other, requests.Session() as lent:
+        elsewhere = "http://user:hunter2@127.0.0.1:{}/api/v1/run?token=hunter2#hunter2".format(other.port)
+        replies = [
+            reply(status, b"moved", {"Location": target}) for target in (elsewhere, "/new?token=hunter2")
+        ]
+        with FaultServer(answer(*replies)) as server:
+            with Client(
+                server.url, "the-key", timeout=PATIENT, session=lent if kind == "lent" else None
+            ) as client:
+                for target in ("http://127.0.0.1:{}/api/v1/run".format(other.port), "/new"):
+                    with pytest.raises(InvalidResponse) as caught:
+                        run(client)
+                    assert "redirects to {},".format(target) in caught.value.message
+                    assert "hunter2" not in str(caught.value)
+                    assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (
+                        status,
+                        True,
+                        1,
+                    )
+            assert (server.hits, other.connections) == (2, 0)
+
+
+def test_a_connect_that_hangs_ends_with_the_deadline() -> None:
+    """A full backlog: the kernel answers no further SYN."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        fillers = [socket.socket() for _ in range(8)]
+        try:
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(address)
+            started = time.monotonic()
+            with Client("http://127.0.0.1:{}".format(address[1]), timeout=HURRIED) as client:
+                with pytest.raises(RequestTimeout) as caught:
+                    run(client)
+            assert time.monotonic() - started < HURRIED + SLACK_SECONDS
+            assert (caught.value.delivered, caught.value.status, caught.value.attempts) == (False, None, 1)
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+def test_a_look_up_that_hangs_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: answered.wait(30) and [])
+    try:
+        started = time.monotonic()
+        with Client("http://slow.example", timeout=HURRIED) as client, pytest.raises(
+            RequestTimeout
+        ) as caught:
+            run(client)
+        assert time.monotonic() - started < HURRIED + SLACK_SECONDS
+        assert caught.value.delivered is False
+    finally:
+        answered.set()
+
+
+def test_every_address_of_a_host_is_tried_within_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultServer(answer(ok(RUN))) as server:
+        addresses = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port))
+            for host in ("127.0.0.2", "127.0.0.1")
+        ]
+        genuine = socket.getaddrinfo
+
+        def look_up(host: str, *args: Any, **kwargs: Any) -> Any:
+            return addresses if host == "two.example" else genuine(host, *args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        with Client("http://two.example:{}".format(server.port), timeout=PATIENT) as client:
+            assert run(client) == RunResponse("ALLOW", "t-1")
+
+
+def test_a_deadline_is_one_for_all_attempts() -> None:
+    with FaultServer(answer(reply(503))) as server, Client(server.url, timeout=1, retries=100) as client:
+        started = time.monotonic()
+        with pytest.raises(ServerError) as caught:
+            client.health()
+        assert time.monotonic() - started < 1 + SLACK_SECONDS
+        assert caught.value.attempts == server.hits
+
+
+# -- memory
+
+_MEASURE = """
+import sys, tracemalloc
+from hestiaos_lite import Client, HestiaError
+with Client(sys.argv[1], timeout=60, retries=0) as client:
+    try: client.trace("warm")
+    except HestiaError: pass
+    tracemalloc.start()
+    try: list(client.run_stream("x")) if sys.argv[2] == "stream" else client.health()
+    except HestiaError as error: print(type(error).__name__, error.status, tracemalloc.get_traced_memory()[1])
+"""
+_STREAM_HEAD = {"Content-Type": "text/event-stream"}
+_ENDLESS_OBJECT = b'data: {"a":[\n' + b"data: %s\n" % (b"7," * 50) * 200_000
+LARGE = {
+    "larger-than-the-limit": (
+        "health",
+        head(200, {"Content-Length": len(TOO_LARGE)}) + TOO_LARGE,
+        "InvalidResponse 200",
+    ),
+    "bomb": ("health", reply(200, BOMB, GZIP_HEAD), "InvalidResponse 200"),
+    "deep": ("health", reply(200, DEEP), "InvalidResponse 200"),
+    "large-error": ("health", head(500, {"Content-Length": len(TOO_LARGE)}) + TOO_LARGE, "ServerError 500"),
+    "error-bomb": ("health", reply(500, BOMB, GZIP_HEAD), "ServerError 500"),
+    "html-for-a-stream": (
+        "stream",
+        head(200, {"Content-Type": "text/html"}) + TOO_LARGE,
+        "InvalidResponse 200",
+    ),
+    "endless-line": ("stream", head(200, _STREAM_HEAD) + b"data: " + TOO_LARGE, "InvalidResponse 200"),
+    "endless-comment": ("stream", head(200, _STREAM_HEAD) + b":" + TOO_LARGE, "InvalidResponse 200"),
+    "endless-object": ("stream", head(200, _STREAM_HEAD) + _ENDLESS_OBJECT, "InvalidResponse 200"),
+    "stream-bomb": (
+        "stream",
+        head(200, dict(_STREAM_HEAD, **{"Content-Encoding": "gzip"})) + BOMB,
+        "InvalidResponse 200",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_memory_is_bounded(name: str) -> None:
+    what, data, expected = LARGE[name]
+    with FaultServer(answer(reply(404), data)) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURE, server.url, what], stdout=subprocess.PIPE, timeout=60, check=True
+        )
+        outcome, _, peak_bytes = done.stdout.decode().strip().rpartition(" ")
+        assert outcome == expected
+        assert int(peak_bytes) < 100 * 1024 * 1024

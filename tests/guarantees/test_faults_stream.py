@@ -1,0 +1,573 @@
+"""The fault table of streams: cut anywhere, malformed, silent, never ending; and ended by the caller, from any thread."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import zlib
+from concurrent.futures import Future
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type
+
+import pytest
+import requests
+
+from hestiaos_lite import (
+    Client,
+    GovernanceBlock,
+    HestiaError,
+    InvalidResponse,
+    RequestTimeout,
+    ServerError,
+    StreamEvent,
+    StreamInterrupted,
+)
+
+from ..faultserver import (
+    TLS_AUTHORITY,
+    FaultServer,
+    Script,
+    Wire,
+    answer,
+    answer_and_close,
+    answer_and_drip,
+    answer_and_hang,
+    answer_and_reset,
+    chunked,
+    head,
+    ok,
+    reply,
+    side_by_side,
+)
+
+SLACK_SECONDS = 0.5
+PATIENT = 10.0
+HURRIED = 0.4
+
+START = {"type": "start", "data": {}, "trace_id": "t-1", "timestamp": ""}
+TOKEN = {"type": "token", "data": {"text": "h\u00e9"}, "trace_id": "t-1", "timestamp": ""}
+DONE = {"type": "done", "data": {}, "trace_id": "t-1", "timestamp": ""}
+
+
+def sse(*events: Any, end: str = "\n\n") -> bytes:
+    return "".join("data: " + json.dumps(event, ensure_ascii=False) + end for event in events).encode("utf-8")
+
+
+PLAIN = {"Content-Type": "text/event-stream"}
+CHUNKED = dict(PLAIN, **{"Transfer-Encoding": "chunked"})
+GZIP = dict(PLAIN, **{"Content-Encoding": "gzip"})
+WHOLE = sse(START, TOKEN, DONE)
+BEGUN = sse(START, TOKEN)
+
+
+class Case(NamedTuple):
+    """One row: what the server does, which events come, and how the stream ends (None: well)."""
+
+    id: str
+    script: Script
+    events: Tuple[str, ...]
+    error: Optional[Type[HestiaError]] = None
+    facts: Dict[str, Any] = {}  # noqa: RUF012  # beyond status 200, delivered True, one attempt, and the trace id once it came
+    timeout: Optional[float] = None  # for the whole stream
+    silence: float = PATIENT
+    sessions: Tuple[str, ...] = ("own", "lent")
+
+
+def stream_of(data: bytes, headers: Any = PLAIN) -> Script:
+    return answer_and_close(head(200, headers) + data)
+
+
+def talkative(wire: Wire) -> None:
+    """Events without an end."""
+    wire.request()
+    wire.send(head(200, PLAIN))
+    while True:
+        wire.send(sse(TOKEN))
+
+
+ALL = ("start", "token", "done")
+CASES = [
+    # ended too soon
+    Case("empty", stream_of(b""), (), StreamInterrupted),
+    Case("without-done", stream_of(BEGUN), ("start", "token"), StreamInterrupted),
+    Case("without-done-chunked", stream_of(chunked([BEGUN]), CHUNKED), ("start", "token"), StreamInterrupted),
+    Case(
+        "without-done-sentinel", stream_of(BEGUN + b"data: [DONE]\n\n"), ("start", "token"), StreamInterrupted
+    ),
+    Case("cut-in-event", stream_of(BEGUN + b'data: {"type": "fin'), ("start", "token"), StreamInterrupted),
+    Case("reset", answer_and_reset(head(200, PLAIN) + BEGUN), ("start", "token"), StreamInterrupted),
+    Case(
+        "length-not-kept",
+        stream_of(BEGUN, dict(PLAIN, **{"Content-Length": 900})),
+        ("start", "token"),
+        StreamInterrupted,
+    ),
+    Case(
+        "chunks-without-end",
+        stream_of(chunked([BEGUN], end=b""), CHUNKED),
+        ("start", "token"),
+        StreamInterrupted,
+    ),
+    Case(
+        "chunk-size-is-no-number",
+        stream_of(chunked([BEGUN], end=b"many\r\n"), CHUNKED),
+        ("start", "token"),
+        StreamInterrupted,
+    ),
+    Case("gzip-cut", stream_of(gzip.compress(BEGUN)[:-8], GZIP), ("start", "token"), StreamInterrupted),
+    # not what a stream must be
+    Case(
+        "not-json",
+        stream_of(sse(START) + b"data: hello\n\n"),
+        ("start",),
+        InvalidResponse,
+        {"details": "hello"},
+    ),
+    Case("a-list", stream_of(sse(START, [1])), ("start",), InvalidResponse, {"details": "[1]"}),
+    Case("a-number", stream_of(sse(START, 7)), ("start",), InvalidResponse),
+    Case("null", stream_of(sse(START, None)), ("start",), InvalidResponse),
+    Case("event-without-type", stream_of(sse(START, {"data": {}})), ("start",), InvalidResponse),
+    Case(
+        "half-an-object",
+        stream_of(sse(START) + b'data: {"type": "token"\n\ndata: {}\n\n'),
+        ("start",),
+        InvalidResponse,
+    ),
+    Case("two-objects-on-a-line", stream_of(b"data: {} {}\n\n"), (), InvalidResponse),
+    Case(
+        "too-deep",
+        stream_of(sse(START) + b'data: {"type": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n\n"),
+        ("start",),
+        InvalidResponse,
+    ),
+    Case("endless-line", stream_of(sse(START) + b"data: " + b"x" * 17_000_000), ("start",), InvalidResponse),
+    Case("endless-comment", stream_of(sse(START) + b":" + b"x" * 17_000_000), ("start",), InvalidResponse),
+    Case("broken-gzip", stream_of(b"data: {}\n\n", GZIP), (), InvalidResponse),
+    Case(
+        "unknown-encoding", stream_of(WHOLE, dict(PLAIN, **{"Content-Encoding": "br"})), (), InvalidResponse
+    ),
+    # never ending
+    Case(
+        "silent",
+        answer_and_hang(head(200, PLAIN) + BEGUN),
+        ("start", "token"),
+        RequestTimeout,
+        silence=HURRIED,
+    ),
+    Case("silent-from-the-start", answer_and_hang(head(200, PLAIN)), (), RequestTimeout, silence=HURRIED),
+    Case(
+        "silent-in-an-event",
+        answer_and_hang(head(200, PLAIN) + BEGUN + b"data: {"),
+        ("start", "token"),
+        RequestTimeout,
+        silence=HURRIED,
+    ),
+    Case(
+        "silent-in-a-chunk",
+        answer_and_hang(head(200, CHUNKED) + chunked([BEGUN], end=b"99\r\n")),
+        ("start", "token"),
+        RequestTimeout,
+        silence=HURRIED,
+    ),
+    Case(
+        "silent-past-its-total",
+        answer_and_hang(head(200, PLAIN) + BEGUN),
+        ("start", "token"),
+        RequestTimeout,
+        timeout=HURRIED,
+    ),
+    Case(
+        "heartbeats-only",
+        answer_and_drip(head(200, PLAIN), b": ping\n\n" * 30, 0.01),
+        (),
+        RequestTimeout,
+        timeout=HURRIED,
+    ),
+    Case(
+        "heartbeats-in-chunks",
+        answer_and_drip(head(200, CHUNKED), chunked([b": ping\n\n"] * 30), 0.01),
+        (),
+        RequestTimeout,
+        timeout=HURRIED,
+    ),
+    Case("events-without-end", talkative, ("token",), RequestTimeout, timeout=HURRIED),
+    Case(
+        "heartbeats-are-no-silence",
+        answer_and_drip(head(200, PLAIN), b":\n" * 100 + WHOLE, 0.002),
+        ALL,
+        silence=HURRIED,
+    ),
+    # odd, and good
+    Case("plain", stream_of(WHOLE), ALL),
+    Case("open-after-done", answer_and_hang(head(200, PLAIN) + WHOLE), ALL),
+    Case("open-after-done-chunked", answer_and_hang(head(200, CHUNKED) + chunked([WHOLE], end=b"")), ALL),
+    Case("open-after-done-gzip", answer_and_hang(head(200, GZIP) + gzip.compress(WHOLE)[:-8]), ALL),
+    Case("cut-after-done", stream_of(chunked([WHOLE], end=b""), CHUNKED), ALL),
+    Case("reset-after-done", answer_and_reset(head(200, PLAIN) + WHOLE), ALL),
+    Case("nonsense-after-done", stream_of(WHOLE + b"data: nonsense\n\n"), ALL),
+    Case("done-without-line-end", stream_of(WHOLE.rstrip(b"\n")), ALL),
+    Case("length", stream_of(WHOLE, dict(PLAIN, **{"Content-Length": len(WHOLE)})), ALL),
+    Case("chunked", stream_of(chunked([WHOLE]), CHUNKED), ALL),
+    Case("gzip", stream_of(gzip.compress(WHOLE), GZIP), ALL),
+    Case("gzip-chunked", stream_of(chunked([gzip.compress(WHOLE)]), dict(CHUNKED, **GZIP)), ALL),
+    Case("deflate", stream_of(zlib.compress(WHOLE), dict(PLAIN, **{"Content-Encoding": "deflate"})), ALL),
+    Case("crlf", stream_of(sse(START, TOKEN, DONE, end="\r\n\r\n")), ALL),
+    Case("cr", stream_of(sse(START, TOKEN, DONE, end="\r\r")), ALL),
+    Case("no-blank-lines", stream_of(sse(START, TOKEN, DONE, end="\n")), ALL),
+    Case("byte-by-byte", answer_and_drip(head(200, PLAIN), WHOLE, 0.001), ALL),
+    Case(
+        "byte-by-byte-chunked",
+        answer_and_drip(head(200, CHUNKED), chunked([bytes([byte]) for byte in WHOLE]), 0.0002),
+        ALL,
+    ),
+    Case("byte-order-mark", stream_of(b"\xef\xbb\xbf" + WHOLE), ALL),
+    Case(
+        "pings-and-fields",
+        stream_of(b": ping\nretry: 5\nid: 7\nevent: x\n\n" + WHOLE + b"data: [DONE]\n\n"),
+        ALL,
+    ),
+    Case("one-object-on-many-lines", stream_of(WHOLE.replace(b'", "', b'",\ndata: "')), ALL),
+    Case(
+        "error-then-done", stream_of(sse(START, dict(TOKEN, type="error"), DONE)), ("start", "error", "done")
+    ),
+    Case(
+        "future-type", stream_of(sse(START, dict(TOKEN, type="picture"), DONE)), ("start", "picture", "done")
+    ),
+    Case(
+        "not-utf-8",
+        stream_of(sse(START) + b'data: {"type": "token", "data": {"text": "\xff"}}\n\n' + sse(DONE)),
+        ALL,
+    ),
+    Case("no-content-type", stream_of(WHOLE, {}), ALL),
+    Case("charset", stream_of(WHOLE, {"Content-Type": "Text/Event-Stream; charset=UTF-8"}), ALL),
+]
+
+ROWS = [(case, kind) for case in CASES for kind in case.sessions]
+assert len({(case.id, kind) for case, kind in ROWS}) == len(ROWS)
+
+
+class Outcome(NamedTuple):
+    """What one row has come to."""
+
+    events: List[StreamEvent]
+    error: Optional[BaseException]
+    trace_id: Optional[str]
+    seconds: float
+    request_ids: List[str]
+
+
+def play(case: Case, kind: str) -> Outcome:
+    """Run one row."""
+    events: List[StreamEvent] = []
+    error = None
+    with FaultServer(case.script) as server, requests.Session() as lent:
+        with Client(server.url, timeout=case.silence, session=lent if kind == "lent" else None) as client:
+            started = time.monotonic()
+            try:
+                with client.run_stream("hello", timeout_ms=100, timeout=case.timeout) as stream:
+                    for event in stream:
+                        events.append(event)
+            except BaseException as caught:  # noqa: BLE001  # looked at by the test, whatever it is
+                error = caught
+            seconds = time.monotonic() - started
+        return Outcome(
+            events,
+            error,
+            stream.trace_id,
+            seconds,
+            [item.headers["x-request-id"] for item in server.requests],
+        )
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Dict[Tuple[str, str], Future]]:  # type: ignore[type-arg]
+    yield from side_by_side(request, "test_stream_fault", play)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=["{}-{}".format(case.id, kind) for case, kind in ROWS])
+def test_stream_fault(row: Tuple[Case, str], outcomes: Any) -> None:
+    case, kind = row
+    outcome = outcomes[case.id, kind].result()
+    assert tuple(event.type for event in outcome.events)[: len(case.events)] == case.events
+    assert len(outcome.events) == len(case.events) or case.script is talkative
+    trace_id = next((event.trace_id for event in outcome.events if event.trace_id), None)
+    assert outcome.trace_id == trace_id
+    if case.error is None:
+        assert outcome.error is None
+        assert all(event.text in ("", "h\u00e9", "\ufffd") for event in outcome.events)
+        return
+    error = outcome.error
+    assert type(error) is case.error, error
+    assert outcome.seconds < (case.timeout or case.silence) + SLACK_SECONDS
+    expected = dict({"status": 200, "delivered": True, "attempts": 1, "trace_id": trace_id}, **case.facts)
+    assert {name: getattr(error, name) for name in expected} == expected, str(error)
+    assert outcome.request_ids == [error.request_id]
+
+
+FRAMINGS: Dict[str, Callable[[bytes], bytes]] = {
+    "plain": lambda data: head(200, PLAIN) + data,
+    "length": lambda data: head(200, dict(PLAIN, **{"Content-Length": len(data)})) + data,
+    "chunked": lambda data: head(200, CHUNKED) + chunked([data[:50], data[50:90], data[90:]]),
+    "gzip": lambda data: head(200, GZIP) + gzip.compress(data),
+    "gzip-chunked": lambda data: head(200, dict(CHUNKED, **GZIP)) + chunked([gzip.compress(data)]),
+}
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_cut_at_every_place(framing: str, kind: str) -> None:
+    """Whatever is cut off, what came before is handed out, and only a stream with its ``done`` ends well."""
+    whole = FRAMINGS[framing](WHOLE)
+    first = whole.index(b"\r\n\r\n") + 4
+    expected = [StreamEvent.from_raw(event) for event in (START, TOKEN, DONE)]
+    ended_well = False
+    cuts = range(first, len(whole) + 1)
+    with FaultServer(*[answer_and_close(whole[:cut]) for cut in cuts]) as server, requests.Session() as lent:
+        with Client(server.url, timeout=PATIENT, session=lent if kind == "lent" else None) as client:
+            for _ in cuts:
+                events, error = [], None
+                try:
+                    for event in client.run_stream("hello"):
+                        events.append(event)
+                except StreamInterrupted as interrupted:
+                    error = interrupted
+                assert events == expected[: len(events)]
+                assert (error is None) == (len(events) == 3)
+                assert error is None or (error.status, error.delivered, error.attempts) == (200, True, 1)
+                assert error is None or error.trace_id == ("t-1" if events else None)
+                assert error is None or not ended_well  # once it is long enough, more does not hurt
+                ended_well = error is None
+        assert ended_well
+        assert server.hits == len(cuts)  # a POST: none was sent twice
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize(
+    ("data", "error", "facts"),
+    [
+        (ok(START), InvalidResponse, {"status": 200, "details": START}),
+        (
+            reply(200, b"<html>", {"Content-Type": "text/html"}),
+            InvalidResponse,
+            {"status": 200, "details": "<html>"},
+        ),
+        (
+            head(200, {"Content-Type": "text/html", "Content-Length": 50}),
+            InvalidResponse,
+            {"status": 200, "details": None},
+        ),
+        (reply(403, b'{"detail": {"trace_id": "t-3"}}'), GovernanceBlock, {"status": 403, "trace_id": "t-3"}),
+        (reply(500, b"<html>"), ServerError, {"status": 500}),
+    ],
+    ids=["json", "html", "html-cut", "blocked", "failed"],
+)
+def test_what_is_no_stream_is_raised_by_run_stream_itself(
+    data: bytes, error: Any, facts: Any, kind: str
+) -> None:
+    with FaultServer(answer_and_close(data)) as server, requests.Session() as lent:
+        with Client(server.url, timeout=PATIENT, session=lent if kind == "lent" else None) as client:
+            with pytest.raises(error) as caught:
+                client.run_stream("hello")
+            assert {name: getattr(caught.value, name) for name in facts} == facts
+            assert (caught.value.delivered, caught.value.attempts, server.hits) == (True, 1, 1)
+
+
+def test_an_event_is_here_as_soon_as_its_bytes_are() -> None:
+    """For every framing: the server sends no byte more until the caller has the event."""
+    for framing in ("plain", "chunked", "gzip", "gzip-chunked"):
+        taken = threading.Semaphore(0)
+
+        def step(wire: Wire, framing: str = framing, taken: Any = taken) -> None:
+            wire.request()
+            compress = zlib.compressobj(wbits=31)
+            wire.send(
+                head(
+                    200, dict(CHUNKED if "chunked" in framing else PLAIN, **GZIP if "gzip" in framing else {})
+                )
+            )
+            for event in (START, TOKEN, DONE):
+                data = sse(event, end="\n")  # also without the blank line
+                if "gzip" in framing:
+                    data = compress.compress(data) + compress.flush(zlib.Z_SYNC_FLUSH)
+                wire.send(chunked([data], end=b"") if "chunked" in framing else data)
+                assert taken.acquire(timeout=5), framing
+
+        with FaultServer(step) as server, Client(server.url, timeout=PATIENT) as client:
+            for _ in client.run_stream("hello"):
+                taken.release()
+
+
+# -- ended by the caller
+
+
+def begun_and_hanging(framing: str) -> Script:
+    compress = zlib.compressobj(wbits=31)
+    data = (
+        compress.compress(sse(START)) + compress.flush(zlib.Z_SYNC_FLUSH) if framing == "gzip" else sse(START)
+    )
+    headers: Dict[str, Any] = {
+        "plain": PLAIN,
+        "tls": PLAIN,
+        "chunked": CHUNKED,
+        "gzip": GZIP,
+        "close": PLAIN,
+    }[framing]
+    if framing == "close":
+        headers = dict(headers, Connection="close")
+    return answer_and_hang(head(200, headers) + (chunked([data], end=b"") if framing == "chunked" else data))
+
+
+@pytest.mark.parametrize("ending", ["cancel", "close"])
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize("framing", ["plain", "close", "chunked", "gzip", "tls"])
+def test_another_thread_ends_a_blocked_stream(framing: str, kind: str, ending: str) -> None:
+    tls = framing == "tls"
+    scripts = begun_and_hanging(framing), answer(ok({"status": "ok"}))
+    with FaultServer(*scripts, tls=tls) as server, requests.Session() as lent:
+        session = lent if kind == "lent" else None
+        with Client(
+            server.url, timeout=PATIENT, session=session, verify=TLS_AUTHORITY if tls else None
+        ) as client:
+            stream = client.run_stream("hello")
+            assert next(stream).type == "start"
+            ended: List[Any] = []
+
+            def read() -> None:
+                try:
+                    ended.append(list(stream))
+                except BaseException as error:  # noqa: BLE001  # compared below
+                    ended.append(error)
+                ended.append(time.monotonic())
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            time.sleep(0.1)  # until it blocks
+            assert not ended
+            cancelled = time.monotonic()
+            getattr(stream, ending)()
+            reader.join(5)
+            assert ended[0] == []  # the iteration ends, with no error
+            assert ended[1] - cancelled < 0.2
+            stream.cancel()  # once more, to no effect
+            stream.close()
+            assert list(stream) == []
+            assert client.health().ok  # the client is as good as before,
+            assert server.connections == 2  # and the connection was not used again
+
+
+def test_a_late_cancel_does_not_strike_the_next_call() -> None:
+    """The stream is over; its connection must not be one that another call is using now."""
+    calling = threading.Event()
+
+    def slow(wire: Wire) -> None:
+        wire.request()
+        calling.set()
+        wire.pause(0.2)
+        wire.send(ok({"status": "ok"}))
+
+    whole = dict(
+        PLAIN, **{"Content-Length": len(BEGUN)}
+    )  # ends in order, so that its connection could be kept
+
+    def stream_then_slow(wire: Wire) -> None:
+        wire.request()
+        wire.send(head(200, whole) + BEGUN)
+        slow(wire)
+
+    with FaultServer(stream_then_slow, slow) as server, Client(
+        server.url, timeout=PATIENT, retries=0
+    ) as client:
+        stream = client.run_stream("hello")
+        with pytest.raises(StreamInterrupted):
+            list(stream)
+        canceller = threading.Thread(target=lambda: calling.wait(5) and stream.cancel())
+        canceller.start()
+        assert client.health().ok
+        canceller.join()
+
+
+@pytest.mark.parametrize("how", ["with", "close", "break", "never-read", "error"])
+def test_a_stream_left_early_closes_its_connection_at_once(how: str) -> None:
+    with FaultServer(answer_and_hang(head(200, PLAIN) + BEGUN)) as server, Client(
+        server.url, timeout=PATIENT
+    ) as client:
+        if how == "with":
+            with client.run_stream("hello") as stream:
+                next(stream)
+        elif how == "close":
+            stream = client.run_stream("hello")
+            next(stream)
+            stream.close()
+        elif how == "break":
+            for _ in client.run_stream("hello"):
+                break
+        elif how == "never-read":
+            client.run_stream("hello")
+        else:
+            with pytest.raises(ZeroDivisionError), client.run_stream("hello") as stream:
+                raise ZeroDivisionError
+        deadline = time.monotonic() + 5
+        while not server.left_after and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.left_after  # the server saw the connection end
+        if how in ("with", "close", "error"):
+            assert list(stream) == []
+
+
+@pytest.mark.parametrize("what", ["stream", "call"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_ctrl_c_ends_what_blocks(what: str, tls: bool) -> None:
+    """SIGINT inside a blocked read: KeyboardInterrupt within 0.2 s, and the client is usable afterwards."""
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from hestiaos_lite import Client
+        with Client(sys.argv[1], timeout=30, verify=sys.argv[3] or None) as client:
+            client.health()
+            print("ready", flush=True)
+            try:
+                if sys.argv[2] == "stream":
+                    for event in client.run_stream("hello"):
+                        print("event", flush=True)
+                else:
+                    client.run("hello")
+            except KeyboardInterrupt:
+                print("interrupted", time.time(), flush=True)
+            print(client.health().ok, flush=True)
+        """
+    )
+
+    def script(wire: Wire) -> None:
+        wire.request()
+        wire.send(ok({"status": "ok"}))
+        wire.request()
+        if what == "stream":
+            wire.send(head(200, PLAIN) + sse(START))
+        wire.hang()
+
+    with FaultServer(script, answer(ok({"status": "ok"})), tls=tls) as server:
+        arguments = [server.url, what, TLS_AUTHORITY if tls else ""]
+        with subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", program] + arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            universal_newlines=True,
+        ) as process:
+            assert process.stdout.readline() == "ready\n"
+            assert what == "call" or process.stdout.readline() == "event\n"
+            while server.hits < 2:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            sent = time.time()
+            os.kill(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        interrupted, healthy = out.splitlines()
+        assert float(interrupted.split()[1]) - sent < 0.2
+        assert (healthy, err, process.returncode) == ("True", "", 0)
+        assert (server.connections, server.hits) == (2, 3)

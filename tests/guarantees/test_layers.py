@@ -1,0 +1,199 @@
+"""The layers of docs/design.md: a file imports only from the rows above it, and each keeps to one idea and to Python 3.7."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from typing import Dict, Iterator, NamedTuple, Set
+
+import pytest
+
+import hestiaos_lite
+
+PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
+
+# Row by row; a file or folder may import from the rows above its own, and from itself.
+ROWS = [
+    ["_version", "_redact"],
+    ["deadline", "errors", "sse"],
+    ["_check", "models", "config"],
+    ["wire"],
+    ["stream", "namespaces", "aegis"],
+    ["client", "batch"],
+    ["cli", "zipapp"],
+]
+# An outbox opens without requests.
+WITHOUT_WIRE = {"aegis/__init__", "aegis/keys", "aegis/rows", "aegis/file", "aegis/outbox"}
+APART = {"sandbox"}  # imports nothing of ours, so that it catches a wrong model instead of agreeing with it
+DOORS = {"__init__", "__main__"}
+# Beyond the standard library.
+PACKAGES = {
+    "sse": {"sseclient"},
+    "wire": {"requests", "urllib3"},
+    "sandbox/pytest_plugin": {"pytest"},
+    "cli/make_completions": {"shtab"},
+    "cli/doctor": {"requests", "urllib3", "sseclient"},  # looks at them, and sends nothing of a client's
+}
+
+
+class Import(NamedTuple):
+    """One import: a module of ours below the package, or a package of others; and when it takes place."""
+
+    name: str
+    ours: bool
+    when: str  # "load", "later" (inside a function), "types" (for type checkers alone)
+
+
+def read() -> Iterator:
+    """Every Python file of the package: its path below it without the ending, and its text."""
+    for folder, _, names in os.walk(PACKAGE):
+        for name in sorted(names):
+            if name.endswith(".py"):
+                path = os.path.join(folder, name)
+                with open(path, encoding="utf-8") as file:
+                    yield os.path.relpath(path, PACKAGE).replace(os.sep, "/")[:-3], file.read()
+
+
+FILES: Dict[str, str] = dict(read())
+
+
+def module_of(path: str) -> str:
+    """The name in the rows: a file's own at the top, its folder's below."""
+    return path.split("/")[0]
+
+
+def imports_of(path: str) -> Set[Import]:
+    """What a file imports."""
+    tree = ast.parse(FILES[path])
+    when: Dict[int, str] = {}
+    for kinds, word in (((ast.FunctionDef, ast.Lambda), "later"), ((ast.If,), "types")):
+        for node in ast.walk(tree):
+            if isinstance(node, kinds) and (word == "later" or "TYPE_CHECKING" in ast.dump(node.test)):
+                when.update((id(inner), word) for inner in ast.walk(node))
+    folders = path.split("/")[:-1]
+    found = set()
+    for node in ast.walk(tree):
+        moment = when.get(id(node), "load")
+        if isinstance(node, ast.Import):
+            paths = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ["hestiaos_lite"] + folders[: len(folders) + 1 - node.level] if node.level else []
+            base += node.module.split(".") if node.module else []
+            whole = base == ["hestiaos_lite"] or not node.module
+            paths = [base + [alias.name] for alias in node.names] if whole else [base]
+        else:
+            continue
+        for parts in paths:
+            ours = parts[0] == "hestiaos_lite"
+            found.add(Import(module_of((parts[1:] or ["__init__"])[0]) if ours else parts[0], ours, moment))
+    return found
+
+
+def allowed(path: str) -> Set[str]:
+    """The files and folders of ours that a file may import."""
+    module = module_of(path)
+    if module in APART:
+        return APART
+    row = next(number for number, names in enumerate(ROWS) if module in names)
+    above = {name for names in ROWS[:row] for name in names} | {module}
+    if path in WITHOUT_WIRE:
+        above -= {"wire"}
+    return above | APART | DOORS if module == "cli" else above
+
+
+def test_every_file_has_its_row():
+    modules = {module_of(path) for path in FILES}
+    assert modules - {name for names in ROWS for name in names} == APART | DOORS
+
+
+def test_the_imports_are_seen():
+    """So that the tests below cannot pass by seeing nothing."""
+    assert Import("errors", True, "load") in imports_of("models")
+    assert Import("_version", True, "load") in imports_of("cli/parser")
+    assert Import("errors", True, "load") in imports_of("wire/transport")
+    assert Import("requests", False, "types") in imports_of("client")
+    assert Import("configparser", False, "later") in imports_of("config")
+    assert Import("sandbox", True, "types") in imports_of("sandbox/__init__")
+
+
+def test_a_file_imports_only_from_the_rows_above():
+    wrong = {
+        path: found
+        for path in FILES
+        if module_of(path) not in DOORS
+        for found in [
+            {item.name for item in imports_of(path) if item.ours and item.when != "types"} - allowed(path)
+        ]
+        if found
+    }
+    assert wrong == {}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="older Pythons cannot list their standard library")
+def test_beyond_the_standard_library_only_what_is_named_here():
+    wrong = {
+        path: found
+        for path in FILES
+        for found in [
+            {item.name for item in imports_of(path) if not item.ours and item.when != "types"}
+            - set(sys.stdlib_module_names)
+            - PACKAGES.get(path, PACKAGES.get(module_of(path), set()))
+        ]
+        if found
+    }
+    assert wrong == {}
+
+
+def test_only_the_wire_imports_http_client():
+    importers = {
+        module_of(path) for path, text in FILES.items() if "http.client" in text and "import" in text
+    }
+    assert importers <= {"wire"} | APART
+
+
+def test_the_sandbox_speaks_through_the_standard_library_alone():
+    found = {item for path in FILES if module_of(path) == "sandbox" for item in imports_of(path)}
+    assert {item.name for item in found if item.ours} == {"sandbox"}
+    assert {item.name for item in found} & {"requests", "urllib3", "sseclient", "hestiaos_lite"} == set()
+
+
+def test_the_command_line_loads_neither_client_nor_sandbox_before_a_command_needs_it():
+    seen, queue = set(), ["cli/__init__"]
+    while queue:
+        path = queue.pop()
+        seen.add(path)
+        tree = ast.parse(FILES[path])
+        loaded = {item.name for item in imports_of(path) if item.ours and item.when == "load"}
+        assert loaded <= {"cli", "_version", "_redact", "errors"}, path
+        for node in tree.body:
+            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+                queue.extend({"cli/" + node.module} - seen)
+    assert {"cli/__init__", "cli/parser"} <= seen
+
+
+def test_a_file_is_python_3_7_short_and_says_what_it_is_for():
+    options = (
+        {} if sys.version_info < (3, 8) else {"feature_version": (3, 7)}
+    )  # 3.7 itself needs no such option
+    for path, text in FILES.items():
+        tree = ast.parse(text, path, **options)
+        assert text.count("\n") <= 450, path
+        assert ast.get_docstring(tree) or path == "_version", path
+        code = [node for node in tree.body if not isinstance(node, ast.Expr)]
+        if len(code) > 1:
+            assert isinstance(code[0], ast.ImportFrom), path
+            assert code[0].module == "__future__", path
+
+
+def test_no_event_loop():
+    for path, text in FILES.items():
+        assert "asyncio" not in {item.name for item in imports_of(path)}, path
+        assert not [
+            node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.AsyncFunctionDef, ast.Await))
+        ], path
+
+
+def test_the_version_is_written_in_one_place():
+    version = '"{}"'.format(hestiaos_lite.__version__)
+    assert [path for path, text in FILES.items() if version in text] == ["_version"]

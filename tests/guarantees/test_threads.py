@@ -1,0 +1,392 @@
+"""One client for many threads and processes: every answer is its question's, nothing leaks, and a fork shares no socket."""
+
+from __future__ import annotations
+
+import collections
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from typing import Any, Callable, Dict, List
+
+import pytest
+
+from hestiaos_lite import (
+    Client,
+    ConnectionFailed,
+    HestiaError,
+    NotFound,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+)
+from hestiaos_lite.sandbox import Sandbox
+
+THREADS = 16
+NEEDS_PROC = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
+NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+
+
+def run(client: Client, word: str) -> None:
+    assert client.run("create " + word).text == "processed: create " + word
+
+
+def stream(client: Client, word: str) -> None:
+    assert "".join(event.text for event in client.run_stream("create " + word)) == "processed: create " + word
+
+
+def chat(client: Client, word: str) -> None:
+    answer = client.chat("hello " + word, session_id=word)
+    assert (word in answer.result, answer.session_id) == (True, word)
+
+
+def agent(client: Client, word: str) -> None:
+    assert client.agents.run(word, "look").agent_id == word
+
+
+def trace(client: Client, word: str) -> None:
+    trace_id = client.run("create " + word).trace_id
+    assert client.trace(trace_id).trace_id == trace_id
+
+
+def secret(client: Client, word: str) -> None:
+    client.secrets.set(word, "value of " + word)
+    assert client.secrets.get(word) == "value of " + word
+    try:
+        client.secrets.delete(word)
+    except NotFound as error:
+        assert error.attempts > 1  # an earlier attempt deleted it, and its answer was lost
+
+
+def explain(client: Client, word: str) -> None:
+    client.governance.explain("create", {"word": word})
+
+
+def health(client: Client, word: str) -> None:
+    assert client.health().ok
+
+
+CALLS: List[Callable[[Client, str], None]] = [run, stream, chat, agent, trace, secret, explain, health]
+EXPECTED = (
+    ConnectionFailed,
+    RateLimited,
+    ServerError,
+    StreamInterrupted,
+)  # what the random faults may come to
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_sixteen_threads_on_one_client(seconds: float) -> None:
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    wrong: List[BaseException] = []
+    done: Dict[str, int] = collections.Counter()
+
+    def work(number: int) -> None:
+        rng = random.Random(seed + number)
+        count = 0
+        while time.monotonic() < end and not wrong:
+            count += 1
+            call = rng.choice(CALLS)
+            try:
+                call(client, "t{}-{}".format(number, count))
+                done["good"] += 1
+            except EXPECTED:
+                done["fault"] += 1
+            except BaseException as error:  # noqa: BLE001  # raised below, in the test's own thread
+                wrong.append(error)
+
+    with Sandbox() as box, Client(box.url, timeout=20) as client:
+        box.random_faults(0.02, seed)
+        end = time.monotonic() + seconds
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(seconds + 30)
+        assert not any(thread.is_alive() for thread in threads)
+        if wrong:
+            raise wrong[0]
+        assert done["good"] > 100
+        assert done["fault"] > 0
+        # a POST was sent again only where the attempt before was refused with 429 or 503
+        refused = collections.Counter(item.request_id for item in box.injected if item.kind in ("429", "503"))
+        sent = collections.Counter(
+            item.headers["x-request-id"] for item in box.requests if item.method == "POST"
+        )
+        assert not {
+            request_id: times for request_id, times in sent.items() if times > 1 + refused[request_id]
+        }
+        box.clear_faults()
+        assert client.health().ok
+
+
+def program(source: str, *arguments: str, path: Any = None) -> List[str]:
+    """Run a program of its own, warnings being errors; return its lines."""
+    options = ["-W", "error", "-W", "ignore::DeprecationWarning"]
+    source = textwrap.dedent(source)
+    if path is None:
+        command = [sys.executable] + options + ["-c", source]
+    else:  # what spawn imports again must be a file
+        path.write_text(source)
+        command = [sys.executable] + options + [str(path)]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run(
+        command + list(arguments), capture_output=True, env=environment, timeout=60, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@NEEDS_FORK
+@pytest.mark.parametrize("what", ["after a call", "while another thread calls", "inside a stream"])
+def test_four_forks_after_a_warm_call(what: str, box: Sandbox) -> None:
+    """Each child opens its own connection; the parent's is as good as before, and nobody reads another's answer."""
+    lines = program(
+        """
+        import os, sys, threading
+        from hestiaos_lite import Client
+        client = Client(sys.argv[1], timeout=20)
+        client.health()
+        stop, stream = threading.Event(), None
+        if sys.argv[2] == "while another thread calls":
+            def call():
+                while not stop.is_set():
+                    assert client.run("busy").text == "processed: busy"
+            other = threading.Thread(target=call)
+            other.start()
+        elif sys.argv[2] == "inside a stream":
+            stream = client.run_stream("one two three")
+            next(stream)
+        children = []
+        for number in range(4):
+            pid = os.fork()
+            if not pid:
+                code = 1
+                try:
+                    for count in range(20):
+                        text = "child {} {}".format(number, count)
+                        assert client.run(text).text == "processed: " + text
+                    if number % 2:
+                        client.close()
+                    code = 0
+                finally:
+                    os._exit(code)
+            children.append(pid)
+        for count in range(20):
+            text = "parent {}".format(count)
+            assert client.run(text).text == "processed: " + text
+        for pid in children:
+            print(os.waitpid(pid, 0)[1])
+        stop.set()
+        if stream is not None:
+            print("".join(event.text for event in stream))
+        client.close()
+        """,
+        box.url,
+        what,
+    )
+    assert lines[:4] == ["0"] * 4
+    assert lines[4:] == (["processed: one two three"] if what == "inside a stream" else [])
+
+
+@NEEDS_FORK
+def test_closing_in_a_child_before_its_first_call_does_not_wait_for_the_parent_s_lock(box: Sandbox) -> None:
+    assert program(
+        """
+        import os, sys
+        from hestiaos_lite import Client
+        client = Client(sys.argv[1], timeout=20)
+        client.health()
+        with client._transport._sessions._lock:  # as another thread may at the moment of the fork
+            pid = os.fork()
+            if not pid:
+                client.close()
+                os._exit(0)
+        print(os.waitpid(pid, 0)[1], client.health().ok)
+        client.close()
+        """,
+        box.url,
+    ) == ["0 True"]
+
+
+@pytest.mark.parametrize("method", ["spawn", pytest.param("fork", marks=NEEDS_FORK)])
+def test_multiprocessing(method: str, box: Sandbox, tmp_path: Any) -> None:
+    lines = program(
+        """
+        import multiprocessing, sys
+        from hestiaos_lite import Client
+        client = None
+
+        def work(url, number, results):
+            with Client(url) if client is None else client as mine:
+                results.put(mine.run("child {}".format(number)).text)
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context(sys.argv[2])
+            client = Client(sys.argv[1])
+            client.health()
+            results = context.Queue()
+            workers = [context.Process(target=work, args=(sys.argv[1], number, results)) for number in range(4)]
+            for worker in workers:
+                worker.start()
+            print(sorted(results.get(timeout=30) for _ in workers))
+            for worker in workers:
+                worker.join()
+            print([worker.exitcode for worker in workers], client.health().ok)
+            client.close()
+            results.close()
+            results.join_thread()
+        """,
+        box.url,
+        method,
+        path=tmp_path / "program.py",
+    )
+    assert lines == [str(["processed: child {}".format(number) for number in range(4)]), "[0, 0, 0, 0] True"]
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "only-dropped"])
+def test_no_descriptor_and_no_thread_is_left(closed: bool, box: Sandbox) -> None:
+    box.random_faults(0.2, 7)
+    lines = program(
+        """
+        import gc, os, sys, threading
+        from hestiaos_lite import Client, HestiaError
+
+        def use(client):
+            for number in range(20):
+                try:
+                    client.health()
+                    client.run("x")
+                    stream = client.run_stream("one two three")
+                    if number % 3 == 0:
+                        next(stream)
+                    elif number % 3 == 1:
+                        list(stream)
+                    client.secrets.set("k", "v")
+                except HestiaError:
+                    pass
+
+        def once():
+            client = Client(sys.argv[1], timeout=20, retries=0)
+            workers = [threading.Thread(target=use, args=(client,)) for _ in range(8)]
+            for worker in workers:
+                worker.start()
+            use(client)
+            for worker in workers:
+                worker.join()
+            if sys.argv[2] == "True":
+                client.close()
+
+        Client(sys.argv[1]).close()
+        before = os.listdir("/proc/self/fd")
+        once()
+        gc.collect()
+        print(before == os.listdir("/proc/self/fd"), threading.active_count())
+        """,
+        box.url,
+        str(closed),
+    )
+    assert lines == ["True 1"]
+
+
+@NEEDS_PROC
+def test_without_the_collector_nothing_is_left_either(box: Sandbox) -> None:
+    """No reference cycle holds a socket, nor what a caller's own variables hold while a call of his fails."""
+    box.drop_next(20, path="/api/v1/run")
+    assert program(
+        """
+        import gc, os, sys, warnings
+        from hestiaos_lite import Client, ConnectionFailed
+        gc.disable()
+
+        def fail(client):
+            mine = open(os.devnull)  # never closed by hand
+            try:
+                client.run("x")
+            except ConnectionFailed:
+                return
+            raise AssertionError
+
+        client = Client(sys.argv[1], timeout=20)
+        client.health()
+        client.close()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            stream = client.run_stream("one two three")
+            next(stream)
+            client.run_stream("one two three")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fail(client)
+        del stream
+        print(len(os.listdir("/proc/self/fd")) - before)
+        del client
+        print(len(os.listdir("/proc/self/fd")) - before)
+        """,
+        box.url,
+    ) == ["0", "0"]
+
+
+@NEEDS_PROC
+def test_a_thousand_short_lived_threads_leave_no_connection_behind(box: Sandbox) -> None:
+    lines = program(
+        """
+        import os, sys, threading
+        from hestiaos_lite import Client
+        client = Client(sys.argv[1], timeout=20)
+        client.health()
+        before, most, good = len(os.listdir("/proc/self/fd")), 0, []
+        for _ in range(125):
+            threads = [threading.Thread(target=lambda: good.append(client.health().ok)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            most = max(most, len(os.listdir("/proc/self/fd")) - before)
+        print(len(good), all(good), most)
+        client.close()
+        """,
+        box.url,
+    )
+    assert lines == ["1000 True 0"]
+
+
+def test_a_client_is_usable_after_it_was_closed(box: Sandbox) -> None:
+    client = Client(box.url, timeout=20)
+    assert client.health().ok
+    client.close()
+    assert client.health().ok
+    client.close()
+    client.close()
+
+
+def test_closing_while_other_threads_call(box: Sandbox) -> None:
+    """Calls in flight end well or with an error of ours."""
+    errors: List[BaseException] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                client.health()
+            except HestiaError:
+                pass  # allowed: its connection was closed under it
+            except BaseException as error:  # noqa: BLE001  # compared below
+                errors.append(error)
+
+    with Client(box.url, timeout=20) as client:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(50):
+            client.close()
+            time.sleep(0.005)
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert errors == []

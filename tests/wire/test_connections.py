@@ -1,0 +1,410 @@
+"""What lies between the client and the service: TLS, proxies, ~/.netrc, and connections kept alive for too long."""
+
+from __future__ import annotations
+
+import base64
+import select
+import socket
+import threading
+import time
+import warnings
+from typing import Any, Iterator, List
+
+import pytest
+import requests
+
+from hestiaos_lite import AuthenticationError, Client, ConnectionFailed, InvalidInput, RequestTimeout
+
+from ..faultserver import (
+    TLS_AUTHORITY,
+    FaultServer,
+    Script,
+    Wire,
+    answer,
+    answer_and_close,
+    closed_port,
+    head,
+    ok,
+    reply,
+)
+
+PATIENT = 10.0
+HEALTHY = ok({"status": "ok"})
+EVENTS = b'data: {"type": "token", "data": {"text": "x"}}\n\ndata: {"type": "done"}\n\n'
+HOST = "service.example"  # resolved by nobody but a proxy
+
+
+@pytest.fixture(params=["own", "lent"])
+def session(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """None for a session of ours, else one that is lent; a lent one stays usable."""
+    if request.param == "own":
+        yield None
+        return
+    with requests.Session() as lent:
+        yield lent
+
+
+# -- TLS
+
+
+def test_tls_with_a_bundle_given_by_the_caller(session: Any) -> None:
+    with FaultServer(answer(HEALTHY), tls=True) as server:
+        with Client(server.url, "key", timeout=PATIENT, session=session, verify=TLS_AUTHORITY) as client:
+            assert client.health().ok
+            assert client.health().ok
+        assert (server.hits, server.connections) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_tls_with_a_bundle_named_by_the_environment(
+    name: str, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, TLS_AUTHORITY)
+    with FaultServer(answer(HEALTHY), tls=True) as server, Client(
+        server.url, timeout=PATIENT, session=session
+    ) as client:
+        assert client.health().ok
+
+
+def test_what_the_caller_says_wins_over_the_environment(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/at/all.pem")
+    with FaultServer(answer(HEALTHY), tls=True) as server:
+        with Client(server.url, timeout=PATIENT, session=session, verify=TLS_AUTHORITY) as client:
+            assert client.health().ok
+        with Client(server.url, timeout=PATIENT, session=session) as client, pytest.raises(
+            InvalidInput
+        ) as caught:
+            client.health()
+        assert (caught.value.code, caught.value.delivered) == ("CONFIGURATION", False)
+
+
+def test_a_lent_session_s_verify_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/at/all.pem")
+    with FaultServer(answer(HEALTHY), tls=True) as server, requests.Session() as lent:
+        lent.verify = TLS_AUTHORITY
+        with Client(server.url, timeout=PATIENT, session=lent) as client:
+            assert client.health().ok
+
+
+def test_no_verification_warns_once_for_the_client_and_not_at_every_connection() -> None:
+    with FaultServer(answer_and_close(HEALTHY), tls=True) as server:
+        with pytest.warns(UserWarning, match="verify=False") as warned:
+            client = Client(server.url, timeout=PATIENT, verify=False)
+        assert len(warned) == 1
+        assert warned[0].filename == __file__
+        with client:  # and from here on a warning is an error
+            assert client.health().ok
+            assert client.health().ok
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "warns"),
+    [
+        ("http://service.example", "key", True),
+        ("http://192.0.2.1:8000", "key", True),
+        ("http://service.example", None, False),
+        ("https://service.example", "key", False),
+        ("http://localhost:8000", "key", False),
+        ("http://127.0.0.1:8000", "key", False),
+        ("http://[::1]:8000", "key", False),
+    ],
+)
+def test_a_key_over_plain_http_warns_once_a_client(url: str, key: Any, warns: bool) -> None:
+    """By Python's own default filter a second client made at the same place in the program warns no more."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            Client(url, key).close()
+        assert len(caught) == 2 * warns
+        assert all(
+            "plain http" in str(warning.message) and warning.filename == __file__ for warning in caught
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            Client(url, key).close()
+        assert len(caught) == warns
+
+
+def test_a_stream_over_tls(session: Any) -> None:
+    data = head(200, {"Content-Type": "text/event-stream"}) + EVENTS
+    with FaultServer(answer_and_close(data), tls=True) as server:
+        with Client(server.url, timeout=PATIENT, session=session, verify=TLS_AUTHORITY) as client:
+            assert [event.text for event in client.run_stream("hello")] == ["x", ""]
+
+
+# -- proxies
+
+
+def proxy(target_port: int, log: List[str]) -> Script:
+    """A proxy for everything: whatever host is asked for, the answer comes from a port of this machine."""
+
+    def script(wire: Wire) -> None:
+        request = wire.request()
+        log.append(
+            "{} {} {}".format(request.method, request.target, request.headers.get("proxy-authorization", "-"))
+        )
+        with socket.create_connection(("127.0.0.1", target_port)) as onward:
+            if request.method == "CONNECT":
+                wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                path = "/" + request.target.split("/", 3)[3]
+                lines = ["{} {} HTTP/1.1".format(request.method, path), "Connection: close"]
+                lines += [
+                    "{}: {}".format(*item) for item in request.headers.items() if item[0] != "connection"
+                ]
+                onward.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + request.body)
+            ends = {wire.sock: onward, onward: wire.sock}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+    return script
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("named_by", ["environment", "session"])
+def test_a_proxy_is_used(named_by: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: List[str] = []
+    with FaultServer(answer(HEALTHY), tls=scheme == "https") as server, FaultServer(
+        proxy(server.port, log)
+    ) as middle:
+        url = "http://user:word@127.0.0.1:{}".format(middle.port)
+        with requests.Session() as lent:
+            if named_by == "environment":
+                monkeypatch.setenv(scheme + "_proxy", url)
+            else:
+                lent.proxies = {scheme: url}
+            # the certificate is for the address; a name that the proxy alone resolves would need another
+            verify = False if scheme == "https" else None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with Client(
+                    "{}://{}".format(scheme, HOST),
+                    timeout=PATIENT,
+                    verify=verify,
+                    session=lent if named_by == "session" else None,
+                ) as client:
+                    assert client.health().ok
+        credentials = "Basic " + base64.b64encode(b"user:word").decode()
+        target = (
+            "GET http://{}/api/v1/health".format(HOST) if scheme == "http" else "CONNECT {}:443".format(HOST)
+        )
+        assert log == ["{} {}".format(target, credentials)]
+        assert server.requests[0].headers["host"] == HOST
+        assert "proxy-authorization" not in server.requests[0].headers or scheme == "http"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_loopback_url_never_goes_through_a_proxy_of_the_environment(
+    host: str, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer(answer(HEALTHY)) as server:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, "http://127.0.0.1:{}".format(closed_port()))
+        with Client(
+            "http://{}:{}".format(host, server.port), timeout=PATIENT, session=session, retries=0
+        ) as client:
+            assert client.health().ok
+
+
+def test_a_loopback_url_goes_through_a_proxy_of_the_caller() -> None:
+    log: List[str] = []
+    with FaultServer(answer(HEALTHY)) as server, FaultServer(
+        proxy(server.port, log)
+    ) as middle, requests.Session() as lent:
+        lent.proxies = {"http": middle.url}
+        with Client(server.url, timeout=PATIENT, session=lent) as client:
+            assert client.health().ok
+        assert log == ["GET {}/api/v1/health -".format(server.url)]
+
+
+def test_no_proxy_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:{}".format(closed_port()))
+    monkeypatch.setenv("no_proxy", "elsewhere.example,.invalid")
+    with Client("http://no-such-host.invalid", timeout=PATIENT, retries=0) as client:
+        with pytest.raises(ConnectionFailed) as caught:
+            client.health()
+    assert "cannot be resolved" in str(
+        caught.value
+    )  # it was looked up here, which a proxy would have been asked to do
+
+
+def test_a_proxy_that_wants_credentials(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = reply(407, b"<html>who are you?", {"Proxy-Authenticate": "Basic"})
+    with FaultServer(answer(refusal)) as middle:
+        monkeypatch.setenv("http_proxy", middle.url)
+        monkeypatch.setenv("https_proxy", middle.url)
+        with Client("http://" + HOST, timeout=PATIENT, session=session) as client:
+            with pytest.raises(AuthenticationError) as caught:
+                client.run("hello")
+        assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (407, False, 1)
+        with Client("https://" + HOST, timeout=PATIENT, session=session, retries=0) as client:
+            with pytest.raises(ConnectionFailed) as failed:
+                client.run("hello")
+        assert "407" in str(failed.value)
+        assert failed.value.status is None
+        assert failed.value.delivered is (False if session is None else None)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_is_not_there(scheme: str, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(scheme + "_proxy", "http://user:hunter2@127.0.0.1:{}".format(closed_port()))
+    with Client("{}://{}".format(scheme, HOST), timeout=PATIENT, session=session, retries=0) as client:
+        with pytest.raises(ConnectionFailed) as caught:
+            client.run("hello")
+    assert caught.value.delivered is False
+    assert "connection refused" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hunter2@bad host:80", "http://user:hunter2@[::1", "http://user:hunter2@:1:2"]
+)
+def test_a_malformed_proxy_is_named_without_its_password(
+    url: str, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", url)
+    with Client("http://" + HOST, timeout=PATIENT, session=session, retries=0) as client:
+        with pytest.raises((InvalidInput, ConnectionFailed)) as caught:
+            client.run("hello")
+    assert caught.value.delivered is False
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_deadline_holds_through_a_proxy_that_takes_its_time() -> None:
+    """CONNECT is answered late, and the TLS handshake behind it hangs: one deadline for both."""
+
+    def late_and_silent(wire: Wire) -> None:
+        wire.request()
+        wire.pause(0.8)
+        wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        wire.pause(20)
+
+    with FaultServer(late_and_silent) as middle, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("https_proxy", middle.url)
+        started = time.monotonic()
+        with Client("https://" + HOST, timeout=1) as client, pytest.raises(RequestTimeout) as caught:
+            client.run("hello", timeout_ms=100)
+        assert time.monotonic() - started < 1 + 0.5
+        assert caught.value.delivered is False
+
+
+# -- ~/.netrc
+
+
+@pytest.mark.parametrize("found_by", ["HOME", "NETRC"])
+@pytest.mark.parametrize("key", [None, "the-key"])
+def test_netrc_neither_adds_nor_replaces_credentials(
+    key: Any, found_by: str, session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text(
+        "machine 127.0.0.1 login mallory password hunter2\ndefault login mallory password hunter2\n"
+    )
+    netrc.chmod(0o600)
+    monkeypatch.setenv(found_by, str(tmp_path if found_by == "HOME" else netrc))
+    with FaultServer(answer(HEALTHY)) as server:
+        with requests.Session() as plain:  # the entry is one that requests would use
+            plain.get(server.url)
+        with Client(server.url, key, timeout=PATIENT, session=session) as client:
+            client.health()
+        assert [request.headers.get("authorization") for request in server.requests] == [
+            "Basic bWFsbG9yeTpodW50ZXIy",
+            None if key is None else "Bearer the-key",
+        ]
+
+
+def test_a_lent_session_s_own_credentials_are_used_when_there_is_no_key() -> None:
+    with FaultServer(answer(HEALTHY)) as server, requests.Session() as lent:
+        lent.auth = ("user", "word")
+        for key in (None, "the-key"):
+            with Client(server.url, key, timeout=PATIENT, session=lent) as client:
+                client.health()
+        sent = [request.headers["authorization"] for request in server.requests]
+        assert sent == ["Basic " + base64.b64encode(b"user:word").decode(), "Bearer the-key"]
+
+
+# -- connections kept alive
+
+
+def test_a_connection_is_kept_and_used_again(session: Any) -> None:
+    with FaultServer(answer(HEALTHY)) as server, Client(
+        server.url, timeout=PATIENT, session=session
+    ) as client:
+        for _ in range(3):
+            client.health()
+        assert (server.connections, server.hits) == (1, 3)
+
+
+@pytest.mark.parametrize("body", [reply(200, b"[]"), reply(500, b"{}"), reply(404)])
+def test_a_connection_is_kept_after_an_error_that_was_read_whole(body: bytes) -> None:
+    with FaultServer(answer(body, HEALTHY)) as server, Client(
+        server.url, timeout=PATIENT, retries=0
+    ) as client:
+        with pytest.raises(Exception, match="HTTP"):
+            client.health()
+        client.health()
+        assert server.connections == 1
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used(session: Any) -> None:
+    closed = threading.Event()
+
+    def once(wire: Wire) -> None:
+        wire.request()
+        wire.send(HEALTHY)
+        wire.sock.shutdown(socket.SHUT_RDWR)
+        closed.set()
+
+    with FaultServer(once, answer(ok({"result": "r", "trace_id": "t"}))) as server:
+        with Client(server.url, timeout=PATIENT, session=session, retries=0) as client:
+            client.health()
+            assert closed.wait(5)
+            assert client.run("hello").trace_id == "t"  # a POST, not in doubt for a moment
+        assert (server.connections, server.hits) == (2, 2)
+
+
+def test_a_kept_connection_that_ends_with_the_next_request(session: Any) -> None:
+    """The race that no client can win: a POST stays in doubt and is not repeated, a GET is."""
+
+    def answers_one(wire: Wire) -> None:
+        wire.request()
+        wire.send(HEALTHY)
+        wire.request()
+
+    with FaultServer(answers_one, answers_one, answer(HEALTHY)) as server:
+        with Client(server.url, timeout=PATIENT, session=session, retries=1) as client:
+            client.health()
+            with pytest.raises(ConnectionFailed) as caught:
+                client.run("hello")
+            assert (caught.value.delivered, caught.value.status, caught.value.attempts) == (None, None, 1)
+            assert (server.connections, server.hits) == (1, 2)
+            client.health()
+            assert client.health().ok
+            assert (server.connections, server.hits) == (3, 5)
+
+
+def test_an_answer_that_says_more_than_it_should_does_not_reach_the_next_call() -> None:
+    """Bytes after a body are no answer to anything."""
+    with FaultServer(answer(HEALTHY + ok({"status": "smuggled"}), ok({"status": "second"}))) as server:
+        with Client(server.url, timeout=PATIENT) as client:
+            assert client.health().status == "ok"
+            assert client.health().status == "second"
+
+
+def test_a_lent_session_stays_open_and_as_it_was() -> None:
+    with FaultServer(answer(HEALTHY)) as server, requests.Session() as lent:
+        before = dict(vars(lent), adapters=dict(lent.adapters))
+        with Client(server.url, "the-key", timeout=PATIENT, session=lent, headers={"X-Extra": "1"}) as client:
+            client.health()
+        assert dict(vars(lent), adapters=dict(lent.adapters)) == before
+        assert lent.get(server.url).status_code == 200
+        assert (server.connections, server.hits) == (1, 2)
+        assert server.requests[1].headers.get("authorization") != "Bearer the-key"

@@ -1,0 +1,170 @@
+"""_retry.py: may a request be repeated, and when; with a clock, a randomness and a date that a test gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from hestiaos_lite.deadline import Deadline, SilenceLimit
+from hestiaos_lite.errors import (
+    AuthenticationError,
+    Conflict,
+    ConnectionFailed,
+    GovernanceBlock,
+    InvalidInput,
+    InvalidResponse,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+    StreamInterrupted,
+)
+from hestiaos_lite.namespaces import Caller
+from hestiaos_lite.wire.retry import RetryPolicy, parse_retry_after
+from hestiaos_lite.wire.transport import Transport
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_deadline_counts_down_from_where_it_was_made():
+    clock = Clock()
+    deadline = Deadline(5.0, clock)
+    assert (deadline.seconds, deadline.remaining()) == (5.0, 5.0)
+    clock.now = 104.5
+    assert deadline.remaining() == 0.5
+    clock.now = 107.0
+    assert deadline.remaining() == -2.0
+
+
+def test_a_silence_limit_is_the_same_for_every_read():
+    limit = SilenceLimit(3.0)
+    assert (limit.seconds, limit.remaining(), limit.remaining()) == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "jitter", "seconds"),
+    [
+        (1, 1.0, 0.5),
+        (2, 1.0, 1.0),
+        (3, 1.0, 2.0),
+        (4, 1.0, 4.0),
+        (5, 1.0, 8.0),
+        (6, 1.0, 8.0),
+        (60, 1.0, 8.0),
+        (1, 0.0, 0.0),
+        (1, 0.5, 0.25),
+        (9, 0.25, 2.0),
+        (1, None, 0.5),
+        (2, None, 1.0),
+        (3, None, 2.0),
+    ],
+)
+def test_exponential_backoff_with_full_jitter_and_a_cap(attempt, jitter, seconds):
+    draw = None if jitter is None else lambda: jitter
+    policy = RetryPolicy(1000, statuses=frozenset({503}), repeatable=False, jitter=draw)
+    assert policy.delay_seconds(ServerError(status=503), attempt) == seconds
+
+
+def test_the_jitter_is_random_and_within_its_bounds():
+    policy = RetryPolicy(3, statuses=frozenset({503}), repeatable=False)
+    delays = [policy.delay_seconds(ServerError(status=503), 2) for _ in range(200)]
+    assert all(0.0 <= delay <= 1.0 for delay in delays)
+    assert len(set(delays)) > 100
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"), [(None, 0.5), (0.0, 0.5), (0.2, 0.5), (3.0, 3.0), (100.0, 100.0)], ids=repr
+)
+def test_retry_after_is_a_lower_bound(retry_after, seconds):
+    policy = RetryPolicy(1, statuses=frozenset({429}), repeatable=False, jitter=None)
+    assert policy.delay_seconds(RateLimited(status=429, retry_after=retry_after), 1) == seconds
+
+
+@pytest.mark.parametrize(
+    ("retries", "delays"), [(0, [None]), (1, [0.5, None]), (3, [0.5, 1.0, 2.0, None])], ids=repr
+)
+def test_retries_counts_extra_attempts(retries, delays):
+    policy = RetryPolicy(retries, statuses=frozenset({503}), repeatable=False, jitter=None)
+    assert [
+        policy.delay_seconds(ServerError(status=503), attempt) for attempt in range(1, retries + 2)
+    ] == delays
+
+
+# API.md, "Retries": (failure, repeated for a POST, repeated for a GET or DELETE)
+VERDICTS = {
+    "never connected": (ConnectionFailed(delivered=False), True, True),
+    "connection broken": (ConnectionFailed(delivered=None), False, True),
+    "answer broken off": (ConnectionFailed(delivered=True, status=200), False, True),
+    "429": (RateLimited(status=429, delivered=True), True, True),
+    "503": (ServerError(status=503, delivered=True), True, True),
+    "502": (ServerError(status=502, delivered=True), False, True),
+    "504": (ServerError(status=504, delivered=True), False, True),
+    "500": (ServerError(status=500, delivered=True), False, False),
+    "501": (ServerError(status=501, delivered=True), False, False),
+    "400": (InvalidInput(status=400, delivered=True), False, False),
+    "401": (AuthenticationError(status=401, delivered=True), False, False),
+    "403": (PermissionDenied(status=403, delivered=True), False, False),
+    "403 governed": (GovernanceBlock(status=403, delivered=True), False, False),
+    "404": (NotFound(status=404, delivered=True), False, False),
+    "409": (Conflict(status=409, delivered=True), False, False),
+    "408": (InvalidInput(status=408, delivered=True), False, False),
+    "deadline passed before connecting": (RequestTimeout(delivered=False), False, False),
+    "deadline passed waiting": (RequestTimeout(delivered=None), False, False),
+    "not sendable": (InvalidInput(), False, False),
+    "a bad answer": (InvalidResponse(status=200, delivered=True), False, False),
+    "a cut stream": (StreamInterrupted(status=200, delivered=True), False, False),
+}
+
+
+@pytest.mark.parametrize(("failure", "post", "get"), VERDICTS.values(), ids=VERDICTS.keys())
+def test_what_is_repeated(failure, post, get):
+    caller = Caller(Transport("http://localhost:1"), 30.0, 3)
+    for method, repeated in (("POST", post), ("GET", get), ("DELETE", get)):
+        delay = caller.call(method, "/x").retry.delay_seconds(failure, 1)
+        assert (delay is not None) is repeated, method
+
+
+NOW = 1_000_000_000.0  # Sun, 09 Sep 2001 01:46:40 GMT
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("1.5", 1.5),
+        ("31536000", 31536000.0),
+        ("99999999999", None),
+        ("9" * 400, None),
+        ("-5", None),
+        ("+5", None),
+        ("1e3", None),
+        ("0x10", None),
+        ("1_0", None),
+        (".5", None),
+        ("5 s", None),
+        ("٣", None),
+        ("nan", None),
+        ("inf", None),
+        ("soon", None),
+        ("Sun, 09 Sep 2001 01:47:10 GMT", 30.0),
+        ("Sunday, 09-Sep-01 01:47:10 GMT", 30.0),
+        ("Sun Sep  9 01:47:10 2001", 30.0),
+        ("Sun, 09 Sep 2001 01:46:10 GMT", 0.0),
+        ("Sun, 09 Sep 2001 03:47:10 +0200", 30.0),
+        ("Sun, 09 Sep 2012 01:47:10 GMT", None),
+        ("Sun, 09 Sep 99999 01:47:10 GMT", None),
+        ("Sun, 99 Foo 2001 01:47:10 GMT", None),
+        ("Sun, 09 Sep 2001 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_in_seconds_or_as_a_date_and_no_nonsense(value, seconds):
+    assert parse_retry_after(value, lambda: NOW) == seconds
