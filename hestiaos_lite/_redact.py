@@ -1,4 +1,4 @@
-"""What a log line, a repr or an error may show: never a key, a secret's value or a URL's password."""
+"""What a log line, a repr or an error may show: never a key, a secret's value or a URL's password, and no control character."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 MASK = "***"
 
+# C0 but tab, DEL, C1 (U+009B begins a control sequence as ESC [ does), the line and paragraph separators that
+# str.splitlines knows, and the characters that turn the direction of text (Unicode's Bidi_Control).
+_CONTROLS = [code for code in range(0xA0) if (code < 32 and code != 9) or code >= 127]
+_BIDI = [0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_IN_TEXT = {code: "\\x{:02x}".format(code) for code in _CONTROLS}
+_IN_TEXT.update((code, "\\u{:04x}".format(code)) for code in _BIDI)
+_IN_TEXT_WITH_LINES = {code: shown for code, shown in _IN_TEXT.items() if code != 10}
+_IN_JSON = {code: "\\u{:04x}".format(code) for code in _CONTROLS + _BIDI if code != 10}
+
 
 def without(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` with each of ``secrets`` masked, as written and as JSON would escape it."""
@@ -16,6 +25,29 @@ def without(text: str, secrets: Iterable[str]) -> str:
             for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
                 text = text.replace(form, MASK)
     return text
+
+
+def harmless(text: str) -> str:
+    """Return ``text`` as one line without control characters, fit for a terminal, a log line or a mail.
+
+    A line break becomes a space; any other control character, and whatever turns the direction of text, is shown as an
+    escape (``\\x1b``, ``\\u202e``). A tab is kept.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return " ".join(text.replace("\r\n", "\n").strip("\n").split("\n")).translate(_IN_TEXT)
+
+
+def harmless_lines(text: str) -> str:
+    """Return ``text`` likewise, but with its line breaks, for a result that may have several lines."""
+    if text.isascii() and text.isprintable():
+        return text
+    return text.translate(_IN_TEXT_WITH_LINES)
+
+
+def harmless_json(text: str) -> str:
+    """Return JSON ``text`` likewise, with its line breaks, and each escape one that JSON reads (``\\u009b``)."""
+    return text.translate(_IN_JSON)
 
 
 def bare_url(url: str) -> str:
