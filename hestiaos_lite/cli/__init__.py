@@ -6,7 +6,6 @@ when it runs. So ``--help`` costs no more than a Python that parses arguments, a
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import List, Optional
 
@@ -33,7 +32,6 @@ def main(argv: Optional[List[str]] = None) -> int:
         output.flush()
         return code
     except OutputClosed as error:
-        _let_go_of_stdout()
         if error.is_broken_pipe:
             return _BROKEN_PIPE
         output.complain("cannot write to standard output: {}".format(error))
@@ -45,7 +43,10 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(argv: List[str], output: Output) -> int:
     args = None
     try:
-        args = parse(argv)
+        try:
+            args = parse(argv)
+        except OSError as error:  # all it does is to print help
+            raise OutputClosed(error) from error
         output.configure(json=args.json, quiet=args.quiet)
         from .signals import terminable  # only now: --help ends above
 
@@ -72,13 +73,3 @@ def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:
     else:
         output.report(error, exit_code=code)
     return code
-
-
-def _let_go_of_stdout() -> None:
-    """Point standard output nowhere, or the interpreter would try to flush it once more and complain at its end."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError, AttributeError):
-        pass  # it has no descriptor of its own: closed, or replaced by a test

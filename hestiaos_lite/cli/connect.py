@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from .. import config
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
 def open_client(args: Arguments, output: Output) -> Client:
     """Make the HestiaOS client; raises InvalidInput for a malformed setting."""
-    _spare_charset_detection()
     from ..client import Client
 
     warn_of_exposed_key(output)
@@ -30,7 +27,6 @@ def open_client(args: Arguments, output: Output) -> Client:
 
 def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None) -> AegisClient:
     """Make the AEGIS client; raises InvalidInput for a malformed setting."""
-    _spare_charset_detection()
     from ..aegis.client import AegisClient
 
     warn_of_exposed_key(output)
@@ -74,20 +70,3 @@ def warn_of_exposed_key(output: Output) -> None:
     path = config.exposed_key_file()
     if path is not None:
         output.warning("others can read {}, which holds an API key; cure: chmod 600 {}".format(path, path))
-
-
-def _spare_charset_detection() -> None:
-    """Keep requests from loading what it guesses encodings with: buys a tenth of a one-shot call.
-
-    requests (to 2.34 at least) imports chardet and charset_normalizer at once, to be used by ``Response.text`` alone. JSON
-    is UTF-8, and nothing in this process guesses.
-    """
-    if "requests" in sys.modules:
-        return
-    for name, version in (
-        ("chardet", "4.0.0"),
-        ("charset_normalizer", "3.0.0"),
-    ):  # versions that every requests accepts
-        if name not in sys.modules:
-            sys.modules[name] = ModuleType(name, "not loaded by hestiaos-lite")
-            sys.modules[name].__dict__["__version__"] = version

@@ -8,6 +8,7 @@ To add a command, add a line to `COMMANDS` and give its module a function that d
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -101,6 +102,15 @@ class Parser(argparse.ArgumentParser):
         """Parse; argparse calls this on the parser of the chosen command too."""
         self.declare()
         return super().parse_known_args(args, namespace)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write help to standard output, where a failure counts (argparse hides it), or an error to standard error."""
+        file = file or sys.stderr
+        if message and file is not None:
+            with contextlib.suppress(
+                *() if file is sys.stdout else (OSError,)
+            ):  # there is nobody left to tell
+                file.write(message)
 
     def error(self, message: str) -> NoReturn:
         """End with 2; one line, the same on every Python."""

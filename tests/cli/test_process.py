@@ -15,7 +15,7 @@ import pytest
 from hestiaos_lite import Client
 
 from ..cli_call import ROOT, call, command, environment, run
-from ..faultserver import FaultServer, answer_and_hang, head
+from ..faultserver import FaultServer, answer, answer_and_hang, head, reply
 
 if os.name != "posix":
     pytest.skip("signals and pipes as POSIX has them", allow_module_level=True)
@@ -89,15 +89,74 @@ def test_a_reader_that_never_was(box: Any) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-def test_a_full_disk_is_an_error(box: Any) -> None:
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "argv, code, err",
+    [
+        (["health"], 74, b"hestiaos-lite: cannot write to standard output: No space left on device\n"),
+        (["--help"], 74, b"hestiaos-lite: cannot write to standard output: No space left on device\n"),
+        (["run", "rm -rf /"], 1, None),
+    ],
+    ids=["health", "help", "nothing-to-write"],
+)
+def test_a_full_disk_under_standard_output(
+    box: Any, argv: List[str], code: int, err: Any, unbuffered: Any
+) -> None:
     with open("/dev/full", "wb") as full:
-        process = start("health", "-u", box.url, stdout=full)
-    error = process.stderr.read()
-    process.stderr.close()
-    assert (process.wait(30), error) == (
-        74,
-        b"hestiaos-lite: cannot write to standard output: No space left on device\n",
+        done = subprocess.run(
+            command("-u", box.url, *argv),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(**unbuffered),
+            timeout=30,
+        )
+    assert (done.returncode, done.stderr if err else None) == (code, err)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    "argv, code, code_of_both",
+    [
+        (["run", "x"], 0, 74),
+        (["run", "x", "-vv"], 0, 74),
+        (["run", "rm -rf /"], 1, 1),
+        (["bogus"], 2, 2),
+        (["run", "-"], 2, 2),
+        (["run", "x", "-u", "http://127.0.0.1:1"], 69, 69),
+        (["--version"], 0, 74),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_full_disk_under_standard_error_changes_no_exit_code(
+    box: Any, argv: List[str], code: int, code_of_both: int, unbuffered: Any
+) -> None:
+    options: Any = {"stdin": subprocess.DEVNULL, "env": environment(**unbuffered), "timeout": 30}
+    line = command("-u", box.url, "--retries", "0", *argv)
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run(line, stdout=subprocess.DEVNULL, stderr=full, **options).returncode == code
+        assert subprocess.run(line, stdout=full, stderr=full, **options).returncode == code_of_both
+    closed = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh"] + list(line)
+    assert subprocess.run(closed, stdout=subprocess.DEVNULL, **options).returncode == code
+
+
+def test_whoever_calls_it_in_their_own_process_keeps_a_requests_that_works() -> None:
+    """The modules that requests guesses encodings with are the real ones, and standard output is left alone."""
+    code = (
+        "import sys, hestiaos_lite.cli as cli; code = cli.main(['health', '-u', sys.argv[1]])\n"
+        "import requests; print(code, requests.get(sys.argv[1]).text)"
     )
+    body = "Grüße aus Köln, schöne Ärzte".encode("latin-1")
+    replies = [
+        reply(200, b'{"status": "ok"}'),
+        reply(200, body, {"Content-Type": "application/octet-stream"}),
+    ]
+    with FaultServer(answer(*replies)) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, server.url], capture_output=True, env=environment(), timeout=30
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode("utf-8").splitlines()[1].startswith("0 Gr")
 
 
 def test_a_closed_standard_output_is_an_error(box: Any) -> None:
