@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 MASK = "***"
+_LONG_ENOUGH = 8  # characters of a secret that is no common word
 
 # C0 but tab, DEL, C1 (U+009B begins a control sequence as ESC [ does), the line and paragraph separators that
 # str.splitlines knows, and the characters that turn the direction of text (Unicode's Bidi_Control).
@@ -19,11 +21,17 @@ _IN_JSON = {code: "\\u{:04x}".format(code) for code in _CONTROLS + _BIDI if code
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with each of ``secrets`` masked, as written and as JSON would escape it."""
+    """Return ``text`` with each of ``secrets`` masked, as written and as JSON would escape it.
+
+    A short one is masked only where it is a whole word: the key "test" must not mask every "latest".
+    """
     for secret in secrets:
         if secret:
             for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-                text = text.replace(form, MASK)
+                if len(secret) >= _LONG_ENOUGH:
+                    text = text.replace(form, MASK)
+                elif form in text:
+                    text = re.sub(r"(?<!\w){}(?!\w)".format(re.escape(form)), MASK, text)
     return text
 
 
@@ -48,6 +56,13 @@ def harmless_lines(text: str) -> str:
 def harmless_json(text: str) -> str:
     """Return JSON ``text`` likewise, with its line breaks, and each escape one that JSON reads (``\\u009b``)."""
     return text.translate(_IN_JSON)
+
+
+def one_line(text: str, secrets: Iterable[str] = (), limit: int = 300) -> str:
+    """Return ``text`` fit for one line of a message: masked, its white space folded, cut, and `harmless`."""
+    # masked while a secret is whole, and of bounded length, since each secret takes time
+    text = " ".join(without(text.strip()[: 20 * limit], secrets).split())
+    return harmless(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def bare_url(url: str) -> str:

@@ -1,15 +1,18 @@
-"""Client: settings, one transport, and the calls of HestiaOS."""
+"""Client: settings, one way to the service, and the calls of HestiaOS."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
 
 from . import config
-from .errors import InvalidInput
+from ._check import check_optional_text, check_seconds, check_segment, check_text, check_whole_number
+from .errors import InvalidResponse
 from .models import HealthResponse, RunResponse, TraceResponse
-from .namespaces import Agents, Caller, Chat, Governance, Secrets, System, optional_text
+from .namespaces import Agents, Chat, Governance, Secrets, System
 from .stream import EventStream
-from .wire.call import segment, text
+from .wire import retry
+from .wire.body import MAX_BODY_BYTES
+from .wire.caller import Caller
 from .wire.transport import Transport
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class Client:
         session: a ``requests.Session`` to use (proxies, client certificates, adapters); it is never closed.
         verify: as for requests: False, or the path of a CA bundle; default the session's or the environment's.
         profile: section of the configuration file.
+        max_body_bytes: the largest answer that is read, 8 MiB by default; a larger one is InvalidResponse.
 
     Attributes:
         chat: `Chat`: one message, one answer.
@@ -60,13 +64,20 @@ class Client:
         session: Optional[requests.Session] = None,
         verify: Union[bool, str, None] = None,
         profile: Optional[str] = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         settings = config.resolve(base_url=base_url, api_key=api_key, timeout=timeout, profile=profile)
-        self._transport = Transport(
-            settings.base_url, settings.api_key, headers=headers, session=session, verify=verify
-        )
+        retries = check_whole_number("retries", retries, code=config.CONFIGURATION)
         self._settings = settings
-        self._caller = Caller(self._transport, settings.timeout_seconds, config.check_retries(retries))
+        self._caller = Caller(
+            Transport(settings.base_url, settings.api_key, headers=headers, session=session, verify=verify),
+            settings.timeout_seconds,
+            once=retry.once(retries),
+            repeatable=retry.repeatable(retries),
+            max_body_bytes=check_whole_number(
+                "max_body_bytes", max_body_bytes, least=1, code=config.CONFIGURATION
+            ),
+        )
         self.chat = Chat(self._caller)
         self.agents = Agents(self._caller)
         self.system = System(self._caller)
@@ -105,10 +116,13 @@ class Client:
                 see errors; ``delivered`` says whether the run may have taken place.
         """
         body = _run_body(input, session_id, agent_id, mode_hint, timeout_ms, stream)
-        call = self._caller.call(
-            "POST", "/api/v1/run", body, governed=True, timeout_seconds=self._run_timeout_seconds(timeout_ms)
+        return self._caller.post(
+            "/api/v1/run",
+            body,
+            RunResponse.from_dict,
+            governed=True,
+            timeout_seconds=self._run_timeout_seconds(timeout_ms),
         )
-        return self._transport.request(call, RunResponse.from_dict)
 
     def run_stream(
         self,
@@ -129,10 +143,10 @@ class Client:
             GovernanceBlock: governance refused; nothing was executed.
         """
         body = _run_body(input, session_id, agent_id, mode_hint, timeout_ms, True)
-        call = self._caller.call(
-            "POST",
+        stream = self._caller.stream(
             "/api/v1/run/stream",
             body,
+            silence_seconds=self.timeout if timeout is None else None,
             governed=True,
             headers={
                 "Accept": "text/event-stream",
@@ -141,9 +155,9 @@ class Client:
             },
             timeout_seconds=self._run_timeout_seconds(timeout_ms)
             if timeout is None
-            else config.check_timeout(timeout),
+            else check_seconds("the timeout", timeout, code=config.CONFIGURATION),
         )
-        return EventStream(self._transport.open_stream(call, self.timeout if timeout is None else None))
+        return EventStream(stream)
 
     def health(self) -> HealthResponse:
         """Ask for the service's health; ``.ok`` says whether it calls itself healthy."""
@@ -155,11 +169,20 @@ class Client:
         Raises:
             NotFound: the service knows no such trace.
         """
-        return self._caller.get("/api/v1/trace/" + segment("trace_id", trace_id), TraceResponse.from_dict)
+
+        def decode(body: Any) -> TraceResponse:
+            trace = TraceResponse.from_dict(body)
+            if (
+                trace.trace_id != trace_id
+            ):  # a connection out of step, or a proxy, gave the answer to another request
+                raise InvalidResponse("the answer is about another trace id", details=body)
+            return trace
+
+        return self._caller.get("/api/v1/trace/" + check_segment("trace_id", trace_id), decode)
 
     def close(self) -> None:
         """Close every connection; a later call opens new ones."""
-        self._transport.close()
+        self._caller.close()
 
     def __enter__(self) -> Client:
         return self
@@ -181,16 +204,13 @@ class Client:
 def _run_body(
     input: Any, session_id: Any, agent_id: Any, mode_hint: Any, timeout_ms: Any, stream: bool
 ) -> Dict[str, Any]:
-    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or not 0 < timeout_ms < 10**11:
-        raise InvalidInput(
-            "timeout_ms must be a whole number of milliseconds above 0, not {!r}".format(timeout_ms)
-        )
+    check_whole_number("timeout_ms", timeout_ms, least=1, below=10**11)
     return {
-        "input": text("input", input),
+        "input": check_text("input", input),
         "context": {
-            "session_id": optional_text("session_id", session_id),
-            "agent_id": optional_text("agent_id", agent_id),
-            "mode_hint": optional_text("mode_hint", mode_hint),
+            "session_id": check_optional_text("session_id", session_id),
+            "agent_id": check_optional_text("agent_id", agent_id),
+            "mode_hint": check_optional_text("mode_hint", mode_hint),
         },
         "options": {"timeout_ms": timeout_ms, "stream": bool(stream)},
     }

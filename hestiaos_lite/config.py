@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
+import re
 from typing import Any, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import urlsplit
 
+from ._check import check_seconds, check_text
 from ._redact import MASK, bare_url
 from .errors import InvalidInput
 
 DEFAULT_BASE_URL = "http://localhost:8000"
-# The default of a `timeout` parameter, told from the same number given by a caller by identity: so the signature shows the
-# number, as the contract has it, and the environment still counts where nothing was given.
-HESTIAOS_TIMEOUT_SECONDS = 30.0
-AEGIS_TIMEOUT_SECONDS = 10.0
 CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is to blame for
+
+
+class NotGiven(float):
+    """The default of a ``timeout`` parameter: the signature shows the number, and the environment still counts."""
+
+
+HESTIAOS_TIMEOUT_SECONDS = NotGiven(30.0)
+AEGIS_TIMEOUT_SECONDS = NotGiven(10.0)
 
 
 class Settings(NamedTuple):
@@ -72,11 +77,11 @@ def resolve(
         if key is None and source.get(file_name):
             key = read_key_file(source[file_name])
     url = setting("base_url", base_url)
-    seconds = setting("timeout", None if timeout is default_timeout else timeout)
+    seconds = setting("timeout", None if isinstance(timeout, NotGiven) else timeout)
     return Settings(
         check_base_url(DEFAULT_BASE_URL if url is None else url),
         check_api_key(key),
-        default_timeout if seconds is None else check_timeout(seconds),
+        float(default_timeout) if seconds is None else check_timeout(seconds),
         setting("tenant_id", tenant_id),
         setting("thread_id", thread_id),
     )
@@ -116,6 +121,14 @@ def _shown(url: str) -> str:
     return MASK + at + bare_url("//" + rest)[2:] if at else bare_url(url)
 
 
+def check_prefix(prefix: Any) -> str:
+    """Return a path prefix as ``/api/v1``, or ``""``; nothing in it may turn the path into another."""
+    parts = [part for part in check_text("api_prefix", prefix).split("/") if part]
+    if any(part in (".", "..") or not re.match(r"[A-Za-z0-9._~%-]+\Z", part) for part in parts):
+        raise _configuration("the api_prefix {!r} is not a plain path such as /api/v1".format(prefix))
+    return "".join("/" + part for part in parts)
+
+
 def check_api_key(key: Any) -> Optional[str]:
     """Return the key stripped, None for an empty one, or raise InvalidInput if it cannot be a header; never quote it."""
     if key is None:
@@ -131,21 +144,13 @@ def check_api_key(key: Any) -> Optional[str]:
 
 
 def check_timeout(seconds: Any) -> float:
-    """Return the timeout as a float, or raise InvalidInput; None, zero and infinity would let a call hang."""
-    try:
-        value = float(seconds) if not isinstance(seconds, bool) else math.nan
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
-    if not 0 < value < 1e8:
-        raise _configuration("the timeout must be a number of seconds above 0, not {!r}".format(seconds))
-    return value
-
-
-def check_retries(retries: Any) -> int:
-    """Return the number of extra attempts, or raise InvalidInput."""
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise _configuration("retries must be a whole number, 0 or more, not {!r}".format(retries))
-    return retries
+    """Return the timeout as a float; the environment and a file give it as text."""
+    if isinstance(seconds, str):
+        try:
+            seconds = float(seconds)
+        except ValueError:
+            pass  # refused below, as it was written
+    return check_seconds("the timeout", seconds, code=CONFIGURATION)
 
 
 def read_key_file(path: str) -> str:

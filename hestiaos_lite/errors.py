@@ -1,12 +1,17 @@
 """The errors of both services: one tree of plain exceptions that carry their facts.
 
 Every error says what happened, whether the request may have taken effect, and what to do next. The facts are attributes,
-so that a script decides by ``error.delivered`` or ``error.status`` and never by parsing a message. All of them pickle.
+so that a script decides by ``error.effect`` or ``error.exit_code`` and never by parsing a message. All of them pickle.
+
+What became of a request is decided here and nowhere else: retries, the outbox, a batch, the exit code and the words of
+``str(error)`` all ask `HestiaError.effect`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+
+from ._redact import harmless, one_line
 
 __all__ = [
     "AuthenticationError",
@@ -25,6 +30,23 @@ __all__ = [
     "StreamInterrupted",
 ]
 
+NONE, UNKNOWN, ACCEPTED = EFFECTS = ("none", "unknown", "accepted")  # from the least to the gravest
+
+# What an exit code is decided by where the error's class alone does not say it (sysexits' names in brackets).
+_EXIT_CODES: Mapping[str, int] = {
+    "AGENT_FAILED": 1,
+    "BATCH_BUSY": 75,  # EX_TEMPFAIL: another run has the files
+    "BATCH_FILE": 74,  # EX_IOERR
+    "CONFIGURATION": 78,  # EX_CONFIG
+    "OUTBOX": 78,
+}
+_LOOK_FIRST = 3
+_UNAVAILABLE = 69  # EX_UNAVAILABLE
+_TRY_LATER = 75  # EX_TEMPFAIL
+_BROKEN_CONTRACT = 76  # EX_PROTOCOL
+
+_E = TypeVar("_E", bound="HestiaError")
+
 
 class HestiaError(Exception):
     """Base of every error this library raises.
@@ -40,10 +62,21 @@ class HestiaError(Exception):
         attempts: how many times the request was tried.
         delivered: False when the request certainly never reached the service, True when the service answered,
             None when nobody can know.
+        changes: the call changes something, so that it matters whether it took effect.
+        has_idempotency_key: the call may be sent again without taking effect twice.
+        earlier_effect: the gravest `effect` of the attempts before the last one.
+        is_final: another attempt would fail alike, such as on a certificate that is not trusted.
     """
 
-    advice = ""  # what to do next; the last words of str(error)
-    _only_reads = False  # the call changes nothing, so that there is no effect to speak of
+    advice = ""  # what to do next, said where nothing took effect
+    changes = True
+    has_idempotency_key = False
+    earlier_effect = NONE
+    is_final = False
+    _is_refusal = False  # the class itself says that nothing was done
+    _exit_code = 70  # EX_SOFTWARE: a bug of ours
+    _exit_code_if_accepted = _BROKEN_CONTRACT
+    _exit_code_by_effect = True  # where the effect is in doubt, that decides the exit code
 
     def __init__(
         self,
@@ -57,6 +90,7 @@ class HestiaError(Exception):
         attempts: int = 0,
         delivered: Optional[bool] = None,
         retry_after: Optional[float] = None,
+        **facts: Any,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -68,41 +102,97 @@ class HestiaError(Exception):
         self.attempts = attempts
         self.delivered = delivered
         self.retry_after = retry_after  # seconds the service asked us to wait (429, 503), or None
+        self.with_facts(**facts)
+
+    def with_facts(self: _E, **facts: Any) -> _E:
+        """Set facts that are learned after the error was made, and return it; an unknown name is a TypeError."""
+        for name, value in facts.items():
+            if not hasattr(self, name):
+                raise TypeError("{} is no fact of an error".format(name))
+            setattr(self, name, value)
+        return self
+
+    @property
+    def effect(self) -> str:
+        """What became of a request that changes something.
+
+        - ``none``: certainly nothing took effect. A call that only reads always has this.
+        - ``unknown``: it was sent, and nobody said what became of it: no answer, or a 5xx other than 503, since a service
+          that failed, or a gateway that lost its service, may have done the work before.
+        - ``accepted``: the service said that it took it (2xx), and the rest of its answer was lost or cannot be used.
+        """
+        if not self.changes:
+            return NONE
+        return max(self.earlier_effect, self._last_effect(), key=EFFECTS.index)
+
+    def _last_effect(self) -> str:
+        """Judge the last attempt; a status with a meaning of its own costs one line here."""
+        status = self.status
+        if self.delivered is False or self._is_refusal:
+            return NONE
+        if self.delivered is None or status is None or status < 200:
+            return UNKNOWN
+        if status < 300:
+            return ACCEPTED
+        if status == 303:  # "see other": the usual answer to a form that was taken (RFC 9110, 15.4.4)
+            return UNKNOWN
+        return UNKNOWN if status >= 500 and status != 503 else NONE
+
+    @property
+    def exit_code(self) -> int:
+        """What a program that fails with this error should exit with: ``sys.exit(error.exit_code)``.
+
+        1 the service said no; 2 invalid input; 3 the outcome is unknown, look first; 65 bad data; 69 unavailable, nothing
+        was done; 74 a file could not be written; 75 try again later; 76 the service broke the contract; 77 credentials or
+        permission; 78 configuration.
+        """
+        if self.status is None and self.code in _EXIT_CODES:
+            return _EXIT_CODES[self.code]
+        if self._exit_code_by_effect and self.effect != NONE:
+            return _LOOK_FIRST if self.effect == UNKNOWN else self._exit_code_if_accepted
+        return self._exit_code
 
     def __str__(self) -> str:
         facts = []
         if self.status is not None:
             facts.append("HTTP {}".format(self.status))
         if self.trace_id:
-            facts.append("trace id {}".format(self.trace_id))
+            facts.append("trace id {}".format(one_line(self.trace_id, limit=200)))
         if self.request_id:
             facts.append("request id {}".format(self.request_id))
         if self.attempts > 1:
             facts.append("{} attempts".format(self.attempts))
-        text = "[{}] {}".format(self.code, self.message)
+        text = "[{}] {}".format(one_line(self.code, limit=100), harmless(self.message))
         if facts:
             text += " ({})".format(", ".join(facts))
-        for sentence in (self._effect(), self.advice):
+        for sentence in (self._what_became_of_it(), self._what_next()):
             if sentence:
                 text += "; " + sentence
         return text
 
-    def _effect(self) -> str:
-        """Say whether the request may have taken effect, where that is in doubt."""
+    def _what_became_of_it(self) -> str:
         if not self.attempts:
-            return ""
-        if self.delivered:
-            if self._only_reads:
-                return ""
-            if isinstance(self, (ConnectionFailed, RequestTimeout)) and (self.status or 500) < 300:
-                return "the service had accepted it: look before sending it again"
-            # a gateway that lost its service says nothing of what became of the request
+            return ""  # it was never tried
+        if self.effect == ACCEPTED:
+            return "the service had accepted it"
+        if self.effect == UNKNOWN:
             return (
-                "it may have taken effect: look before sending it again" if self.status in (502, 504) else ""
+                "it may have taken effect" if self.delivered else "no answer came: it may have taken effect"
             )
         if self.delivered is None:
-            return "no answer came" + ("" if self._only_reads else ": it may have taken effect")
-        return "it never reached the service"
+            return "no answer came"
+        if not self.delivered:
+            return "it never reached the service"
+        return "nothing was done" if self.changes else ""
+
+    def _what_next(self) -> str:
+        if self.effect == NONE or not self.attempts:
+            return self.advice
+        if self.has_idempotency_key:
+            return "send it again: its idempotency key keeps it from taking effect twice"
+        known_by = "trace id" if self.trace_id else "request id" if self.request_id else ""
+        look = "look for its {} in the service's log".format(known_by) if known_by else "look"
+        return look + " before sending it again"
 
     def __repr__(self) -> str:
         return "<{} {}>".format(type(self).__name__, self)
@@ -141,34 +231,51 @@ class _CodedError(HestiaError):
         )
 
 
-class GovernanceBlock(_CodedError):
+class _Refusal(_CodedError):
+    """An error by which the service, or this library before it sent anything, says no: nothing was done."""
+
+    _is_refusal = True
+    _exit_code_by_effect = False
+
+
+class _BrokenContract(_CodedError):
+    """An error about an answer that is not what the contract allows."""
+
+    _exit_code = _BROKEN_CONTRACT
+    _exit_code_by_effect = False
+
+
+class GovernanceBlock(_Refusal):
     """403 on run, run_stream, chat or agents: governance refused, nothing was executed."""
 
     default_code = "GOVERNANCE_BLOCK"
     default_message = "blocked by governance"
-    advice = "nothing was executed; the trace says which rule spoke"
+    advice = "its trace says which rule spoke"
+    _exit_code = 1
 
     def __init__(self, trace_id: Optional[str] = None, message: str = "", **facts: Any) -> None:
         super().__init__(message, trace_id, **facts)
 
 
-class PermissionDenied(_CodedError):
+class PermissionDenied(_Refusal):
     """403 on any other call: this key may not do that."""
 
     default_code = "PERMISSION_DENIED"
     default_message = "the service denies permission"
     advice = "use a key with this permission"
+    _exit_code = 77
 
 
-class AuthenticationError(_CodedError):
+class AuthenticationError(_Refusal):
     """401: no API key, or one that the service does not know; 407: a proxy asks for credentials of its own."""
 
     default_code = "AUTHENTICATION"
     default_message = "the service does not accept the credentials"
     advice = "check the API key"
+    _exit_code = 77
 
 
-class InvalidInput(_CodedError):
+class InvalidInput(_Refusal):
     """400 or 422, or an argument that could not be sent: nothing was done.
 
     Raised before anything is sent, it has ``status`` None and ``delivered`` False; with the code ``CONFIGURATION`` a
@@ -177,6 +284,7 @@ class InvalidInput(_CodedError):
 
     default_code = "INVALID_INPUT"
     default_message = "invalid input"
+    _exit_code = 2
 
     def __init__(
         self, message: str = "", trace_id: Optional[str] = None, details: Any = None, **facts: Any
@@ -185,26 +293,30 @@ class InvalidInput(_CodedError):
         super().__init__(message, trace_id, details, **facts)
 
 
-class NotFound(_CodedError):
+class NotFound(_Refusal):
     """404: the service has no such thing."""
 
     default_code = "NOT_FOUND"
     default_message = "not found"
+    _exit_code = 1
 
 
-class Conflict(_CodedError):
+class Conflict(_Refusal):
     """409 from HestiaOS: the request does not fit the present state. (AEGIS answers 409 as a result, not an error.)"""
 
     default_code = "CONFLICT"
     default_message = "conflicts with the present state"
+    _exit_code = 1
 
 
-class RateLimited(_CodedError):
+class RateLimited(_Refusal):
     """429: too many requests or quota used up. ``retry_after`` is the wait the service asks for, in seconds, or None."""
 
     default_code = "RATE_LIMITED"
     default_message = "too many requests"
-    advice = "nothing was done; try again later"
+    advice = "try again later"
+    _exit_code = _TRY_LATER
+    _exit_code_by_effect = True
 
 
 class ServerError(_CodedError):
@@ -213,6 +325,7 @@ class ServerError(_CodedError):
     default_code = "SERVER_ERROR"
     default_message = "the service failed"
     advice = "try again later"
+    _exit_code = _UNAVAILABLE
 
 
 class ConnectionFailed(_CodedError):
@@ -220,6 +333,8 @@ class ConnectionFailed(_CodedError):
 
     default_code = "CONNECTION_FAILED"
     default_message = "the connection failed"
+    advice = "try again later"
+    _exit_code = _UNAVAILABLE
 
 
 class RequestTimeout(_CodedError, TimeoutError):
@@ -227,9 +342,16 @@ class RequestTimeout(_CodedError, TimeoutError):
 
     default_code = "TIMEOUT"
     default_message = "the deadline passed"
+    advice = "try again later, or allow it more time"
+    _exit_code_if_accepted = _LOOK_FIRST
+
+    @property
+    def _exit_code(self) -> int:  # type: ignore[override]
+        """A request that never left met a service that is not there; one that did met a slow one."""
+        return _UNAVAILABLE if self.delivered is False else _TRY_LATER
 
 
-class InvalidResponse(_CodedError):
+class InvalidResponse(_BrokenContract):
     """A 2xx or 3xx answer that the contract does not allow: not JSON, wrong shape, a redirect, too large.
 
     ``details`` holds the body where there was one.
@@ -237,130 +359,29 @@ class InvalidResponse(_CodedError):
 
     default_code = "INVALID_RESPONSE"
     default_message = "the service's answer breaks the contract"
+    advice = "check that the base URL is the service's own"
 
 
-class StreamInterrupted(_CodedError):
+class StreamInterrupted(_BrokenContract):
     """The stream ended before its ``done`` event: what came is not the whole answer."""
 
     default_code = "STREAM_INTERRUPTED"
-    default_message = "the stream ended before its done event"
-    advice = "what came is not the whole answer"
+    default_message = "the stream ended before its done event; what came is not the whole answer"
 
 
-class IdempotencyConflict(_CodedError):
+class IdempotencyConflict(_Refusal):
     """One idempotency key was used for two different payloads or actions.
 
     Told by the outbox before anything is sent, or by the service's 409 that names the other action.
     """
 
     default_code = "IDEMPOTENCY_CONFLICT"
-    default_message = "this idempotency key already stands for another decision"
-    advice = "nothing new was decided; make a new key for a new decision"
+    default_message = "this idempotency key was used for another decision"
+    advice = "make a new key for a new decision"
+    _exit_code = 1
 
     def __init__(
         self, message: str = "", trace_id: Optional[str] = None, details: Any = None, **facts: Any
     ) -> None:
         facts.setdefault("delivered", False)
         super().__init__(message, trace_id, details, **facts)
-
-
-_BY_STATUS: Mapping[int, Type[_CodedError]] = {
-    400: InvalidInput,
-    401: AuthenticationError,
-    403: PermissionDenied,
-    404: NotFound,
-    407: AuthenticationError,
-    409: Conflict,
-    422: InvalidInput,
-    429: RateLimited,
-}
-
-# A 403 on a call that runs something is governance speaking, unless its own code says that it is the key which may not.
-_PERMISSION_CODES = ("FORBIDDEN", "INSUFFICIENT_PERMISSIONS", "INSUFFICIENT_SCOPE", "PERMISSION_DENIED")
-
-
-def from_answer(
-    status: int, body: Any, *, governed: bool = False, secrets: Iterable[str] = (), **facts: Any
-) -> HestiaError:
-    """Map an HTTP answer to its error.
-
-    Args:
-        status: the HTTP status, 400 or above.
-        body: the decoded JSON body, or its text, or None when it was empty or unreadable.
-        governed: the call runs something, so that a 403 is governance speaking (API.md, "Errors"), except with a code that
-            speaks of permission.
-        secrets: what the message must not show, though the service echoes it; ``details`` keeps the body as it came.
-        facts: request_id, attempts, retry_after: what the body cannot know.
-
-    Error bodies come flat, nested under ``detail``, as a list of field errors, as text, as HTML or empty
-    (CONTRACT.md); whatever comes, an error of the right class is returned.
-    """
-    code, message, trace_id = _read_body(body)
-    code, message = _one_line(code or "", secrets), _one_line(message, secrets)
-    facts.update(
-        status=status, details=body, delivered=status != 407
-    )  # a proxy's answer: the service was not reached
-    if code:
-        facts["code"] = code
-    if status == 403 and governed and code.upper() not in _PERMISSION_CODES:
-        return GovernanceBlock(trace_id, message, **facts)
-    cls: Type[_CodedError] = ServerError if status >= 500 else _BY_STATUS.get(status, InvalidInput)
-    return cls(message or "the service answered {}".format(status), trace_id, **facts)
-
-
-def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
-    """Find code, message and trace id in an error body, wherever it keeps them; the outer level wins."""
-    levels: List[Mapping[str, Any]] = []
-    level = body
-    while isinstance(level, Mapping) and len(levels) < 3:
-        levels.append(level)
-        level = level.get("error") if level.get("detail") is None else level["detail"]
-
-    def first(*names: str) -> Optional[str]:
-        for mapping in levels:
-            for name in names:
-                value = mapping.get(name)
-                if isinstance(value, str) and value.strip():
-                    return value
-        return None
-
-    code = first("code")
-    error = first("error")
-    if code is None and error is not None and error.replace("_", "").isalnum() and error.isupper():
-        code, error = error, None
-    message = first("message", "reason") or error
-    if not message and isinstance(level, str):
-        message = level
-    if not message and isinstance(level, list):
-        message = "; ".join(_field_error(item) for item in level[:5])
-    return code, message or "", first("trace_id")
-
-
-def _field_error(item: Any) -> str:
-    """Render one entry of FastAPI's 422 list, ``{"loc": ["body", "input"], "msg": "field required"}``."""
-    if not isinstance(item, Mapping):
-        return _shown(item)
-    location = item.get("loc")
-    path = ".".join(_shown(part) for part in location[:20]) if isinstance(location, list) else ""
-    message = _shown(item.get("msg", "invalid"))
-    return "{}: {}".format(path, message) if path else message
-
-
-def _shown(value: Any) -> str:
-    """Render a string or number; a container may be nested deeper than ``str`` can go."""
-    return "..." if isinstance(value, (Mapping, list)) else str(value)
-
-
-def _one_line(text: str, secrets: Iterable[str], limit: int = 300) -> str:
-    """Mask what is secret, fold white space and cut: a proxy's HTML page must not fill a cron mail."""
-    text = text.strip()[: 20 * limit]  # the masks take time for each secret
-    if text[:1] == "<":
-        return ""  # an HTML page says nothing a reader needs; `details` has it
-    if secrets:
-        from ._redact import without  # here: a program that only names the errors needs nothing of it
-
-        text = without(
-            text, secrets
-        )  # before white space is folded and the end cut off, while a secret is still whole
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
+from typing import Any, Dict, Mapping, Optional
 
 from . import errors
+from ._check import check_optional_mapping, check_optional_text, check_segment, check_text
 from .models import AgentResult, ChatResponse, SystemMetrics, SystemStatus
-from .wire.call import Call, segment, text
-from .wire.retry import RetryPolicy
-from .wire.transport import Transport
-
-_T = TypeVar("_T")
-
-# The answers that invite another attempt (API.md, "Retries"): the first two say that nothing was done.
-_RETRY_ANY = frozenset({429, 503})
-_RETRY_READ = frozenset({429, 502, 503, 504})
-
-
-class Caller:
-    """What every namespace calls through: the transport with one client's deadline and retries."""
-
-    def __init__(self, transport: Transport, timeout_seconds: float, retries: int) -> None:
-        self.transport = transport
-        self.timeout_seconds = timeout_seconds
-        self._repeatable = RetryPolicy(retries, statuses=_RETRY_READ, repeatable=True)
-        self._once = RetryPolicy(retries, statuses=_RETRY_ANY, repeatable=False)
-
-    def call(self, method: str, path: str, body: Any = None, **options: Any) -> Call:
-        """Describe a call; a POST that may have been delivered is never repeated, a GET or DELETE may be."""
-        options.setdefault("timeout_seconds", self.timeout_seconds)
-        return Call(method, path, body, retry=self._once if method == "POST" else self._repeatable, **options)
-
-    def get(self, path: str, decode: Callable[[Any], _T]) -> _T:
-        """GET and decode."""
-        return self.transport.request(self.call("GET", path), decode)
+from .wire.caller import Caller
 
 
 class Chat:
@@ -48,9 +22,11 @@ class Chat:
         Raises:
             GovernanceBlock: governance refused the message.
         """
-        body = {"message": text("message", message), "session_id": optional_text("session_id", session_id)}
-        call = self._caller.call("POST", "/api/chat", body, governed=True)
-        return self._caller.transport.request(call, ChatResponse.from_dict)
+        body = {
+            "message": check_text("message", message),
+            "session_id": check_optional_text("session_id", session_id),
+        }
+        return self._caller.post("/api/chat", body, ChatResponse.from_dict, governed=True)
 
     send = run
     __call__ = run
@@ -69,12 +45,11 @@ class Agents:
             GovernanceBlock: governance refused the task.
         """
         body = {
-            "agent_id": text("agent_id", agent_id),
-            "task": text("task", task),
-            "config": optional_mapping("config", config),
+            "agent_id": check_text("agent_id", agent_id),
+            "task": check_text("task", task),
+            "config": check_optional_mapping("config", config),
         }
-        call = self._caller.call("POST", "/api/agents/run", body, governed=True)
-        return self._caller.transport.request(call, AgentResult.from_dict)
+        return self._caller.post("/api/agents/run", body, AgentResult.from_dict, governed=True)
 
     __call__ = run
 
@@ -113,18 +88,18 @@ class Secrets:
         Raises:
             NotFound: there is no secret of this name.
         """
-        return self._caller.get("/api/secrets/" + segment("the secret's key", key), _secret_value)
+        return self._caller.get("/api/secrets/" + check_segment("the secret's key", key), _secret_value)
 
     def set(self, key: str, value: str, provider: str = "custom") -> None:
         """Store a secret; an older value of the same key is replaced."""
-        segment("the secret's key", key)  # what could not be read back is not stored
+        check_segment("the secret's key", key)  # what could not be read back is not stored
         body = {
             "credential_ref": key,
-            "secret": text("value", value),
-            "provider": text("provider", provider),
+            "secret": check_text("value", value),
+            "provider": check_text("provider", provider),
             "allowed_tools": ["*"],
         }
-        self._caller.transport.send(self._caller.call("POST", "/api/secrets", body, secrets=(value,)))
+        self._caller.send("POST", "/api/secrets", body, secrets=(value,))
 
     def delete(self, key: str) -> None:
         """Delete a secret.
@@ -132,9 +107,7 @@ class Secrets:
         Raises:
             NotFound: there is no secret of this name (also when an earlier attempt whose answer was lost has deleted it).
         """
-        self._caller.transport.send(
-            self._caller.call("DELETE", "/api/secrets/" + segment("the secret's key", key))
-        )
+        self._caller.send("DELETE", "/api/secrets/" + check_segment("the secret's key", key))
 
     __call__ = get
 
@@ -148,12 +121,10 @@ class Governance:
     def explain(self, command_type: str, command_input: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         """Ask what governance would decide about a command, and why; nothing is executed."""
         body = {
-            "command_type": text("command_type", command_type),
-            "command_input": optional_mapping("command_input", command_input) or {},
+            "command_type": check_text("command_type", command_type),
+            "command_input": check_optional_mapping("command_input", command_input) or {},
         }
-        return self._caller.transport.request(
-            self._caller.call("POST", "/api/governance/explain", body), mapping
-        )
+        return self._caller.post("/api/governance/explain", body, mapping, changes=False)
 
     def status(self) -> Dict[str, Any]:
         """Ask for the stability of governance, as it is."""
@@ -162,23 +133,11 @@ class Governance:
     def trace(self, command_id: str) -> Optional[Dict[str, Any]]:
         """Return governance's trace of a command, or None when it knows none (404); every other failure is raised."""
         try:
-            return self._caller.get("/api/governance/trace/" + segment("command_id", command_id), mapping)
+            return self._caller.get(
+                "/api/governance/trace/" + check_segment("command_id", command_id), mapping
+            )
         except errors.NotFound:
             return None
-
-
-def optional_text(name: str, value: Any) -> Optional[str]:
-    """Return a string argument or None, or raise InvalidInput naming it."""
-    return None if value is None else text(name, value)
-
-
-def optional_mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
-    """Return a mapping argument as a dict, or None, or raise InvalidInput naming it."""
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise errors.InvalidInput("{} must be a mapping, not {}".format(name, type(value).__name__))
-    return dict(value)
 
 
 def mapping(body: Any) -> Dict[str, Any]:

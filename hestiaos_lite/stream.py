@@ -7,7 +7,7 @@ from typing import Any, Generator, Iterator, Optional, Type
 from . import errors
 from .models import StreamEvent
 from .sse import EventTooLarge, MalformedEvent, iter_objects
-from .wire.transport import ByteStream
+from .wire.bytestream import ByteStream
 
 __all__ = [
     "EventStream",
@@ -111,9 +111,9 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
         if progress.cancelled:
             return  # the reader was woken by breaking its connection
         if isinstance(error, errors.ConnectionFailed):
-            raise errors.StreamInterrupted(error.message, **facts()) from error
-        error.__dict__.update(facts(details=error.details), trace_id=error.trace_id or progress.trace_id)
-        raise
+            message = "{}; what came is not the whole answer".format(error.message)
+            raise errors.StreamInterrupted(message, **facts()) from error
+        raise error.with_facts(**facts(details=error.details)) from error.__cause__
     finally:
         stream.close()
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, Union
 
 from .. import config, errors
+from .._check import check_headers, check_segment, check_whole_number
 from ..deadline import Deadline
 from ..models import ActionResult, ActionStatus
-from ..wire import transport
-from ..wire.call import Call, check_headers, segment
-from ..wire.retry import RetryPolicy
+from ..wire import answers, retry
+from ..wire.caller import Caller
 from ..wire.transport import Transport
 from .outbox import Answer, FlushReport, Outbox, Row
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["AegisClient"]
 
 ACTIONS = ("approve", "reject")
-_SERVER_ERRORS = frozenset(range(500, 600))
 _SHORTEST_SECRET = (
     8  # shorter texts of a payload are common words, and masking them would make an error unreadable
 )
@@ -89,10 +88,13 @@ class AegisClient:
                 code=config.CONFIGURATION,
             )
         self._settings = settings
-        self._transport = Transport(settings.base_url, settings.api_key, session=session, verify=verify)
-        self._path = "/".join([""] + [part for part in api_prefix.split("/") if part] + ["hitl"])
-        self._retry = RetryPolicy(
-            config.check_retries(max_retries), statuses=_SERVER_ERRORS, repeatable=True, jitter=None
+        policy = retry.with_key(check_whole_number("max_retries", max_retries, code=config.CONFIGURATION))
+        self._caller = Caller(
+            Transport(settings.base_url, settings.api_key, session=session, verify=verify),
+            settings.timeout_seconds,
+            once=policy,
+            repeatable=policy,
+            prefix=config.check_prefix(api_prefix) + "/hitl",
         )
         self.outbox = outbox
 
@@ -164,7 +166,7 @@ class AegisClient:
         if payload is not None and not isinstance(payload, Mapping):
             raise errors.InvalidInput("payload must be a mapping, not {}".format(type(payload).__name__))
         request_id = str(uuid.uuid4())
-        call = self._decision(action, idempotency_key, tenant, thread, payload or {}, request_id)
+        send = self._decision(action, idempotency_key, tenant, thread, payload or {}, request_id)
         if self.outbox is not None:
             row = self.outbox.record(
                 action,
@@ -176,8 +178,8 @@ class AegisClient:
                 base_url=self.base_url,
             )
             return self._through_outbox(self.outbox, row)
-        answer = _checked(action, call, self._transport.answer(call))
-        return _result(idempotency_key, request_id, answer.status, call.attempts, answer.body)
+        answer = send(self._settings.timeout_seconds)
+        return _result(idempotency_key, request_id, answer.status, answer.attempts, answer.body)
 
     def get_status(self, request_id: str) -> ActionStatus:
         """Ask where an action stands, by the ``request_id`` of its `ActionResult`.
@@ -185,7 +187,6 @@ class AegisClient:
         Raises:
             NotFound: the service knows no such request.
         """
-        call = self._call("GET", "/status/" + segment("request_id", request_id))
 
         def decode(body: Any) -> ActionStatus:
             status = ActionStatus.from_dict(
@@ -193,7 +194,7 @@ class AegisClient:
             )
             return ActionStatus(status.request_id, status.status, status.action, body)
 
-        return self._transport.request(call, decode)
+        return self._caller.get("/status/" + check_segment("request_id", request_id), decode)
 
     def wait(self, request_id: str, *, timeout: float, poll: float = 1.0) -> ActionStatus:
         """Look at an action every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
@@ -235,7 +236,7 @@ class AegisClient:
 
     def close(self) -> None:
         """Close every connection; the outbox, which the caller opened, stays open."""
-        self._transport.close()
+        self._caller.close()
 
     def __enter__(self) -> AegisClient:
         return self
@@ -248,10 +249,6 @@ class AegisClient:
     def __repr__(self) -> str:
         return "<AegisClient {}>".format(self.base_url)
 
-    def _call(self, method: str, path: str, body: Any = None, **options: Any) -> Call:
-        options.setdefault("timeout_seconds", self._settings.timeout_seconds)
-        return Call(method, self._path + path, body, retry=self._retry, **options)
-
     def _decision(
         self,
         action: str,
@@ -260,22 +257,26 @@ class AegisClient:
         thread_id: str,
         payload: Mapping[str, Any],
         request_id: str,
-        **options: Any,
-    ) -> Call:
-        """Describe the request of one decision; it is the same whether sent now or from the outbox."""
+    ) -> Callable[[float], answers.Answer]:
+        """Check the request of one decision, and return what sends it; it is the same whether sent now or from the outbox."""
         headers = {"Thread-Id": thread_id, "Idempotency-Key": idempotency_key}
         if tenant_id and not self._settings.api_key:
             headers["Tenant-Id"] = tenant_id
-        return self._call(
-            "POST",
-            "/" + action,
-            dict(payload),
-            headers=check_headers(headers),
-            request_id=request_id,
-            secrets=tuple(_texts(payload)),
-            accept=(409,),
-            **options,
-        )
+        headers = check_headers(headers)
+
+        def send(timeout_seconds: float) -> answers.Answer:
+            answer = self._caller.post_for_answer(
+                "/" + action,
+                dict(payload),
+                headers=headers,
+                request_id=request_id,
+                secrets=tuple(_texts(payload)),
+                accept=(409,),
+                timeout_seconds=timeout_seconds,
+            )
+            return _checked(action, request_id, answer)
+
+        return send
 
     def _send_row(self, row: Row, timeout_seconds: Optional[float] = None) -> Answer:
         """Send one row of the outbox."""
@@ -284,17 +285,10 @@ class AegisClient:
                 "row {} was recorded for the hosted service: give the client an api_key".format(row.id),
                 code=config.CONFIGURATION,
             )
-        options = {} if timeout_seconds is None else {"timeout_seconds": timeout_seconds}
-        call = self._decision(
-            row.action,
-            row.idempotency_key,
-            row.tenant_id,
-            row.thread_id,
-            row.payload,
-            row.request_id,
-            **options,
+        send = self._decision(
+            row.action, row.idempotency_key, row.tenant_id, row.thread_id, row.payload, row.request_id
         )
-        answer = _checked(row.action, call, self._transport.answer(call))
+        answer = send(self._settings.timeout_seconds if timeout_seconds is None else timeout_seconds)
         return Answer(answer.status, _data(answer.body))
 
     def _through_outbox(self, outbox: Outbox, row: Row) -> ActionResult:
@@ -339,9 +333,15 @@ class AegisClient:
         return _result(row.idempotency_key, row.request_id, status, row.attempts, row.answer)
 
 
-def _checked(action: str, call: Call, answer: transport.Answer) -> transport.Answer:
+def _checked(action: str, request_id: str, answer: answers.Answer) -> answers.Answer:
     """Return the answer to a decision if it is one: 202, or a 409 that does not speak of the other action."""
-    facts = call.facts(status=answer.status, details=answer.body, delivered=True)
+    facts = {
+        "request_id": request_id,
+        "attempts": answer.attempts,
+        "status": answer.status,
+        "details": answer.body,
+        "delivered": True,
+    }
     if answer.status == 409:
         stands_for = _data(answer.body).get("action")
         if isinstance(stands_for, str) and stands_for != action:

@@ -133,7 +133,7 @@ def _key_files(args: Arguments) -> Iterator[Finding]:
 
 
 def _exposure(settings: config.Settings) -> Iterator[Finding]:
-    from ..wire.session import is_loopback
+    from ..wire.network import is_loopback
 
     if settings.api_key and settings.base_url.startswith("http://") and not is_loopback(settings.base_url):
         text = "the API key goes over plain http: anyone on the way can read it"
@@ -185,7 +185,7 @@ def _proxies(base_url: str) -> Iterator[Finding]:
     from requests.utils import get_environ_proxies, select_proxy
 
     from .._redact import bare_url
-    from ..wire.session import is_loopback
+    from ..wire.network import is_loopback
 
     proxy = select_proxy(base_url, get_environ_proxies(base_url))
     host = urlsplit(base_url).hostname

@@ -10,7 +10,7 @@ import zlib
 from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Callable, Iterator
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 8 * 1024 * 1024  # decoding may take twenty times as much memory
 _PIECE_BYTES = 64 * 1024
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 

@@ -1,13 +1,13 @@
-"""One request as a method describes it, and what can be checked of it before anything is sent."""
+"""Call: one request as a method of a client describes it, before anything is sent."""
 
 from __future__ import annotations
 
 import json
 import uuid
 from typing import Any, Dict, Mapping, Optional, Tuple
-from urllib.parse import quote
 
 from .. import errors
+from .body import MAX_BODY_BYTES
 from .retry import RetryPolicy
 
 
@@ -22,6 +22,8 @@ class Call:
         governed: it runs something, so that a 403 is governance speaking.
         secrets: values that must not show in an error, whatever the service echoes.
         accept: the statuses beyond 2xx that are answers.
+        changes: it changes something; None goes by the method.
+        max_body_bytes: of an answer no more is read.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class Call:
         secrets: Tuple[str, ...] = (),
         accept: Tuple[int, ...] = (),
         request_id: Optional[str] = None,
+        changes: Optional[bool] = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self.method = method
         self.path = path
@@ -48,59 +52,19 @@ class Call:
         self.secrets = secrets
         self.accept = accept
         self.request_id = request_id or str(uuid.uuid4())
+        self.changes = method != "GET" if changes is None else changes
+        self.max_body_bytes = max_body_bytes
+        self.base_url = ""  # the transport's
         self.attempts = 0
+
+    @property
+    def has_idempotency_key(self) -> bool:
+        """It may be sent again without taking effect twice."""
+        return "Idempotency-Key" in self.headers
 
     def facts(self, **more: Any) -> Dict[str, Any]:
         """What every error of this call carries."""
         return dict(more, request_id=self.request_id, attempts=self.attempts)
-
-
-def text(name: str, value: Any) -> str:
-    """Return a string argument, or raise InvalidInput naming it."""
-    if not isinstance(value, str):
-        raise errors.InvalidInput("{} must be a string, not {}".format(name, type(value).__name__))
-    return value
-
-
-def segment(name: str, value: Any) -> str:
-    """Quote one path segment whole, so that ``team/../admin`` stays one; refuse what cannot be one."""
-    if text(name, value) in ("", ".", ".."):
-        raise errors.InvalidInput("{} must not be {!r}: it cannot be a path segment".format(name, value))
-    try:
-        return quote(value, safe="")
-    except UnicodeEncodeError as error:
-        raise errors.InvalidInput("{} is not valid text".format(name)) from error
-
-
-def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
-    """Return the headers, or raise InvalidInput for a name or value that cannot be sent; the value is never quoted."""
-    for name, value in headers.items():
-        if (
-            not isinstance(name, str)
-            or not name.isascii()
-            or not name
-            or any(ord(c) < 33 or c in ':()<>@,;"' for c in name)
-        ):
-            raise errors.InvalidInput("{!r} cannot be the name of a header".format(name))
-        if not isinstance(value, str):
-            raise errors.InvalidInput(
-                "the header {} must be a string, not {}".format(name, type(value).__name__)
-            )
-        try:
-            value.encode("latin-1")
-        except UnicodeEncodeError:
-            raise errors.InvalidInput("the header {} holds a character beyond latin-1".format(name)) from None
-        if (
-            value != value.strip()
-            or not value
-            or any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value)
-        ):
-            raise errors.InvalidInput(
-                "the header {} is empty, begins or ends with white space, or holds a control character".format(
-                    name
-                )
-            )
-    return dict(headers)
 
 
 def _encode(body: Any) -> bytes:

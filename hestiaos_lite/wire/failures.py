@@ -1,26 +1,45 @@
-"""What a failure below means: did the request leave, did time run out, and why, in few words."""
+"""What a failure below means: did the request leave, did time run out, and why, in few words.
+
+What the socket did decides (`sockets.Attempt`), not the class of the exception: requests has one InvalidHeader for a header
+that we gave and for one that the service sent.
+"""
 
 from __future__ import annotations
 
 import errno
 import socket
 import ssl
-from http.client import BadStatusLine, HTTPException, RemoteDisconnected
+from http.client import BadStatusLine, HTTPException, LineTooLong, RemoteDisconnected
 from typing import Any, Iterator, List, Optional
 
 import requests
 import urllib3.exceptions
 from urllib3.connection import CertificateError  # type: ignore[attr-defined]  # where every urllib3 since 1.25 has it
 
+from .. import errors
+from .._redact import bare_url, one_line
+from ..deadline import SilenceLimit
+from .body import BodyTooLarge, UnknownEncoding
+from .call import Call
+from .sockets import Attempt
+
 CONNECTION_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
-# requests' complaints about what it was asked to send: no network is at fault, and another attempt would fail alike
-NOT_SENDABLE = (
+# requests' and urllib3's complaints about what they were asked to send, or about the head of an answer
+_MALFORMED = (
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
     urllib3.exceptions.LocationValueError,
     UnicodeError,
 )
+# of these, the ones that are about a URL or adapter, and so come before any connection
+_NOT_SENDABLE = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    urllib3.exceptions.LocationValueError,
+)
+# all that the sending of a request and the reading of its answer may raise
+FAILURES = CONNECTION_ERRORS + _MALFORMED + (BodyTooLarge, UnknownEncoding)
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
 # urllib3 has its own for a host name that does not match, a ValueError (1.26.12 on Python 3.11); elsewhere it is ssl's
 _NOT_TRUSTED = (ssl.SSLCertVerificationError, CertificateError)
@@ -28,6 +47,73 @@ _NEVER_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
 ) + _NOT_TRUSTED
+
+
+def explained(
+    error: Exception, call: Call, attempt: Attempt, response: Optional[requests.Response]
+) -> errors.HestiaError:
+    """Make our error of an exception below; here, where it is caught, it is decided whether the request has left."""
+    failure = _explained(error, call, attempt, response)
+    release_frames(error)
+    # requests' and urllib3's own frames and contexts (84 lines for one refused connection) tell a script's owner nothing
+    failure.__cause__ = error.with_traceback(None)
+    error.__suppress_context__ = True
+    return failure
+
+
+def _explained(
+    error: Exception, call: Call, attempt: Attempt, response: Optional[requests.Response]
+) -> errors.HestiaError:
+    status = None if response is None else response.status_code
+    why = one_line(reason(error), call.secrets)
+    delivered = True if response is not None else False if _never_left(error, attempt) else None
+    if isinstance(error, _MALFORMED) and delivered is False:
+        return errors.InvalidInput(
+            "the request cannot be sent: {}".format(why), **call.facts(code="CONFIGURATION")
+        )
+    if isinstance(error, (BodyTooLarge, UnknownEncoding) + _MALFORMED) or _is_oversized_head(error):
+        return errors.InvalidResponse(
+            "the answer to {} {} cannot be used: {}".format(call.method, call.path, why),
+            **call.facts(status=status, delivered=True),
+        )
+    facts = call.facts(status=status, delivered=delivered)
+    if timed_out(error):
+        limit = attempt.limit
+        if isinstance(limit, SilenceLimit):
+            return errors.RequestTimeout("the stream was silent for {:g} s".format(limit.seconds), **facts)
+        doing = (
+            "reading the answer" if delivered else "connecting" if delivered is False else "waiting for it"
+        )
+        return errors.RequestTimeout(
+            "no answer within {:g} s, given up while {}".format(limit.seconds, doing), **facts
+        )
+    fault = "the answer broke off" if delivered else "cannot connect" if delivered is False else "no answer"
+    failure = errors.ConnectionFailed("{}: {} ({})".format(fault, why, bare_url(call.base_url)), **facts)
+    if _is_not_trusted(error):
+        failure.with_facts(is_final=True, advice="name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)")
+    return failure
+
+
+def _never_left(error: Exception, attempt: Attempt) -> bool:
+    """True when the request certainly did not begin to leave; what nobody has seen counts as left."""
+    if attempt.sent:
+        return False
+    if not attempt.handed_over or attempt.ours:
+        return True  # requests has not had it yet, or a connection of ours came to nothing before it
+    # connections of others (a lent session's, a SOCKS proxy's, a test tool's): only what their exceptions prove
+    return isinstance(error, _NOT_SENDABLE) or (attempt.is_single_try and never_connected(error))
+
+
+def _is_oversized_head(error: BaseException) -> bool:
+    """True for http.client's limits on the head of an answer: 100 headers, 64 KiB a line."""
+    return any(
+        isinstance(cause, LineTooLong) or (type(cause) is HTTPException and "got more than" in str(cause))
+        for cause in causes_of(error)
+    )
+
+
+def _is_not_trusted(error: BaseException) -> bool:
+    return any(isinstance(cause, _NOT_TRUSTED) for cause in causes_of(error))
 
 
 def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
@@ -51,8 +137,12 @@ def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
 
 
 def never_connected(error: BaseException) -> bool:
-    """True when the failure came before the request could leave."""
-    return any(isinstance(cause, _NEVER_CONNECTED) for cause in causes_of(error))
+    """True when an exception proves that no connection came about, on which the request could have left."""
+    return any(
+        isinstance(cause, _NEVER_CONNECTED)
+        or str(cause).startswith("Tunnel connection failed")  # http.client's words
+        for cause in causes_of(error)
+    )
 
 
 def timed_out(error: BaseException) -> bool:

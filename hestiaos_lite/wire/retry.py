@@ -7,18 +7,22 @@ import re
 import time
 from typing import Callable, FrozenSet, Optional
 
-from ..errors import ConnectionFailed, HestiaError
+from ..errors import NONE, ConnectionFailed, HestiaError
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
+_PASSING = frozenset(
+    {429, 502, 503, 504}
+)  # what HestiaOS, or a gateway before it, says when it may be well again soon
+_SERVER_ERRORS = frozenset(range(500, 600))
 _LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0  # beyond a year it is not an instruction but a mistake
 
 
 class RetryPolicy:
-    """When and how a failed attempt is repeated (API.md, "Retries").
+    """When and how a failed attempt is repeated (docs/reference.md, "Retries").
 
-    A request that certainly never arrived may always be repeated. Beyond that, ``statuses`` names the answers that invite
-    another attempt, and ``repeatable`` says that a second delivery does no harm (GET, DELETE, or a request that carries
-    an idempotency key), so that a connection which broke in the middle may be tried again.
+    What certainly had no effect (`HestiaError.effect`) may be sent again where another attempt may cure it: a connection
+    that was never made, or a status of ``statuses``. With ``repeatable`` a second delivery does no harm (GET, DELETE, or a
+    request that carries an idempotency key), so that a request which may have been carried out is sent again too.
     """
 
     def __init__(
@@ -52,9 +56,24 @@ class RetryPolicy:
         return max(delay, failure.retry_after or 0.0)
 
     def _may_repeat(self, failure: HestiaError) -> bool:
-        if isinstance(failure, ConnectionFailed):
-            return failure.delivered is False or self.repeatable
-        return failure.status in self.statuses
+        if failure.is_final or not (isinstance(failure, ConnectionFailed) or failure.status in self.statuses):
+            return False  # another attempt would not cure it
+        return self.repeatable or failure.effect == NONE
+
+
+def once(retries: int) -> RetryPolicy:
+    """For a POST of HestiaOS: one that may have been delivered is never repeated."""
+    return RetryPolicy(retries, statuses=_PASSING, repeatable=False)
+
+
+def repeatable(retries: int) -> RetryPolicy:
+    """For a GET or DELETE of HestiaOS."""
+    return RetryPolicy(retries, statuses=_PASSING, repeatable=True)
+
+
+def with_key(retries: int) -> RetryPolicy:
+    """For AEGIS, whose requests carry an idempotency key: every 5xx and no 4xx, after 0.5 s, 1 s, 2 s (docs/contract.md)."""
+    return RetryPolicy(retries, statuses=_SERVER_ERRORS, repeatable=True, jitter=None)
 
 
 def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time) -> Optional[float]:

@@ -1,28 +1,84 @@
-"""Sessions of requests: one a thread and process, with what they do differently: deadlines, no redirects, no ~/.netrc."""
+"""Sessions of requests: our own, one for each thread of each process, or the one that the caller lends.
+
+Each prepares a call for ``Session.send``; what ours do differently is to keep deadlines, never follow a redirect, keep no
+cookies, and never read ~/.netrc.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 from http.cookiejar import DefaultCookiePolicy
-from ipaddress import ip_address
-from typing import Any, Dict, Optional, Union
-from urllib.parse import urlsplit
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from requests.utils import get_environ_proxies, select_proxy
+from requests.structures import CaseInsensitiveDict
 
 from .._redact import bare_url
-from ..errors import InvalidInput
+from .call import Call
+from .network import network_settings
 from .sockets import POOL_CLASSES
 
 
-class Sessions:
+class Prepared(NamedTuple):
+    """A call ready to be sent: ``session.send(request, **settings)``."""
+
+    session: requests.Session
+    request: requests.PreparedRequest
+    settings: Mapping[str, Any]
+
+
+class LentSession:
+    """The caller's own session, used as it is and never closed.
+
+    Of it are used ``send``, hooks, auth, adapters, proxies, cert and verify; its ``request`` is never called.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session,
+        base_url: str,
+        auth: Optional[AuthBase],
+        verify: Union[bool, str, None],
+    ) -> None:
+        self._session = session
+        self._base_url = base_url
+        self._auth = auth
+        self._verify = verify
+
+    def prepare(self, call: Call, headers: Mapping[str, str]) -> Prepared:
+        """Prepare a call with all that the session adds to it."""
+        session = self._session
+        settings = network_settings(self._base_url, session, self._verify)
+        # an auth object is always given: without one requests would ask ~/.netrc
+        auth = self._auth or session.auth or _no_auth
+        request = session.prepare_request(
+            requests.Request(
+                call.method, self._base_url + call.path, headers=headers, data=call.body, auth=auth
+            )
+        )
+        request.hooks["response"].append(refuse_redirect)
+        return Prepared(session, request, settings)
+
+    def is_single_try(self) -> bool:
+        """False when an adapter of the session repeats requests by itself."""
+        retries = getattr(self._session.get_adapter(self._base_url), "max_retries", None)
+        return not getattr(retries, "total", retries)
+
+    def close(self) -> None:
+        """Do nothing: what is lent is the lender's to close."""
+
+
+class OwnSessions:
     """One requests.Session a thread and process: requests does not promise more, and a fork must not share sockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_url: str, auth: Optional[AuthBase], verify: Union[bool, str, None]) -> None:
+        self._base_url = base_url
+        self._auth = auth
+        self._verify = verify
+        self._settings: Optional[Mapping[str, Any]] = None
         self._begin()
 
     def _begin(self) -> None:
@@ -31,15 +87,30 @@ class Sessions:
         self._all: Dict[int, requests.Session] = {}
         self._lock = threading.Lock()
 
-    def get(self) -> requests.Session:
-        if self._pid != os.getpid():
-            self._begin()  # after a fork: new locks and sockets; the parent's are left alone
-        holder = getattr(self._local, "holder", None)
-        if holder is None:
-            holder = self._local.holder = _SessionHolder(self)
-        return holder.session
+    def prepare(self, call: Call, headers: Mapping[str, str]) -> Prepared:
+        """Prepare a call with its network settings named, so that requests looks up nothing.
+
+        Left to look them up for every call, requests makes half as many calls a processor second (tests/bench/calls.py).
+        """
+        session = self._of_this_thread()
+        if self._settings is None:
+            self._settings = network_settings(self._base_url, session, self._verify)
+        request = requests.PreparedRequest()
+        request.method = call.method
+        request.url = self._base_url + call.path
+        request.headers = CaseInsensitiveDict(headers)
+        request.body = call.body
+        request.hooks = {"response": [refuse_redirect]}
+        if self._auth is not None:
+            self._auth(request)
+        return Prepared(session, request, self._settings)
+
+    def is_single_try(self) -> bool:
+        """True: our adapters repeat nothing."""
+        return True
 
     def close(self) -> None:
+        """Close the connections of every thread; a later call opens new ones."""
         if self._pid != os.getpid():
             return  # a fork that has not called yet: the sockets are the parent's, and its lock may be held for ever
         with self._lock:
@@ -47,11 +118,19 @@ class Sessions:
         for session in sessions:
             session.close()
 
+    def _of_this_thread(self) -> requests.Session:
+        if self._pid != os.getpid():
+            self._begin()  # after a fork: new locks and sockets; the parent's are left alone
+        holder = getattr(self._local, "holder", None)
+        if holder is None:
+            holder = self._local.holder = _SessionHolder(self)
+        return holder.session
+
 
 class _SessionHolder:
     """Ties a session to its thread: when the thread ends, its connections are closed."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: OwnSessions) -> None:
         self.session = requests.Session()
         self.session.cookies.set_policy(
             DefaultCookiePolicy(allowed_domains=[])
@@ -106,7 +185,7 @@ class Bearer(AuthBase):
         return "<bearer token ***>"
 
 
-def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
@@ -124,62 +203,3 @@ def refuse_redirect(response: requests.Response, *args: Any, **kwargs: Any) -> N
         target = bare_url(response.headers["Location"])
         response.close()
         raise Redirected(response.status_code, target)
-
-
-def prepared_url(base_url: str) -> str:
-    """Let requests normalise the base URL once (host to ASCII, path quoted)."""
-    request = requests.PreparedRequest()
-    try:
-        request.prepare_url(base_url, None)
-    except (ValueError, requests.RequestException) as error:
-        raise InvalidInput(
-            "the base URL {} is malformed".format(bare_url(base_url)), code="CONFIGURATION"
-        ) from error
-    return str(request.url).rstrip("/")
-
-
-def network_settings(url: str, session: requests.Session, verify: Union[bool, str, None]) -> Dict[str, Any]:
-    """Resolve proxies and certificates as requests does, except that what the caller said wins over the environment.
-
-    (requests before 3 lets REQUESTS_CA_BUNDLE overrule ``session.verify``.) A loopback URL never goes through a proxy that
-    only the environment named.
-    """
-    proxies: Dict[str, str] = {}
-    if session.trust_env and not is_loopback(url):
-        proxies.update(get_environ_proxies(url))
-    proxies.update(session.proxies)
-    check_proxy(select_proxy(url, proxies))
-    if verify is None:
-        verify = session.verify
-        if verify is True and session.trust_env:
-            verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-    if isinstance(verify, str) and not os.path.exists(verify):
-        raise InvalidInput("the CA bundle {} does not exist".format(verify), code="CONFIGURATION")
-    return {"proxies": proxies, "verify": verify, "cert": session.cert}
-
-
-def check_proxy(proxy: Optional[str]) -> None:
-    """Refuse a proxy's URL that cannot be one: requests and urllib3 fail of it in many ways, quoting its password."""
-    if not proxy:
-        return
-    proxy = proxy if "://" in proxy else "http://" + proxy
-    try:
-        parts = urlsplit(proxy)
-        good = (
-            bool(parts.hostname) and parts.port != 0 and not any(character.isspace() for character in proxy)
-        )
-    except ValueError:
-        good = False
-    if not good:
-        raise InvalidInput("the proxy's URL is malformed: {}".format(bare_url(proxy)), code="CONFIGURATION")
-
-
-def is_loopback(url: str) -> bool:
-    """True when the URL's host is this machine by name or address."""
-    host = (urlsplit(url).hostname or "").rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -31,13 +31,20 @@ _current = threading.local()
 class Attempt:
     """One attempt at a request: the limit it runs under, and what became of it on the wire."""
 
-    __slots__ = ("_lent", "limit", "sent", "sock")
+    __slots__ = ("_is_borrowed", "handed_over", "is_single_try", "limit", "ours", "sent", "sock")
 
     def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
         self.limit = limit
-        self.sent = False  # the request has begun to leave
+        self.handed_over = (
+            False  # requests has the request: unless one of the next two says otherwise, it may have left
+        )
+        self.ours = False  # a connection of ours works for it, so that `sent` can be believed
+        self.sent = False  # it has begun to leave
+        self.is_single_try = (
+            True  # no adapter repeats it by itself, so that an exception speaks of the only try
+        )
         self.sock: Optional[socket.socket] = None  # the one the answer comes from
-        self._lent = False
+        self._is_borrowed = False
 
     @contextmanager
     def in_this_thread(self) -> Iterator[None]:
@@ -57,15 +64,17 @@ class Attempt:
         return remaining if remaining < _LONGEST_WAIT_SECONDS else _LONGEST_WAIT_SECONDS
 
     def borrow_socket(self, raw: Any) -> None:
-        """Take the socket of an answer (urllib3's) that came over a lent session, whose connections are not ours."""
+        """Take the socket of an answer (urllib3's) that came over a connection that is not ours."""
+        if self.sock is not None:
+            return
         file = getattr(getattr(raw, "_fp", None), "fp", None)
         self.sock = getattr(getattr(file, "raw", None), "_sock", None)
-        self._lent = self.sock is not None
+        self._is_borrowed = self.sock is not None
 
     def before_read(self) -> None:
         """Hold the limit before a piece of the body is read; a connection of ours holds it below, at every read."""
         seconds = self.wait_seconds()
-        if self._lent and self.sock is not None:
+        if self._is_borrowed and self.sock is not None:
             self.sock.settimeout(seconds)
 
     def wake(self) -> None:
@@ -88,6 +97,7 @@ class _Connection:
         attempt = _current_attempt()
         if attempt is None:
             return super()._new_conn()  # type: ignore[misc,no-any-return]
+        attempt.ours = True
         failure: Optional[OSError] = None
         try:
             for address in _resolve(self.host, self.port, attempt.wait_seconds()):
@@ -127,7 +137,7 @@ class _Connection:
             if self.sock is None and self.auto_open:
                 self.connect()
             if not self._connecting:
-                attempt.sent = True
+                attempt.ours = attempt.sent = True
                 # a kept-alive socket still has the last read's timeout (urllib3 before 1.26.5 does not reset it)
                 self.sock.settimeout(attempt.wait_seconds())
         super().send(data)  # type: ignore[misc]

@@ -1,0 +1,127 @@
+"""The checks of arguments, one for each kind and with one wording: what cannot be sent is refused before anything is.
+
+Each returns the value it was given, ready for use, or raises `InvalidInput` that names the argument. A secret is never
+quoted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Dict, Mapping, Optional, Union
+from urllib.parse import quote
+
+from .errors import InvalidInput
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110, 5.6.2
+_LONGEST_SECONDS = 1e8  # three years; a clock or a socket takes no more
+
+
+def check_text(name: str, value: Any) -> str:
+    """Return a string."""
+    if not isinstance(value, str):
+        raise InvalidInput("{} must be a string, not {}".format(name, type(value).__name__))
+    return value
+
+
+def check_optional_text(name: str, value: Any) -> Optional[str]:
+    """Return a string or None."""
+    return None if value is None else check_text(name, value)
+
+
+def check_filled_text(name: str, value: Any) -> str:
+    """Return a string that is not empty and can be encoded."""
+    if not check_text(name, value):
+        raise InvalidInput("{} must not be empty".format(name))
+    if not is_encodable(value):
+        raise InvalidInput("{} is not valid text (it has a lone surrogate)".format(name))
+    return str(value)
+
+
+def is_encodable(value: str) -> bool:
+    """False for text with a lone surrogate, which JSON can spell and UTF-8 cannot."""
+    try:
+        str.encode(value, "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_optional_mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
+    """Return a mapping as a dict, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidInput("{} must be a mapping, not {}".format(name, type(value).__name__))
+    return dict(value)
+
+
+def check_segment(name: str, value: Any) -> str:
+    """Return one path segment quoted whole, so that ``team/../admin`` stays one."""
+    if check_filled_text(name, value) in (".", ".."):
+        raise InvalidInput("{} must not be {!r}: it cannot be a path segment".format(name, value))
+    return quote(value, safe="")
+
+
+def check_whole_number(
+    name: str, value: Any, *, least: int = 0, below: Optional[int] = None, code: Optional[str] = None
+) -> int:
+    """Return a whole number of ``least`` or more; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(
+            "{} must be a whole number, {} or more, not {!r}".format(name, least, value), code=code
+        )
+    if below is not None and value >= below:
+        raise InvalidInput("{} must be less than {}, not {!r}".format(name, below, value), code=code)
+    return value
+
+
+def check_seconds(
+    name: str, value: Any, *, least: Optional[float] = None, code: Optional[str] = None
+) -> float:
+    """Return a number of seconds as a float: above 0, or at least ``least``. Infinity and NaN would let a call hang."""
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    if not (0 < number < _LONGEST_SECONDS if least is None else least <= number < _LONGEST_SECONDS):
+        bound = "above 0" if least is None else "of {:g} or more".format(least)
+        raise InvalidInput(
+            "{} must be a number of seconds {}, not {!r}".format(name, bound, value), code=code
+        )
+    return float(number)
+
+
+def check_verify(verify: Any) -> Union[bool, str, None]:
+    """Return what decides about TLS certificates: None, True, False, or the path of a CA bundle.
+
+    Anything else that is false, such as 0 or ``""``, would switch the check off without a word.
+    """
+    if verify is None or isinstance(verify, bool) or isinstance(verify, str) and verify:
+        return verify
+    path = getattr(verify, "__fspath__", None)
+    if path is not None and isinstance(path(), str) and path():
+        return str(path())
+    raise InvalidInput(
+        "verify must be True, False or the path of a CA bundle, not {!r}".format(verify), code="CONFIGURATION"
+    )
+
+
+def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
+    """Return headers as a dict; each name is a token of RFC 9110, each value is text that a header can hold."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _TOKEN.match(name):
+            raise InvalidInput("{!r} cannot be the name of a header".format(name))
+        check_text("the header " + name, value)
+        try:
+            value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise InvalidInput("the header {} holds a character beyond latin-1".format(name)) from None
+        if (
+            value != value.strip()
+            or not value
+            or any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value)
+        ):
+            raise InvalidInput(
+                "the header {} is empty, begins or ends with white space, or holds a control character".format(
+                    name
+                )
+            )
+    return dict(headers)
