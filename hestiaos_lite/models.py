@@ -18,8 +18,10 @@ __all__ = [
     "ActionStatus",
     "AgentResult",
     "ChatResponse",
+    "Conclusion",
     "ErrorResponse",
     "HealthResponse",
+    "Ruling",
     "RunResponse",
     "StreamEvent",
     "SystemMetrics",
@@ -57,6 +59,7 @@ _CHECKS: Mapping[str, Tuple[Callable[[Any], bool], str]] = {
     "Optional[int]": (_is_number, "a number"),
     "Optional[str]": (_is_text, "a string"),
     "Optional[float]": (_is_number, "a number"),
+    "bool": (_is_flag, "true or false"),
     "Optional[bool]": (_is_flag, "true or false"),
     "Mapping[str, Any]": (_is_mapping, "an object"),
     "Tuple[Any, ...]": (_is_list, "a list"),
@@ -65,6 +68,12 @@ _CHECKS: Mapping[str, Tuple[Callable[[Any], bool], str]] = {
 
 
 _EVENT_FIELDS = {"type", "data", "trace_id", "timestamp"}
+_REFUSALS = frozenset({"BLOCK", "BLOCKED", "DENY", "DENIED", "REJECT", "REJECTED", "FAILED"})
+
+
+def is_refusal(word: Any) -> bool:
+    """True for a decision, mode or status of an answer that says no, in any case: BLOCK, DENIED, rejected, FAILED."""
+    return isinstance(word, str) and word.strip().upper() in _REFUSALS
 
 
 def _extra() -> Any:
@@ -262,6 +271,11 @@ class ChatResponse(_Model):
     extra: Mapping[str, Any] = _extra()
 
     @property
+    def text(self) -> str:
+        """The answer's text, as `RunResponse.text`."""
+        return self.result
+
+    @property
     def response(self) -> str:
         """``result`` under its published name."""
         return self.result
@@ -279,6 +293,11 @@ class AgentResult(_Model):
     status: Optional[str] = None
     error: Optional[str] = None
     extra: Mapping[str, Any] = _extra()
+
+    @property
+    def text(self) -> str:
+        """The produced text, as `RunResponse.text`; ``""`` where there is none."""
+        return self.result or ""
 
     @property
     def output(self) -> Optional[str]:
@@ -349,12 +368,14 @@ class ActionResult(_Model):
     """What became of one approve or reject.
 
     Attributes:
-        idempotency_key: the key the decision stands under.
+        idempotency_key: the key of the decision.
         request_id: what ``get_status`` takes: the ``X-Request-Id`` it was sent with or, where the answer to a duplicate
             names it, that of the first request.
         status_code: 202 accepted, 409 duplicate (already processed: safe to ignore), None while queued in the outbox.
         attempts: how many times it was sent.
         data: the service's answer, or ``{}``. While queued, ``extra["reason"]`` says why, where it was tried at all.
+        confirmed: False for a duplicate of which nobody said what the key was first used for: it may have been the other
+            action.
     """
 
     idempotency_key: str
@@ -362,6 +383,7 @@ class ActionResult(_Model):
     status_code: Optional[int] = None
     attempts: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
+    confirmed: bool = True
     extra: Mapping[str, Any] = _extra()
 
     @property
@@ -376,7 +398,7 @@ class ActionResult(_Model):
 
     @property
     def queued(self) -> bool:
-        """It stands in the outbox and is sent by the next flush."""
+        """It is in the outbox and is sent by the next flush."""
         return self.status_code is None
 
     @property
@@ -392,7 +414,7 @@ class ActionResult(_Model):
 
 @dataclass(frozen=True)
 class ActionStatus(_Model):
-    """Where one action stands: PENDING, then COMMITTED or FAILED."""
+    """How far one action is: PENDING, then COMMITTED or FAILED."""
 
     request_id: str
     status: str
@@ -409,3 +431,48 @@ class ActionStatus(_Model):
     def committed(self) -> bool:
         """The action took effect."""
         return self.status == "COMMITTED"
+
+    @property
+    def approved(self) -> bool:
+        """The action took effect and is certainly an approval: any other word for it, or none, is not."""
+        return self.committed and self.action == "approve"
+
+
+@dataclass(frozen=True)
+class Conclusion(_Model):
+    """What a decision's deadline found: ``AegisClient.conclude`` rejects what nobody had decided by then.
+
+    Attributes:
+        idempotency_key: the key of the decision.
+        outcome: ``approved``, ``pending`` (approved, and not committed yet), ``rejected``, ``expired`` (nobody had decided,
+            and now nobody can), ``failed`` (approved, and the service could not carry it out), or ``unknown`` (somebody was
+            first, and nobody can say with what).
+        request_id: names the first decision in ``get_status``; None where the service did not say it.
+        status: the service's word for how far it is, or None.
+        attempts: how many times the question was sent.
+    """
+
+    idempotency_key: str
+    outcome: str
+    request_id: Optional[str] = None
+    status: Optional[str] = None
+    attempts: int = 0
+    extra: Mapping[str, Any] = _extra()
+
+    @property
+    def approved(self) -> bool:
+        """Somebody approved in time and the action took effect: the only outcome to act upon."""
+        return self.outcome == "approved"
+
+
+@dataclass(frozen=True)
+class Ruling(_Model):
+    """What governance says of a command before it runs: ``decision`` is ALLOW, or THROTTLE where that was allowed."""
+
+    decision: str
+    reason: Optional[str] = None
+    policy: Optional[str] = None
+    trace_id: Optional[str] = None
+    risk_score: Optional[float] = None
+    budget: Optional[float] = None
+    extra: Mapping[str, Any] = _extra()

@@ -17,8 +17,10 @@ from hestiaos_lite.models import (
     ActionStatus,
     AgentResult,
     ChatResponse,
+    Conclusion,
     ErrorResponse,
     HealthResponse,
+    Ruling,
     RunResponse,
     StreamEvent,
     SystemMetrics,
@@ -135,6 +137,32 @@ ANSWERS = {
         {"idempotency_key": "k", "request_id": "r"},
         ActionResult("k", "r", None, 0, {}),
     ),
+    "action result, not confirmed": (
+        {"idempotency_key": "k", "request_id": "r", "status_code": 409, "confirmed": False},
+        ActionResult("k", "r", 409, confirmed=False),
+    ),
+    "conclusion": (
+        {
+            "idempotency_key": "k",
+            "outcome": "approved",
+            "request_id": "r",
+            "status": "COMMITTED",
+            "attempts": 1,
+        },
+        Conclusion("k", "approved", "r", "COMMITTED", 1),
+    ),
+    "ruling": (
+        {
+            "decision": "ALLOW",
+            "reason": "r",
+            "policy": "p",
+            "trace_id": "t",
+            "risk_score": 0.5,
+            "budget": 1,
+        },
+        Ruling("ALLOW", "r", "p", "t", 0.5, 1),
+    ),
+    "ruling, smallest": ({"decision": "ALLOW"}, Ruling("ALLOW")),
 }
 MODELS = [getattr(models, name) for name in models.__all__]
 
@@ -186,6 +214,7 @@ def test_to_dict_names_every_field_and_absent_ones_as_none():
         "status_code": 409,
         "attempts": 0,
         "data": {},
+        "confirmed": True,
         "accepted": False,
         "duplicate": True,
         "queued": False,
@@ -205,6 +234,8 @@ REQUIRED = {
     ErrorResponse: ("code", "message"),
     ActionResult: ("idempotency_key", "request_id"),
     ActionStatus: ("request_id", "status"),
+    Conclusion: ("idempotency_key", "outcome"),
+    Ruling: ("decision",),
 }
 
 
@@ -327,6 +358,18 @@ def test_integers_and_floats_are_interchangeable_and_kept_as_they_are():
         (ActionStatus("r", "COMMITTED"), "committed", True),
         (ActionStatus("r", "FAILED"), "done", True),
         (ActionStatus("r", "FAILED"), "committed", False),
+        (ActionStatus("r", "COMMITTED", "approve"), "approved", True),
+        (ActionStatus("r", "PENDING", "approve"), "approved", False),
+        (ActionStatus("r", "FAILED", "approve"), "approved", False),
+        (ActionStatus("r", "COMMITTED"), "approved", False),
+        (ActionStatus("r", "COMMITTED", "reject"), "approved", False),
+        (ActionStatus("r", "COMMITTED", "approved"), "approved", False),
+        (ActionStatus("r", "COMMITTED", "Approve"), "approved", False),
+        (Conclusion("k", "approved"), "approved", True),
+        (Conclusion("k", "pending"), "approved", False),
+        (ChatResponse("hi"), "text", "hi"),
+        (AgentResult("a", "done"), "text", "done"),
+        (AgentResult("a"), "text", ""),
     ],
     ids=lambda value: None if isinstance(value, str) else repr(value)[:60],
 )
@@ -351,6 +394,17 @@ def test_an_action_result_says_what_its_status_means(status_code, accepted, dupl
         queued,
         settled,
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("BLOCK", "blocked", "Deny", "DENIED", "reject", "REJECTED", "failed", " BLOCK\n"), True),
+        (("ALLOW", "THROTTLE", "COMPLETED", "OK", "", "BLOCKS", None, True, 0, ["BLOCK"]), False),
+    ],
+)
+def test_words_that_say_no(words, expected):
+    assert [models.is_refusal(word) for word in words] == [expected] * len(words)
 
 
 def test_from_raw_is_from_dict():

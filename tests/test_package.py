@@ -13,24 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_top_level_is_the_agreed_one() -> None:
-    listed = subprocess.run(["git", "ls-files"], stdout=subprocess.PIPE, cwd=str(ROOT), text=True)
-    if listed.returncode != 0:
-        pytest.skip("not a git checkout")
-    assert {path.split("/")[0] for path in listed.stdout.split()} == {
-        ".ci",
-        ".gitignore",
-        "CHANGELOG.md",
-        "LICENSE",
-        "README.md",
-        "examples",
-        "hestiaos_lite",
-        "pyproject.toml",
-        "setup.cfg",
-        "tests",
-    }
-
-
 def test_the_wheel_holds_the_package_and_no_tests(tmp_path: Path) -> None:
     # its submodule: a folder build/, which pip leaves in a checkout, passes for the package itself
     pytest.importorskip("build.util", reason="packages are built on the newest Python alone")

@@ -64,17 +64,36 @@ with Outbox("o.db") as outbox, AegisClient(outbox=outbox) as aegis:
     assert_type(aegis.wait("id", timeout=3), ActionStatus)
     assert_type(aegis.flush(), FlushReport)
 
+assert_type(hestiaos_lite.__version__, str)
 Client(timeout="soon")  # type: ignore[arg-type]
 client.run(42)  # type: ignore[arg-type]
 print(hestiaos_lite.AsyncClient)  # type: ignore[attr-defined]
 """
 
 
+STAR = """
+from hestiaos_lite import *
+
+def approved(aegis: AegisClient, request_id: str) -> bool:
+    return aegis.get_status(request_id).approved
+"""
+
+
 def test_user_code_type_checks(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="linters run on the newest Python alone")
     (tmp_path / "sample.py").write_text(SAMPLE, encoding="utf-8")
+    (tmp_path / "star.py").write_text(STAR, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", "sample.py"],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--no-incremental",
+            "--config-file=",
+            "sample.py",
+            "star.py",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=str(tmp_path),

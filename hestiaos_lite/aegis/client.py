@@ -18,7 +18,8 @@ from ..models import ActionResult, ActionStatus
 from ..wire import answers, retry
 from ..wire.caller import Caller
 from ..wire.transport import Transport
-from .outbox import Answer, FlushReport, Outbox, Row
+from .outbox import Answer, FlushReport, Outbox
+from .rows import Row
 
 if TYPE_CHECKING:
     import requests

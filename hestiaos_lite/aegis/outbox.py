@@ -38,7 +38,7 @@ from ..errors import (
 from .file import OutboxFile
 from .rows import OPEN, STATES, Row, canonical_json, check_text, head_id, insert, move, scalar, select
 
-__all__ = ["STATES", "Answer", "Delivery", "FlushReport", "Outbox", "Row", "Send"]
+__all__ = ["FlushReport", "Outbox"]
 
 _MAX_DELAY_SECONDS = 86400.0  # a service that asks for a longer wait is asked again after a day
 _REASON_LENGTH = 500  # characters; a reason is read in a list

@@ -12,7 +12,8 @@ from .output import Output
 from .parser import Arguments, Parser, add_commands, add_global_options, count
 
 if TYPE_CHECKING:
-    from ..aegis.outbox import Outbox, Row
+    from ..aegis.outbox import Outbox
+    from ..aegis.rows import Row
 
 _PRIVATE = ("owner", "payload_digest")  # of no use outside the file
 
