@@ -89,7 +89,8 @@ class _Progress:
 
 def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, None, None]:
     def facts(**more: Any) -> Any:
-        return stream.call.facts(status=stream.status, delivered=True, trace_id=progress.trace_id, **more)
+        known = stream.call.facts(status=stream.status, delivered=True, trace_id=progress.trace_id)
+        return dict(known, **more)
 
     try:
         for raw in iter_objects(stream):
@@ -113,7 +114,8 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
         if isinstance(error, errors.ConnectionFailed):
             message = "{}; what came is not the whole answer".format(error.message)
             raise errors.StreamInterrupted(message, **facts()) from error
-        raise error.with_facts(**facts(details=error.details)) from error.__cause__
+        trace_id = error.trace_id or progress.trace_id  # a faulty event's own, where it has one
+        raise error.with_facts(**facts(details=error.details, trace_id=trace_id)) from error.__cause__
     finally:
         stream.close()
 

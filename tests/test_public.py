@@ -27,7 +27,7 @@ PUBLIC = NAMES.split()
 SIGNATURES = {
     "Client": (
         "(base_url=None, api_key=None, timeout=30.0, retries=3, *, "
-        "headers=None, session=None, verify=None, profile=None)"
+        "headers=None, session=None, verify=None, profile=None, max_body_bytes=8388608)"
     ),
     "Client.run": "(input, session_id=None, agent_id=None, mode_hint=None, timeout_ms=30000, stream=False)",
     "Client.run_stream": "(input, session_id=None, agent_id=None, mode_hint=None, timeout_ms=30000, timeout=None)",

@@ -53,7 +53,8 @@ def as_json(decode: Callable[[Any], _T]) -> Receive[_T]:
 
     def receive(call: Call, response: requests.Response, attempt: Attempt) -> _T:
         body = read_body(response, attempt.before_read, call.max_body_bytes)
-        attempt.before_read()  # the deadline covers decoding: none is begun after it
+        # the deadline covers decoding: none is begun after it
+        attempt.wait_seconds()
         return decoded(call, response, body, decode)
 
     return receive
@@ -159,9 +160,9 @@ def from_answer(
     )
     if code:
         facts["code"] = code
-    message = message or "the service answered {}".format(status)
     if status == 403 and governed and code.upper() not in _PERMISSION_CODES:
         return errors.GovernanceBlock(message=message, **facts)
+    message = message or "the service answered {}".format(status)
     if status == 407:  # a proxy's answer: the service was not reached
         facts.update(
             delivered=False, advice="check the credentials in the proxy's URL (http_proxy, https_proxy)"

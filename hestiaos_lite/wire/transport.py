@@ -90,7 +90,9 @@ class Transport:
         deadline = Deadline(call.timeout_seconds)
         call.base_url = self._base_url
         call.attempts = 0
-        earlier_effect = errors.NONE
+        # of the attempts before the last, which may have taken effect though the last never left
+        earlier_effect: str = errors.NONE
+        earlier_delivered: Optional[bool] = False
         while True:
             call.attempts += 1
             attempt = Attempt(deadline)
@@ -134,6 +136,8 @@ class Transport:
                     call.request_id,
                 )
             failure.with_facts(earlier_effect=earlier_effect)
+            if failure.delivered is False:
+                failure.delivered = earlier_delivered
             delay_seconds = call.retry.delay_seconds(failure, call.attempts)
             if delay_seconds is None or delay_seconds >= deadline.remaining():
                 # only now: a POST that may have been delivered is never repeated, not even one that changes nothing
@@ -142,7 +146,8 @@ class Transport:
                     raise failure
                 finally:
                     del failure  # or it and this frame would hold each other until the collector runs
-            earlier_effect = failure.effect
+            if failure.effect != errors.NONE:
+                earlier_effect, earlier_delivered = failure.effect, failure.delivered
             _log.info(
                 "retry %s %s in %.2f s after attempt %d: %s, request id %s",
                 call.method,

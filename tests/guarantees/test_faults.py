@@ -61,7 +61,9 @@ from ..faultserver import (
     side_by_side,
 )
 
-SLACK_SECONDS = 0.5  # past its deadline no call may go on for longer
+# Past its deadline no call may go on for longer. It is shorter than any server below drips or hangs, and long enough for
+# a machine that is busy with something else.
+SLACK_SECONDS = 3.0
 PATIENT = 10.0  # the deadline of a row that does not wait for it
 HURRIED = 0.4  # the deadline of a row that does
 OWN, LENT = ("own",), ("lent",)
@@ -111,6 +113,7 @@ class Case(NamedTuple):
 
 NOT_SENT = {"status": None, "delivered": False}
 IN_DOUBT = {"status": None, "delivered": None}
+UNUSABLE_HEAD = {"status": None, "delivered": True}
 CUT = {"status": 200, "delivered": True}
 
 
@@ -231,14 +234,14 @@ CASES = [
     Case(
         "endless-header-line",
         (answer_and_close(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000),),
-        ConnectionFailed,
-        IN_DOUBT,
+        InvalidResponse,
+        UNUSABLE_HEAD,
     ),
     Case(
         "too-many-headers",
         (answer_and_close(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n"),),
-        ConnectionFailed,
-        IN_DOUBT,
+        InvalidResponse,
+        UNUSABLE_HEAD,
     ),
     Case("cut-after-head", (answer_and_close(LENGTH_100),), ConnectionFailed, CUT),
     Case("reset-after-head", (answer_and_reset(LENGTH_100),), ConnectionFailed, CUT),

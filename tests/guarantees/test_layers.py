@@ -17,7 +17,8 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 ROWS = [
     ["_version", "_redact"],
     ["deadline", "errors", "sse"],
-    ["_check", "models", "config"],
+    ["_check"],
+    ["models", "config"],
     ["wire"],
     ["stream", "namespaces", "aegis"],
     ["client", "batch"],

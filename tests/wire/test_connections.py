@@ -250,7 +250,7 @@ def test_a_proxy_that_wants_credentials(session: Any, monkeypatch: pytest.Monkey
                 client.run("hello")
         assert "407" in str(failed.value)
         assert failed.value.status is None
-        assert failed.value.delivered is (False if session is None else None)
+        assert failed.value.delivered is False
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -1,4 +1,4 @@
-"""_retry.py: may a request be repeated, and when; with a clock, a randomness and a date that a test gives."""
+"""wire/retry.py: may a request be repeated, and when; with a clock, a randomness and a date that a test gives."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from hestiaos_lite.errors import (
     ServerError,
     StreamInterrupted,
 )
-from hestiaos_lite.namespaces import Caller
-from hestiaos_lite.wire.retry import RetryPolicy, parse_retry_after
-from hestiaos_lite.wire.transport import Transport
+from hestiaos_lite.wire.retry import RetryPolicy, once, parse_retry_after, repeatable, with_key
 
 
 class Clock:
@@ -67,12 +65,12 @@ def test_a_silence_limit_is_the_same_for_every_read():
 def test_exponential_backoff_with_full_jitter_and_a_cap(attempt, jitter, seconds):
     draw = None if jitter is None else lambda: jitter
     policy = RetryPolicy(1000, statuses=frozenset({503}), repeatable=False, jitter=draw)
-    assert policy.delay_seconds(ServerError(status=503), attempt) == seconds
+    assert policy.delay_seconds(ServerError(status=503, delivered=True), attempt) == seconds
 
 
 def test_the_jitter_is_random_and_within_its_bounds():
     policy = RetryPolicy(3, statuses=frozenset({503}), repeatable=False)
-    delays = [policy.delay_seconds(ServerError(status=503), 2) for _ in range(200)]
+    delays = [policy.delay_seconds(ServerError(status=503, delivered=True), 2) for _ in range(200)]
     assert all(0.0 <= delay <= 1.0 for delay in delays)
     assert len(set(delays)) > 100
 
@@ -82,7 +80,9 @@ def test_the_jitter_is_random_and_within_its_bounds():
 )
 def test_retry_after_is_a_lower_bound(retry_after, seconds):
     policy = RetryPolicy(1, statuses=frozenset({429}), repeatable=False, jitter=None)
-    assert policy.delay_seconds(RateLimited(status=429, retry_after=retry_after), 1) == seconds
+    assert (
+        policy.delay_seconds(RateLimited(status=429, delivered=True, retry_after=retry_after), 1) == seconds
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,42 +91,44 @@ def test_retry_after_is_a_lower_bound(retry_after, seconds):
 def test_retries_counts_extra_attempts(retries, delays):
     policy = RetryPolicy(retries, statuses=frozenset({503}), repeatable=False, jitter=None)
     assert [
-        policy.delay_seconds(ServerError(status=503), attempt) for attempt in range(1, retries + 2)
+        policy.delay_seconds(ServerError(status=503, delivered=True), attempt)
+        for attempt in range(1, retries + 2)
     ] == delays
 
 
-# API.md, "Retries": (failure, repeated for a POST, repeated for a GET or DELETE)
+# The failure, and whether it is repeated: for a POST, for a GET or DELETE, for AEGIS, whose requests carry a key.
 VERDICTS = {
-    "never connected": (ConnectionFailed(delivered=False), True, True),
-    "connection broken": (ConnectionFailed(delivered=None), False, True),
-    "answer broken off": (ConnectionFailed(delivered=True, status=200), False, True),
-    "429": (RateLimited(status=429, delivered=True), True, True),
-    "503": (ServerError(status=503, delivered=True), True, True),
-    "502": (ServerError(status=502, delivered=True), False, True),
-    "504": (ServerError(status=504, delivered=True), False, True),
-    "500": (ServerError(status=500, delivered=True), False, False),
-    "501": (ServerError(status=501, delivered=True), False, False),
-    "400": (InvalidInput(status=400, delivered=True), False, False),
-    "401": (AuthenticationError(status=401, delivered=True), False, False),
-    "403": (PermissionDenied(status=403, delivered=True), False, False),
-    "403 governed": (GovernanceBlock(status=403, delivered=True), False, False),
-    "404": (NotFound(status=404, delivered=True), False, False),
-    "409": (Conflict(status=409, delivered=True), False, False),
-    "408": (InvalidInput(status=408, delivered=True), False, False),
-    "deadline passed before connecting": (RequestTimeout(delivered=False), False, False),
-    "deadline passed waiting": (RequestTimeout(delivered=None), False, False),
-    "not sendable": (InvalidInput(), False, False),
-    "a bad answer": (InvalidResponse(status=200, delivered=True), False, False),
-    "a cut stream": (StreamInterrupted(status=200, delivered=True), False, False),
+    "never connected": (ConnectionFailed(delivered=False), True, True, True),
+    "connection broken": (ConnectionFailed(delivered=None), False, True, True),
+    "answer broken off": (ConnectionFailed(delivered=True, status=200), False, True, True),
+    "certificate not trusted": (ConnectionFailed(delivered=False, is_final=True), False, False, False),
+    "429": (RateLimited(status=429, delivered=True), True, True, False),
+    "503": (ServerError(status=503, delivered=True), True, True, True),
+    "502": (ServerError(status=502, delivered=True), False, True, True),
+    "504": (ServerError(status=504, delivered=True), False, True, True),
+    "500": (ServerError(status=500, delivered=True), False, False, True),
+    "501": (ServerError(status=501, delivered=True), False, False, True),
+    "524": (ServerError(status=524, delivered=True), False, False, True),
+    "400": (InvalidInput(status=400, delivered=True), False, False, False),
+    "401": (AuthenticationError(status=401, delivered=True), False, False, False),
+    "403": (PermissionDenied(status=403, delivered=True), False, False, False),
+    "403 governed": (GovernanceBlock(status=403, delivered=True), False, False, False),
+    "404": (NotFound(status=404, delivered=True), False, False, False),
+    "408": (InvalidInput(status=408, delivered=True), False, False, False),
+    "409": (Conflict(status=409, delivered=True), False, False, False),
+    "deadline passed before connecting": (RequestTimeout(delivered=False), False, False, False),
+    "deadline passed waiting": (RequestTimeout(delivered=None), False, False, False),
+    "not sendable": (InvalidInput(), False, False, False),
+    "a bad answer": (InvalidResponse(status=200, delivered=True), False, False, False),
+    "a cut stream": (StreamInterrupted(status=200, delivered=True), False, False, False),
 }
 
 
-@pytest.mark.parametrize(("failure", "post", "get"), VERDICTS.values(), ids=VERDICTS.keys())
-def test_what_is_repeated(failure, post, get):
-    caller = Caller(Transport("http://localhost:1"), 30.0, 3)
-    for method, repeated in (("POST", post), ("GET", get), ("DELETE", get)):
-        delay = caller.call(method, "/x").retry.delay_seconds(failure, 1)
-        assert (delay is not None) is repeated, method
+@pytest.mark.parametrize(("failure", "post", "get", "aegis"), VERDICTS.values(), ids=VERDICTS.keys())
+def test_what_is_repeated(failure, post, get, aegis):
+    policies = (once(1), repeatable(1), with_key(1))
+    assert [policy.delay_seconds(failure, 1) is not None for policy in policies] == [post, get, aegis]
+    assert [policy.delay_seconds(failure, 2) for policy in policies] == [None, None, None]
 
 
 NOW = 1_000_000_000.0  # Sun, 09 Sep 2001 01:46:40 GMT
