@@ -33,7 +33,9 @@ WIRE: Dict[str, Dict[str, Any]] = {
     "AgentResult": {"agent_id": "a", "output": "done", "status": "COMPLETED", "colour": "blue"},
     "ChatResponse": {"response": "hello", "session_id": "s", "model": "m", "processing_time": 0.5},
     "ErrorResponse": {"code": "C", "message": "m", "details": [1, {"b": None}]},
+    "Conclusion": {"idempotency_key": "k", "outcome": "expired", "request_id": "r", "attempts": 2},
     "HealthResponse": {"status": "ok", "version": "1", "uptime_seconds": 5},
+    "Ruling": {"decision": "ALLOW", "reason": "r", "risk_score": 0.5},
     "RunResponse": {
         "result": "ALLOW",
         "trace_id": "t",
