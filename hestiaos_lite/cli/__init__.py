@@ -67,7 +67,7 @@ def _run(argv: List[str], output: Output) -> int:
 def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:
     from .exits import INTERNAL, exit_code
 
-    code = exit_code(error, changes=bool(args and args.changes))
+    code = exit_code(error)
     if code == INTERNAL:
         output.report_bug(error, traceback=bool(args and args.verbose > 1), exit_code=code)
     else:

@@ -6,13 +6,14 @@ import pkgutil
 
 from .exits import DONE
 from .output import Output
-from .parser import PROGRAM, Arguments, Parser
+from .parser import OUTPUT_OPTIONS, PROGRAM, Arguments, Parser
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 def declare(parser: Parser) -> None:
     """Declare ``completion``."""
+    parser.takes = OUTPUT_OPTIONS
     parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or fish")
     parser.description = """\
 Print the completion script of a shell. To switch it on:

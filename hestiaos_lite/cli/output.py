@@ -224,6 +224,7 @@ def _facts(error: Exception) -> Dict[str, Any]:
         "request_id",
         "attempts",
         "delivered",
+        "effect",
         "retry_after",
     ):
         facts[name] = getattr(error, name, facts.get(name))

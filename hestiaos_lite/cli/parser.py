@@ -1,8 +1,8 @@
 """The parser, made of argparse alone: one table of commands, and the options that all of them take.
 
-To add a command, add a line to `COMMANDS` and give its module a function that declares the arguments and says what runs:
-``parser.set_defaults(execute=function)``. It is called as ``execute(args, output)`` and returns the exit code; with
-``changes=True`` a failure without an answer is "outcome unknown".
+To add a command, add a line to `COMMANDS` (and its module to `_modules`) and give the module a function that declares the
+arguments and says what runs: ``parser.set_defaults(execute=function)``. It is called as ``execute(args, output)`` and returns
+the exit code. A command that asks no service sets ``parser.takes = OUTPUT_OPTIONS``, so that its help names no other option.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import Any, Callable, NamedTuple, NoReturn, Optional, Sequence
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
 from .._version import __version__
 
@@ -47,25 +47,44 @@ COMMANDS: Sequence[Command] = (
     Command("demo", "demo:declare", "see every call against a sandbox of its own"),
     Command("doctor", "doctor:declare", "check settings, network and service, with a cure for each finding"),
     Command("completion", "completion:declare", "print the completion script of a shell"),
+    Command("help", "help:declare", "explain a command, the environment variables or the exit codes"),
 )
 
-_EPILOG = """\
-results go to standard output, everything else to standard error; with --json the result is one JSON document
-(of a stream: one object a line), and an error one JSON object on standard error
 
-exit codes:
-  0  done                                              run it again?
+def _modules() -> None:
+    """Name the modules of the table for the tools that look for imports, such as PyInstaller; it is never called."""
+    from . import batch, completion, demo, doctor, health, help, hitl, look, outbox, run, sandbox, secret  # noqa: F401
+
+
+EXIT_CODES = """\
+exit codes                                             run it again?
+  0  done
   1  the service said no, or is unhealthy              no
   2  usage, invalid input                              no
-  3  sent, and no answer came: outcome unknown         look first (trace, hitl status)
+  3  sent, and the outcome is unknown                  look first; under an idempotency key: yes
  65  bad input data                                    no
  69  service unavailable, nothing was done             yes
+ 70  a bug of this program                             no: report it
+ 74  a result or a file could not be written           look first
  75  try again later, nothing was done                 yes
  76  the service broke the contract                    look first
  77  authentication or permission                      no
  78  configuration                                     no
-130, 143  interrupted, terminated
+130  interrupted (Ctrl-C); 143 terminated              look first
+141  the reader of standard output went away           look first
 """
+
+_EPILOG = (
+    """\
+results go to standard output, everything else to standard error; with --json the result is one JSON document
+(of a stream: one object a line), and an error one JSON object on standard error
+
+"""
+    + EXIT_CODES
+    + """
+more: hestiaos-lite help COMMAND, help environment, help exit-codes
+"""
+)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -89,6 +108,7 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", _Formatter)
         super().__init__(add_help=declare is None, **options)
         self._declare = declare
+        self.takes: Iterable[str] = _SHORT  # of the options of every command, those that its help names
 
     def declare(self) -> None:
         """Learn the arguments, if that was put off."""
@@ -107,9 +127,8 @@ class Parser(argparse.ArgumentParser):
         """Write help to standard output, where a failure counts (argparse hides it), or an error to standard error."""
         file = file or sys.stderr
         if message and file is not None:
-            with contextlib.suppress(
-                *() if file is sys.stdout else (OSError,)
-            ):  # there is nobody left to tell
+            # of standard error there is nobody left to tell
+            with contextlib.suppress(*() if file is sys.stdout else (OSError,)):
                 file.write(message)
 
     def error(self, message: str) -> NoReturn:
@@ -129,7 +148,7 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
         description="The synchronous client for HestiaOS and AEGIS that a cron job can trust.",
         epilog=_EPILOG,
     )
-    add_global_options(parser)
+    _add_options(parser)
     parser.set_defaults(
         base_url=None,
         api_key=None,
@@ -140,7 +159,6 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
         profile=None,
         quiet=False,
         verbose=0,
-        changes=False,
     )
     parsers = add_commands(parser)
     for command in commands:
@@ -165,15 +183,59 @@ def add_commands(parser: argparse.ArgumentParser, dest: str = "command") -> Any:
     return commands
 
 
-def add_global_options(parser: argparse.ArgumentParser) -> None:
+_SHORT = {
+    "base_url": "-u URL",
+    "api_key": "-k KEY",
+    "api_key_file": "--api-key-file FILE",
+    "json": "-j",
+    "timeout": "--timeout SECONDS",
+    "retries": "--retries N",
+    "profile": "--profile NAME",
+    "quiet": "-q",
+    "verbose": "-v",
+}
+OUTPUT_OPTIONS = ("json", "quiet", "verbose")  # what a command takes that asks no service
+
+
+def add_global_options(command: Parser) -> None:
+    """Let a command accept the options of every command after its name too, and name those that it takes in its help."""
+    _add_options(command, explain=False)
+    named = "options of every command (hestiaos-lite --help explains them):\n  {}\n".format(
+        ", ".join(_SHORT[name] for name in command.takes)
+    )
+    command.epilog = "{}\n\n{}".format(command.epilog.rstrip("\n"), named) if command.epilog else named
+
+
+def find_command(parser: Parser, words: Sequence[str]) -> Parser:
+    """Return the parser of the command that the words name; a usage error where there is none."""
+    for word in words:
+        parser.declare()
+        known = commands_of(parser)
+        if word not in known:
+            parser.error("there is no command {!r}; choose from {}".format(word, ", ".join(known) or "none"))
+        parser = known[word]
+    parser.declare()
+    return parser
+
+
+def commands_of(parser: Parser) -> Mapping[str, Parser]:
+    """Return the parsers of a parser's own commands by name."""
+    # argparse has no public way to them
+    of_commands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return of_commands[0].choices if of_commands else {}
+
+
+def _add_options(parser: argparse.ArgumentParser, *, explain: bool = True) -> None:
     """Add the options that are accepted before and after the command.
 
     Without a default, so that a command's parser does not overwrite what stood before the command.
     """
     group = parser.add_argument_group("options of every command")
 
-    def add(*names: str, **options: Any) -> None:
-        group.add_argument(*names, default=argparse.SUPPRESS, **options)
+    def add(*names: str, help: str, **options: Any) -> None:
+        group.add_argument(
+            *names, default=argparse.SUPPRESS, help=help if explain else argparse.SUPPRESS, **options
+        )
 
     help = "URL of the service (default HESTIAOS_BASE_URL; hitl, outbox: AEGIS_BASE_URL)"
     add("-u", "--base-url", metavar="URL", help=help)
@@ -187,12 +249,8 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     add("--profile", metavar="NAME", help="section of the configuration file")
     add("-q", "--quiet", action="store_true", help="no notices and warnings; errors are always shown")
     add("-v", "--verbose", action="count", help="log retries (-v) and every request (-vv) to standard error")
-    add(
-        "--version",
-        action="version",
-        version="{} {}".format(PROGRAM, __version__),
-        help="show the version and exit",
-    )
+    version = "{} {}".format(PROGRAM, __version__)
+    add("--version", action="version", version=version, help="show the version and exit")
 
 
 def seconds(text: str) -> float:

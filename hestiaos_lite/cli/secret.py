@@ -13,10 +13,10 @@ from .parser import Arguments, Parser, add_commands, add_global_options
 def declare(parser: Parser) -> None:
     """Declare ``secret`` and its commands."""
     commands = add_commands(parser, "secret_command")
-    for name, execute, changes, help in (
-        ("get", _get, False, "print the value"),
-        ("set", _set, True, "store a value, from standard input or a prompt that does not echo"),
-        ("delete", _delete, True, "delete it"),
+    for name, execute, help in (
+        ("get", _get, "print the value"),
+        ("set", _set, "store a value, from standard input or a prompt that does not echo"),
+        ("delete", _delete, "delete it"),
     ):
         command = commands.add_parser(name, help=help, description=help)
         command.add_argument("key", metavar="KEY", help="the secret's name")
@@ -25,7 +25,7 @@ def declare(parser: Parser) -> None:
                 "--provider", metavar="NAME", default="custom", help="where it belongs (default custom)"
             )
         add_global_options(command)
-        command.set_defaults(execute=execute, changes=changes)
+        command.set_defaults(execute=execute)
 
 
 def _get(args: Arguments, output: Output) -> int:

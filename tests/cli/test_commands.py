@@ -10,7 +10,6 @@ from typing import Any, List
 import pytest
 
 from hestiaos_lite import __version__, idempotency_key
-from hestiaos_lite.cli.parser import COMMANDS, build_parser
 
 from ..cli_call import Called, call
 from ..faultserver import FaultServer, answer, closed_port, head, ok
@@ -317,6 +316,7 @@ def test_reject_as_json_with_a_payload_from_a_file_and_from_standard_input(box: 
         "duplicate": False,
         "queued": False,
         "settled": True,
+        "confirmed": True,
     }
     assert hitl(box, "reject", "k2", "--payload", "-", stdin='{"a": [1]}').code == 0
     assert [action["payload"] for action in box.actions()] == [{"why": "äh"}, {"a": [1]}]
@@ -442,18 +442,3 @@ def test_nagios_when_there_is_no_health(box: Any, options: List[str], reply: Any
 @pytest.mark.parametrize("flag", ["--version", "run --version", "-j --version"], ids=str)
 def test_version(flag: str) -> None:
     assert call(*flag.split()) == Called(0, "hestiaos-lite {}\n".format(__version__), "")
-
-
-def test_every_command_has_help() -> None:
-    nested = [["hitl", "status"], ["secret", "set"], ["outbox", "drop"]]
-    for words in [[]] + [[command.name] for command in COMMANDS] + nested:
-        called = call(*words, "--help")
-        assert (called.code, called.err) == (0, "")
-        assert called.out.startswith(" ".join(["usage: hestiaos-lite"] + words))
-        assert "--api-key-file" in called.out
-
-
-def test_the_table_names_no_command_twice() -> None:
-    names = [command.name for command in COMMANDS]
-    assert len(names) == len(set(names))
-    assert build_parser().parse_args(["run", "x"]).command == "run"

@@ -19,6 +19,7 @@ _shtab_hestiaos_lite_commands() {
     doctor:'Check settings, key files, network variables, packages and the service, with a cure for each finding.'
     explain:'ask what governance would decide; nothing is executed'
     health:'ask for the service'"'"'s health; --nagios for a monitoring check'
+    help:'explain a command, the environment variables or the exit codes'
     hitl:'approve or reject an action exactly once, or look at it (AEGIS)'
     metrics:'show the service'"'"'s metrics'
     outbox:'list, send or drop what an outbox holds'
@@ -81,16 +82,6 @@ _shtab_hestiaos_lite_defaults_added=0
 _shtab_hestiaos_lite_agent_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[the agent\'s configuration\: a JSON object, or \@FILE]:JSON:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the agent:"
   ":the task\; - reads it from standard input:"
 )
@@ -112,16 +103,6 @@ _shtab_hestiaos_lite_batch_options=(
   "--max-failures[stop after N failures (blocks are none)]:N:"
   "--deadline[send nothing after that time]:SECONDS:"
   "--patience[end when the service has refused everything for so long (default 900)]:SECONDS:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":JSON lines or plain text\; - is standard input:"
 )
 
@@ -131,16 +112,6 @@ _shtab_hestiaos_lite_batch_defaults_added=0
 _shtab_hestiaos_lite_chat_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--session-id[the conversation to go on with]:ID:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the message\; - reads it from standard input:"
 )
 
@@ -149,16 +120,6 @@ _shtab_hestiaos_lite_chat_defaults_added=0
 
 _shtab_hestiaos_lite_completion_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":bash, zsh or fish:(bash zsh fish)"
 )
 
@@ -167,16 +128,6 @@ _shtab_hestiaos_lite_completion_defaults_added=0
 
 _shtab_hestiaos_lite_config_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -184,16 +135,6 @@ _shtab_hestiaos_lite_config_defaults_added=0
 
 _shtab_hestiaos_lite_demo_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -202,16 +143,6 @@ _shtab_hestiaos_lite_demo_defaults_added=0
 _shtab_hestiaos_lite_doctor_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--no-stream[do not run \"hello\" to look at the stream]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -220,16 +151,6 @@ _shtab_hestiaos_lite_doctor_defaults_added=0
 _shtab_hestiaos_lite_explain_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--input[the command\: a JSON object, \@FILE, or - for standard input]:JSON:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the type of command, such as shell:"
 )
 
@@ -241,33 +162,21 @@ _shtab_hestiaos_lite_health_options=(
   "--nagios[one status line with performance data\; exit 0 ok, 1 warning, 2 critical or unreachable, 3 unknown]"
   "--warning[with --nagios\: an answer this slow is warning]:SECONDS:"
   "--critical[with --nagios\: an answer this slow is critical]:SECONDS:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
 _shtab_hestiaos_lite_health_defaults_added=0
 
+_shtab_hestiaos_lite_help_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "(*)::a command, such as run or hitl approve\; or environment, or exit-codes:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_hestiaos_lite_help_defaults_added=0
+
 _shtab_hestiaos_lite_hitl_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -279,16 +188,6 @@ _shtab_hestiaos_lite_hitl_approve_options=(
   "--tenant[tenant id, self-hosted (AEGIS_TENANT_ID)]:T:"
   "--thread[thread id (AEGIS_THREAD_ID)]:T:"
   "--outbox[record it in this file before it is sent, so that it is queued while the service is away]:FILE:_files"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the idempotency key\; hitl key makes one:"
 )
 
@@ -298,16 +197,6 @@ _shtab_hestiaos_lite_hitl_approve_defaults_added=0
 _shtab_hestiaos_lite_hitl_key_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "*--field[a named string\; repeatable]:NAME=VALUE:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   "(*)::what the decision is about, each a string:"
 )
 
@@ -320,16 +209,6 @@ _shtab_hestiaos_lite_hitl_reject_options=(
   "--tenant[tenant id, self-hosted (AEGIS_TENANT_ID)]:T:"
   "--thread[thread id (AEGIS_THREAD_ID)]:T:"
   "--outbox[record it in this file before it is sent, so that it is queued while the service is away]:FILE:_files"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the idempotency key\; hitl key makes one:"
 )
 
@@ -339,16 +218,6 @@ _shtab_hestiaos_lite_hitl_reject_defaults_added=0
 _shtab_hestiaos_lite_hitl_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--wait[look every second until it is decided]:SECONDS:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the request id of the decision:"
 )
 
@@ -357,16 +226,6 @@ _shtab_hestiaos_lite_hitl_status_defaults_added=0
 
 _shtab_hestiaos_lite_metrics_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -374,16 +233,6 @@ _shtab_hestiaos_lite_metrics_defaults_added=0
 
 _shtab_hestiaos_lite_outbox_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -392,16 +241,6 @@ _shtab_hestiaos_lite_outbox_defaults_added=0
 _shtab_hestiaos_lite_outbox_drop_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--outbox[the outbox file]:FILE:_files"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":its number in the list:"
 )
 
@@ -411,16 +250,6 @@ _shtab_hestiaos_lite_outbox_drop_defaults_added=0
 _shtab_hestiaos_lite_outbox_flush_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--outbox[the outbox file]:FILE:_files"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -430,16 +259,6 @@ _shtab_hestiaos_lite_outbox_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--state[only these]:state:(queued claimed settled dead)"
   "--outbox[the outbox file]:FILE:_files"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -448,16 +267,6 @@ _shtab_hestiaos_lite_outbox_list_defaults_added=0
 _shtab_hestiaos_lite_outbox_requeue_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--outbox[the outbox file]:FILE:_files"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":its number in the list:"
 )
 
@@ -471,16 +280,6 @@ _shtab_hestiaos_lite_run_options=(
   "--agent-id[the agent that runs it]:ID:"
   "--mode-hint[the mode asked for]:MODE:"
   "--timeout-ms[milliseconds the service is granted (default 30000, but no more than --timeout)]:MS:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the input\; - reads it from standard input:"
 )
 
@@ -496,16 +295,6 @@ _shtab_hestiaos_lite_sandbox_options=(
   "--hitl-delay[an action is PENDING so long]:SECONDS:"
   "--hitl-quota[actions of a tenant before 429]:N:"
   "--token-delay[pause before each token]:SECONDS:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -513,16 +302,6 @@ _shtab_hestiaos_lite_sandbox_defaults_added=0
 
 _shtab_hestiaos_lite_secret_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -530,16 +309,6 @@ _shtab_hestiaos_lite_secret_defaults_added=0
 
 _shtab_hestiaos_lite_secret_delete_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the secret\'s name:"
 )
 
@@ -548,16 +317,6 @@ _shtab_hestiaos_lite_secret_delete_defaults_added=0
 
 _shtab_hestiaos_lite_secret_get_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the secret\'s name:"
 )
 
@@ -567,16 +326,6 @@ _shtab_hestiaos_lite_secret_get_defaults_added=0
 _shtab_hestiaos_lite_secret_set_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--provider[where it belongs (default custom)]:NAME:"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the secret\'s name:"
 )
 
@@ -585,16 +334,6 @@ _shtab_hestiaos_lite_secret_set_defaults_added=0
 
 _shtab_hestiaos_lite_stability_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -602,16 +341,6 @@ _shtab_hestiaos_lite_stability_defaults_added=0
 
 _shtab_hestiaos_lite_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -619,16 +348,6 @@ _shtab_hestiaos_lite_status_defaults_added=0
 
 _shtab_hestiaos_lite_trace_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  {-u,--base-url}"[URL of the service (default HESTIAOS_BASE_URL\; hitl, outbox\: AEGIS_BASE_URL)]:URL:"
-  {-k,--api-key}"[API key\; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file]:KEY:"
-  "--api-key-file[file to read the API key from]:FILE:_files"
-  {-j,--json}"[print JSON]"
-  "--timeout[total deadline of a call (default 30\; hitl, outbox\: 10), or of a stream (default none)]:SECONDS:"
-  "--retries[extra attempts where one is safe (default 3)]:N:"
-  "--profile[section of the configuration file]:NAME:"
-  {-q,--quiet}"[no notices and warnings\; errors are always shown]"
-  "*"{-v,--verbose}"[log retries (-v) and every request (-vv) to standard error]"
-  "(- : *)--version[show the version and exit]"
   ":the trace id of a run:"
 )
 
@@ -663,6 +382,7 @@ _shtab_hestiaos_lite() {
         doctor) _arguments -C -s $_shtab_hestiaos_lite_doctor_options ;;
         explain) _arguments -C -s $_shtab_hestiaos_lite_explain_options ;;
         health) _arguments -C -s $_shtab_hestiaos_lite_health_options ;;
+        help) _arguments -C -s $_shtab_hestiaos_lite_help_options ;;
         hitl) _shtab_hestiaos_lite_hitl ;;
         metrics) _arguments -C -s $_shtab_hestiaos_lite_metrics_options ;;
         outbox) _shtab_hestiaos_lite_outbox ;;
