@@ -1,0 +1,162 @@
+"""The documents are executed: what their Python prints, what their commands print, the links, and what the code says of them.
+
+- ``python``: a script of its own against a sandbox; ``print(x)  # text`` says what the line prints.
+- ``console``: line by line in one shell folder; what follows a ``$`` line is what it prints.
+- ``crontab``: each line in cron's environment; it succeeds and prints nothing, so that there is nothing to mail.
+- ``ini``: a configuration file that the library reads, with every key it knows.
+- ``sh``: commands of .ci/run. ``text`` and ``json`` are shown only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, List, Tuple
+
+import pytest
+
+from hestiaos_lite.config import resolve
+from hestiaos_lite.sandbox import Sandbox
+from tests.markdown import (
+    DOCUMENTS,
+    ROOT,
+    Block,
+    anchors_of,
+    blocks_of,
+    commands,
+    jobs,
+    links_of,
+    run_job,
+    shell_environment,
+)
+
+BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
+
+
+def written_in(language: str) -> List[object]:
+    return [pytest.param(block, id=str(block)) for block in BLOCKS if block.language == language]
+
+
+@pytest.fixture(name="box")
+def _box() -> Iterator[Sandbox]:
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture(name="environment")
+def _environment(box: Sandbox) -> Dict[str, str]:
+    return shell_environment(box)
+
+
+def test_every_block_says_what_it_is() -> None:
+    known = {"python", "console", "crontab", "ini", "sh", "text", "json"}
+    assert {block.language for block in BLOCKS} <= known
+    for path in DOCUMENTS:
+        fences = re.findall("^```", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert len(fences) == 2 * len(blocks_of(path)), path
+
+
+@pytest.mark.parametrize("block", written_in("python"))
+def test_python(block: Block, environment: Dict[str, str], tmp_path: Path) -> None:
+    promised = [found.group(1) for found in re.finditer(r"^ *print\(.*\)  # (.*)$", block.text, re.MULTILINE)]
+    done = subprocess.run(
+        [sys.executable, "-c", block.text],
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=str(tmp_path),
+        timeout=60,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert " ".join(done.stdout.split()) == " ".join(promised)
+
+
+@pytest.mark.parametrize("block", written_in("console"))
+def test_console(block: Block, environment: Dict[str, str], tmp_path: Path) -> None:
+    shown = commands(block.text)
+    assert shown
+    for command, output in shown:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd=str(tmp_path),
+            timeout=60,
+            text=True,
+        )
+        assert (command, done.stdout) == (command, output)
+        assert done.returncode == 0, command
+
+
+@pytest.mark.parametrize("block", written_in("crontab"))
+def test_crontab(block: Block, box: Sandbox, tmp_path: Path) -> None:
+    settings, lines = jobs(block.text)
+    assert lines
+    for line in lines:
+        done = run_job(line, settings, tmp_path, box.url)
+        assert (done.returncode, done.stdout) == (0, ""), line
+
+
+@pytest.mark.parametrize("block", written_in("ini"))
+def test_configuration_file(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, key = tmp_path / "config.ini", tmp_path / "key"
+    key.write_text("k3y\n", encoding="utf-8")
+    key.chmod(0o600)
+    path.write_text(re.sub(r"(api_key_file = ).*", r"\g<1>" + str(key), block.text), encoding="utf-8")
+    path.chmod(0o600)
+    for name in ("BASE_URL", "API_KEY", "API_KEY_FILE", "TIMEOUT", "TENANT_ID", "THREAD_ID"):
+        for service in ("HESTIAOS_", "AEGIS_"):
+            monkeypatch.delenv(service + name, raising=False)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(path))
+    assert resolve("hestiaos").base_url == "https://hestia.example"
+    assert resolve("aegis").tenant_id == "acme"
+
+
+@pytest.mark.parametrize("block", written_in("sh"))
+def test_shell_is_what_ci_runs(block: Block) -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for line in block.text.splitlines():
+        assert line in ci, line
+
+
+@pytest.mark.parametrize("block", written_in("json"))
+def test_json(block: Block) -> None:
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links(path: Path) -> None:
+    for target in links_of(path):
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name) if name else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_of(linked), target
+
+
+def named_in_code() -> Iterator[Tuple[str, str, str]]:
+    """Where the code sends its reader: (file, document, heading or ""), as in ``docs/reference.md, "Retries"``."""
+    for path in sorted((ROOT / "hestiaos_lite").rglob("*.py")) + sorted((ROOT / "tests").rglob("*.py")):
+        if path.name != Path(__file__).name:
+            text = re.sub(r"\n *#? *", " ", path.read_text(encoding="utf-8"))
+            for document, heading in re.findall(r'(docs/\w+\.md)(?:, "([^"]+)")?', text):
+                yield str(path.relative_to(ROOT)), document, heading
+
+
+def test_the_code_names_what_the_documents_have() -> None:
+    named = sorted(set(named_in_code()))
+    assert named
+    for path, document, heading in named:
+        assert (ROOT / document).is_file(), (path, document)
+        headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
+        assert not heading or heading in headings, (path, document, heading)
+
+
+def test_the_files_and_tests_that_are_named_exist() -> None:
+    for path in DOCUMENTS:
+        for name in re.findall(
+            r"`((?:tests|examples|docs|hestiaos_lite)/[\w./-]+\.\w+)", path.read_text("utf-8")
+        ):
+            assert (ROOT / name).exists(), (path.name, name)
