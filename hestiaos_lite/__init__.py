@@ -11,9 +11,9 @@ needs.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING
 
+from ._lazy import attach
 from ._version import __version__ as __version__
 
 _HOMES = {
@@ -46,16 +46,5 @@ if TYPE_CHECKING:  # a checker follows imports, and would take __getattr__ for a
     from .models import *
     from .stream import *
 else:
-    _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
-    __all__ = ["__version__", *_HOME_OF]
-
-    def __getattr__(name: str) -> Any:
-        """Load a public name from its module when it is first used (PEP 562)."""
-        if name not in _HOME_OF:
-            raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))
-        value = getattr(importlib.import_module("." + _HOME_OF[name], __name__), name)
-        globals()[name] = value
-        return value
-
-    def __dir__() -> List[str]:
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__, __all__ = attach(__name__, _HOMES)
+    __all__ = ["__version__", *__all__]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
 
-from . import config
+from . import config, models
 from ._check import check_optional_text, check_seconds, check_segment, check_text, check_whole_number
 from .errors import InvalidResponse
-from .models import HealthResponse, RunResponse, TraceResponse
 from .namespaces import Agents, Chat, Governance, Secrets, System
 from .stream import EventStream
 from .wire import retry
@@ -102,7 +101,7 @@ class Client:
         mode_hint: Optional[str] = None,
         timeout_ms: int = _TIMEOUT_MS,
         stream: bool = False,
-    ) -> RunResponse:
+    ) -> models.RunResponse:
         """Run one input through governance and return its result.
 
         Args:
@@ -119,7 +118,7 @@ class Client:
         return self._caller.post(
             "/api/v1/run",
             body,
-            RunResponse.from_dict,
+            models.RunResponse.from_dict,
             governed=True,
             timeout_seconds=self._run_timeout_seconds(timeout_ms),
         )
@@ -159,19 +158,19 @@ class Client:
         )
         return EventStream(stream)
 
-    def health(self) -> HealthResponse:
+    def health(self) -> models.HealthResponse:
         """Ask for the service's health; ``.ok`` says whether it calls itself healthy."""
-        return self._caller.get("/api/v1/health", HealthResponse.from_dict)
+        return self._caller.get("/api/v1/health", models.HealthResponse.from_dict)
 
-    def trace(self, trace_id: str) -> TraceResponse:
+    def trace(self, trace_id: str) -> models.TraceResponse:
         """Return what governance decided for one run.
 
         Raises:
             NotFound: the service knows no such trace.
         """
 
-        def decode(body: Any) -> TraceResponse:
-            trace = TraceResponse.from_dict(body)
+        def decode(body: Any) -> models.TraceResponse:
+            trace = models.TraceResponse.from_dict(body)
             if (
                 trace.trace_id != trace_id
             ):  # a connection out of step, or a proxy, gave the answer to another request

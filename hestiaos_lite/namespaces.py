@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional
 
-from . import errors
+from . import errors, models
 from ._check import check_optional_mapping, check_optional_text, check_segment, check_text
-from .models import AgentResult, ChatResponse, SystemMetrics, SystemStatus
 from .wire.caller import Caller
 
 
@@ -16,7 +15,7 @@ class Chat:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def run(self, message: str, session_id: Optional[str] = None) -> ChatResponse:
+    def run(self, message: str, session_id: Optional[str] = None) -> models.ChatResponse:
         """Send one chat message.
 
         Raises:
@@ -26,7 +25,7 @@ class Chat:
             "message": check_text("message", message),
             "session_id": check_optional_text("session_id", session_id),
         }
-        return self._caller.post("/api/chat", body, ChatResponse.from_dict, governed=True)
+        return self._caller.post("/api/chat", body, models.ChatResponse.from_dict, governed=True)
 
     send = run
     __call__ = run
@@ -38,7 +37,7 @@ class Agents:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def run(self, agent_id: str, task: str, config: Optional[Mapping[str, Any]] = None) -> AgentResult:
+    def run(self, agent_id: str, task: str, config: Optional[Mapping[str, Any]] = None) -> models.AgentResult:
         """Give a task to an agent; ``config`` is the agent's own.
 
         Raises:
@@ -49,7 +48,7 @@ class Agents:
             "task": check_text("task", task),
             "config": check_optional_mapping("config", config),
         }
-        return self._caller.post("/api/agents/run", body, AgentResult.from_dict, governed=True)
+        return self._caller.post("/api/agents/run", body, models.AgentResult.from_dict, governed=True)
 
     __call__ = run
 
@@ -60,17 +59,17 @@ class System:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def status(self) -> SystemStatus:
+    def status(self) -> models.SystemStatus:
         """Ask for the service's status."""
-        return self._caller.get("/api/system/status", SystemStatus.from_dict)
+        return self._caller.get("/api/system/status", models.SystemStatus.from_dict)
 
     def config(self) -> Dict[str, Any]:
         """Ask for the service's configuration, as it is."""
         return self._caller.get("/api/system/config", mapping)
 
-    def metrics(self) -> SystemMetrics:
+    def metrics(self) -> models.SystemMetrics:
         """Ask for the service's metrics."""
-        return self._caller.get("/api/system/metrics", SystemMetrics.from_dict)
+        return self._caller.get("/api/system/metrics", models.SystemMetrics.from_dict)
 
 
 class Secrets:

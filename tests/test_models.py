@@ -407,6 +407,24 @@ def test_words_that_say_no(words, expected):
     assert [models.is_refusal(word) for word in words] == [expected] * len(words)
 
 
+def test_models_are_what_dataclasses_are_to_their_users():
+    answer = RunResponse("ALLOW", "t", "hi", extra={"more": 1})
+    assert dataclasses.is_dataclass(answer)
+    assert repr(answer) == (
+        "RunResponse(result='ALLOW', trace_id='t', output='hi', mode=None, budget=None, latency_ms=None)"
+    )
+    assert dataclasses.replace(answer, output="ho") == RunResponse("ALLOW", "t", "ho")
+    assert dataclasses.asdict(answer)["extra"] == {"more": 1}
+    assert answer == RunResponse("ALLOW", "t", "hi")
+    assert hash(answer) == hash(RunResponse("ALLOW", "t", "hi"))
+    assert answer != RunResponse("ALLOW", "t", "ho")
+    assert ChatResponse("x") != HealthResponse("x")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        answer.output = "ho"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        RunResponse()  # type: ignore[call-arg]
+
+
 def test_from_raw_is_from_dict():
     raw = {"type": "token", "data": {"text": "x"}, "more": 1}
     assert StreamEvent.from_raw(raw) == StreamEvent.from_dict(raw)

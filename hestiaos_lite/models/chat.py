@@ -1,0 +1,58 @@
+"""What a chat message and an agent's task give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from ._base import Model, extra_fields
+
+__all__ = ["AgentResult", "ChatResponse"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ChatResponse(Model):
+    """The answer to one chat message; ``result`` (published form: ``response``) is its text."""
+
+    _aliases = {"result": "response"}
+
+    result: str
+    session_id: Optional[str] = None
+    trace_id: Optional[str] = None
+    model: Optional[str] = None
+    processing_time: Optional[float] = None
+    extra: Mapping[str, Any] = extra_fields()
+
+    @property
+    def text(self) -> str:
+        """The answer's text, as `RunResponse.text`."""
+        return self.result
+
+    @property
+    def response(self) -> str:
+        """``result`` under its published name."""
+        return self.result
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AgentResult(Model):
+    """What an agent made of a task; ``status`` has been seen as RUNNING, COMPLETED, FAILED and BLOCKED."""
+
+    _aliases = {"result": "output"}
+
+    agent_id: str
+    result: Optional[str] = None
+    trace_id: Optional[str] = None
+    status: Optional[str] = None
+    error: Optional[str] = None
+    extra: Mapping[str, Any] = extra_fields()
+
+    @property
+    def text(self) -> str:
+        """The produced text, as `RunResponse.text`; ``""`` where there is none."""
+        return self.result or ""
+
+    @property
+    def output(self) -> Optional[str]:
+        """``result`` under its published name."""
+        return self.result

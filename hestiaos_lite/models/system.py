@@ -1,0 +1,72 @@
+"""How the service is: its health, its status and its metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional
+
+from ._base import Model, extra_fields
+
+__all__ = ["HealthResponse", "SystemMetrics", "SystemStatus"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HealthResponse(Model):
+    """The service's health. ``status`` has been seen as OK, ok, healthy, degraded and error."""
+
+    status: str
+    version: Optional[str] = None
+    uptime_seconds: Optional[float] = None
+    api_version: Optional[str] = None
+    extra: Mapping[str, Any] = extra_fields()
+
+    @property
+    def ok(self) -> bool:
+        """True when the service calls itself ok or healthy, in any case; a degraded service is not ok."""
+        return self.status.lower() in ("ok", "healthy")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SystemStatus(Model):
+    """The service's status and which of its parts are up."""
+
+    status: str
+    version: Optional[str] = None
+    uptime_seconds: Optional[float] = None
+    ollama: Optional[bool] = None
+    vllm: Optional[bool] = None
+    dsgk: Optional[bool] = None
+    storage: Optional[bool] = None
+    extra: Mapping[str, Any] = extra_fields()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SystemMetrics(Model):
+    """The service's metrics: the whole mapping in ``metrics``, the published ones as attributes too."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    cpu_percent: Optional[float] = None
+    memory_percent: Optional[float] = None
+    active_sessions: Optional[float] = None
+    requests_total: Optional[float] = None
+    avg_latency_ms: Optional[float] = None
+    gpu_percent: Optional[float] = None
+    vram_percent: Optional[float] = None
+    vram_used_bytes: Optional[float] = None
+    vram_total_bytes: Optional[float] = None
+    extra: Mapping[str, Any] = extra_fields()
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> SystemMetrics:
+        """Build the model from the documented form ``{"metrics": {...}}`` or the published flat one."""
+        if isinstance(body, Mapping) and not isinstance(body.get("metrics"), Mapping):
+            body = {"metrics": body}
+        if not isinstance(body, Mapping):
+            return super().from_dict(body)
+        metrics = body["metrics"]
+        published = {
+            name: metrics[name]
+            for name, _, fits, _ in cls._spec()
+            if name != "metrics" and name in metrics and fits(metrics[name])
+        }
+        return super().from_dict(dict(body, **published))
