@@ -56,7 +56,7 @@ class Client:
         self,
         base_url: Optional[str] = None,
         api_key: Optional[str] = None,
-        timeout: Optional[float] = config.HESTIAOS_TIMEOUT_SECONDS,
+        timeout: Union[float, config.NotGiven, None] = config.HESTIAOS_TIMEOUT,
         retries: int = 3,
         *,
         headers: Optional[Mapping[str, str]] = None,
@@ -171,9 +171,8 @@ class Client:
 
         def decode(body: Any) -> models.TraceResponse:
             trace = models.TraceResponse.from_dict(body)
-            if (
-                trace.trace_id != trace_id
-            ):  # a connection out of step, or a proxy, gave the answer to another request
+            if trace.trace_id != trace_id:
+                # a connection out of step, or a proxy, gave the answer to another request
                 raise InvalidResponse("the answer is about another trace id", details=body)
             return trace
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from ._check import check_seconds, check_text
@@ -15,12 +15,22 @@ DEFAULT_BASE_URL = "http://localhost:8000"
 CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is to blame for
 
 
-class NotGiven(float):
-    """The default of a ``timeout`` parameter: the signature shows the number, and the environment still counts."""
+class NotGiven:
+    """The default of a ``timeout`` parameter: environment and profile count, and where they are silent ``seconds``.
+
+    A signature shows it as its number. It is no number, so that a caller's own 30.0 is never taken for it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __repr__(self) -> str:
+        return repr(self.seconds)
 
 
-HESTIAOS_TIMEOUT_SECONDS = NotGiven(30.0)
-AEGIS_TIMEOUT_SECONDS = NotGiven(10.0)
+HESTIAOS_TIMEOUT = NotGiven(30.0)
+AEGIS_TIMEOUT = NotGiven(10.0)
+_TIMEOUTS = {"hestiaos": HESTIAOS_TIMEOUT, "aegis": AEGIS_TIMEOUT}
 
 
 class Settings(NamedTuple):
@@ -43,8 +53,7 @@ def resolve(
     *,
     base_url: Optional[str] = None,
     api_key: Optional[str] = None,
-    timeout: Optional[float] = None,
-    default_timeout: float = HESTIAOS_TIMEOUT_SECONDS,
+    timeout: Union[float, NotGiven, None] = None,
     profile: Optional[str] = None,
     tenant_id: Optional[str] = None,
     thread_id: Optional[str] = None,
@@ -81,7 +90,7 @@ def resolve(
     return Settings(
         check_base_url(DEFAULT_BASE_URL if url is None else url),
         check_api_key(key),
-        float(default_timeout) if seconds is None else check_timeout(seconds),
+        _TIMEOUTS[service].seconds if seconds is None else check_timeout(seconds),
         setting("tenant_id", tenant_id),
         setting("thread_id", thread_id),
     )

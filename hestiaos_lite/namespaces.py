@@ -149,7 +149,6 @@ def mapping(body: Any) -> Dict[str, Any]:
 def _secret_value(body: Any) -> str:
     value = mapping(body).get("value")
     if not isinstance(value, str):
-        raise errors.InvalidResponse(
-            "the answer holds no value"
-        )  # without details, which might hold one after all
+        # without details, which might hold one after all
+        raise errors.InvalidResponse("the answer holds no value")
     return value

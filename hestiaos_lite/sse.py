@@ -78,9 +78,8 @@ def iter_events(
             elif block.data:
                 yield block.dispatch(last_id)
                 block = _Block(max_event_bytes)
-            elif (
-                block.event
-            ):  # "If the data buffer is an empty string": nothing is dispatched, the type is forgotten
+            elif block.event:
+                # "If the data buffer is an empty string": nothing is dispatched, the type is forgotten
                 block = _Block(max_event_bytes)
     # "Once the end of the file is reached, any pending data must be discarded."
 
@@ -102,7 +101,7 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
         for line in lines:
             if not line:
                 if pending.parts:
-                    raise MalformedEvent(pending.text())
+                    raise MalformedEvent(pending.so_far())
                 continue
             if line.startswith(b"data:"):
                 text = line[5:].decode("utf-8", "replace").strip()
@@ -118,10 +117,9 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
                         continue
                 if pending.add(text):
                     yield pending.take()
-                elif (
-                    pending.in_string
-                ):  # JSON allows no line break there, so no later line can complete the object
-                    raise MalformedEvent(pending.text())
+                elif pending.in_string:
+                    # JSON allows no line break there, so no later line can complete the object
+                    raise MalformedEvent(pending.so_far())
     tail = framing.tail
     if tail.startswith(b"data:"):
         text = tail[5:].decode("utf-8", "replace").strip()
@@ -141,15 +139,13 @@ class _Framing:
         self.tail = b""  # after the end: a last line that had no ending
 
     def __iter__(self) -> Iterator[List[bytes]]:
-        begun = (
-            bytearray()
-        )  # the line begun in earlier chunks; grows in place, so that a long line takes linear time
+        # the line begun in earlier chunks; grows in place, so that a long line takes linear time
+        begun = bytearray()
         after_cr = False
         at_start = True
         for chunk in self._bounded_chunks():
-            if (
-                after_cr and chunk[:1] == b"\n"
-            ):  # the second half of a CRLF whose CR has ended the line already
+            if after_cr and chunk[:1] == b"\n":
+                # the second half of a CRLF whose CR has ended the line already
                 chunk = chunk[1:]
                 after_cr = False
             if not chunk:
@@ -213,23 +209,22 @@ class _Block:
         elif name == b"event":
             self.event = line
         elif name == b"id" and b"\0" not in value:  # "If the field value does not contain U+0000 NULL"
-            return _text(value[1:] if value[:1] == b" " else value)
+            return _as_text(value[1:] if value[:1] == b" " else value)
         return None  # comments, retry and unknown fields
 
     def dispatch(self, last_id: str) -> ServerSentEvent:
         """Return the event; there is at least one data line."""
         if not self.event and not self._parts and len(self.data) == 1:
             value = self.data[0][5:]  # the plain one-line event needs no decoder
-            return ServerSentEvent("message", _text(value[1:] if value[:1] == b" " else value), last_id)
+            return ServerSentEvent("message", _as_text(value[1:] if value[:1] == b" " else value), last_id)
         decoded = _decode(self.event, self.data)
         return ServerSentEvent(decoded.event, "\n".join(self._parts + [decoded.data]), last_id)
 
 
 def _decode(event_line: bytes, data_lines: List[bytes]) -> Any:
     """Let sseclient-py decode one block."""
-    block = (
-        b"\n".join([event_line] + data_lines) + b"\n\n" if event_line else b"\n".join(data_lines) + b"\n\n"
-    )
+    lines = [event_line] + data_lines if event_line else data_lines
+    block = b"\n".join(lines) + b"\n\n"
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:  # "UTF-8 decode" replaces what is not UTF-8; sseclient-py would raise
@@ -238,7 +233,7 @@ def _decode(event_line: bytes, data_lines: List[bytes]) -> Any:
     return next(sseclient.SSEClient(iter([block])).events())
 
 
-def _text(value: bytes) -> str:
+def _as_text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
@@ -258,9 +253,8 @@ class _PendingObject:
 
     def _clear(self) -> None:
         self.parts: List[str] = []
-        self._joined: List[
-            str
-        ] = []  # parts joined a thousand at a time: many short lines must not cost an object each
+        # parts joined a thousand at a time: many short lines must not cost an object each
+        self._joined: List[str] = []
         self._size = 0
         self._depth = 0
         self.in_string = False
@@ -284,13 +278,13 @@ class _PendingObject:
                 self._depth += 1 if token == "{" else -1
         return self._depth <= 0 and not self.in_string
 
-    def text(self) -> str:
-        """What has come so far."""
+    def so_far(self) -> str:
+        """The text that has come."""
         return "\n".join(self._joined + self.parts)
 
     def take(self) -> Any:
         """Return the object and start afresh."""
-        text = self.text()
+        text = self.so_far()
         self._clear()
         try:
             return json.loads(text)

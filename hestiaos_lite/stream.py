@@ -66,9 +66,8 @@ class EventStream:
         """End the stream at once; safe to call twice. While another thread is reading, this is `cancel`."""
         try:
             self._events.close()
-        except (
-            ValueError
-        ):  # "generator already executing": the reader closes the connection itself once it wakes
+        except ValueError:
+            # "generator already executing": the reader closes the connection itself once it wakes
             self.cancel()
         else:
             self._stream.close()

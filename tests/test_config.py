@@ -59,7 +59,7 @@ def configuration_error(call, *args, **kwargs):
 
 def test_the_defaults():
     assert resolve() == Settings("http://localhost:8000", None, 30.0, None, None)
-    assert resolve("aegis", default_timeout=10.0) == Settings("http://localhost:8000", None, 10.0, None, None)
+    assert resolve("aegis") == Settings("http://localhost:8000", None, 10.0, None, None)
 
 
 def test_argument_over_environment_over_profile_over_default(monkeypatch, ini):
@@ -90,14 +90,14 @@ def test_each_setting_is_looked_up_by_itself(monkeypatch, ini):
 def test_aegis_has_names_of_its_own(monkeypatch, ini):
     monkeypatch.setenv("HESTIAOS_BASE_URL", "http://hestia:1")
     monkeypatch.setenv("HESTIAOS_API_KEY", "hestia-key")
-    assert resolve("aegis") == Settings("http://localhost:8000", None, 30.0)
+    assert resolve("aegis") == Settings("http://localhost:8000", None, 10.0)
     ini(INI)
     assert resolve("aegis") == Settings(
-        "http://ini-aegis:1", "ini-aegis-key", 30.0, "ini-tenant", "ini-thread"
+        "http://ini-aegis:1", "ini-aegis-key", 10.0, "ini-tenant", "ini-thread"
     )
     for name in ("BASE_URL", "API_KEY", "TENANT_ID", "THREAD_ID"):
         monkeypatch.setenv("AEGIS_" + name, "http://env:1" if name == "BASE_URL" else "env-" + name.lower())
-    assert resolve("aegis") == Settings("http://env:1", "env-api_key", 30.0, "env-tenant_id", "env-thread_id")
+    assert resolve("aegis") == Settings("http://env:1", "env-api_key", 10.0, "env-tenant_id", "env-thread_id")
     assert resolve("aegis", tenant_id="arg-t", thread_id="arg-h")[3:] == ("arg-t", "arg-h")
 
 

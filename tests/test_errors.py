@@ -186,3 +186,129 @@ def test_what_an_error_says(error, text):
 def test_details_are_in_no_text():
     error = full(ServerError)
     assert "value" not in str(error) + repr(error) + "".join(map(str, error.args))
+
+
+# -- what became of the request
+
+AGAIN = "nothing was done; try again later"
+LOOK = "look for its request id in the service's log before sending it again"
+UNKNOWN = "it may have taken effect; " + LOOK
+NO_ANSWER = "no answer came: it may have taken effect; " + LOOK
+ACCEPTED = "the service had accepted it; " + LOOK
+NEVER = "it never reached the service; "
+REFUSED = "nothing was done"
+KEY = "nothing was done; check the API key"
+LONGER = "try again later, or allow it more time"
+URL = "check that the base URL is the service's own"
+
+# class, status, delivered: of a call that changes something its effect, exit code and last sentences;
+# of one that only reads its exit code and last sentences (its effect is always "none")
+EFFECTS = [
+    (ConnectionFailed, None, False, "none", 69, NEVER + "try again later", 69, NEVER + "try again later"),
+    (ConnectionFailed, None, None, "unknown", 3, NO_ANSWER, 69, "no answer came; try again later"),
+    (ConnectionFailed, 200, True, "accepted", 76, ACCEPTED, 69, "try again later"),
+    (RequestTimeout, None, False, "none", 69, NEVER + LONGER, 69, NEVER + LONGER),
+    (RequestTimeout, None, None, "unknown", 3, NO_ANSWER, 75, "no answer came; " + LONGER),
+    (RequestTimeout, 200, True, "accepted", 3, ACCEPTED, 75, LONGER),
+    (ServerError, 500, True, "unknown", 3, UNKNOWN, 69, "try again later"),
+    (ServerError, 501, True, "unknown", 3, UNKNOWN, 69, "try again later"),
+    (ServerError, 502, True, "unknown", 3, UNKNOWN, 69, "try again later"),
+    (ServerError, 503, True, "none", 69, AGAIN, 69, "try again later"),
+    (ServerError, 504, True, "unknown", 3, UNKNOWN, 69, "try again later"),
+    (ServerError, 520, True, "unknown", 3, UNKNOWN, 69, "try again later"),
+    (ServerError, 524, True, "unknown", 3, UNKNOWN, 69, "try again later"),
+    (ServerError, 599, True, "unknown", 3, UNKNOWN, 69, "try again later"),
+    (RateLimited, 429, True, "none", 75, AGAIN, 75, "try again later"),
+    (GovernanceBlock, 403, True, "none", 1, REFUSED + "; its trace says which rule spoke", 1, None),
+    (PermissionDenied, 403, True, "none", 77, REFUSED + "; use a key with this permission", 77, None),
+    (AuthenticationError, 401, True, "none", 77, KEY, 77, "check the API key"),
+    (AuthenticationError, 407, False, "none", 77, NEVER + "check the API key", 77, None),
+    (InvalidInput, 400, True, "none", 2, REFUSED, 2, ""),
+    (InvalidInput, 422, True, "none", 2, REFUSED, 2, ""),
+    (InvalidInput, None, False, "none", 2, "it never reached the service", 2, "it never reached the service"),
+    (NotFound, 404, True, "none", 1, REFUSED, 1, ""),
+    (Conflict, 409, True, "none", 1, REFUSED, 1, ""),
+    (IdempotencyConflict, 409, True, "none", 1, REFUSED + "; make a new key for a new decision", 1, None),
+    (InvalidResponse, 200, True, "accepted", 76, ACCEPTED, 76, URL),
+    (InvalidResponse, 204, True, "accepted", 76, ACCEPTED, 76, URL),
+    (InvalidResponse, 302, True, "none", 76, "nothing was done; " + URL, 76, URL),
+    (InvalidResponse, 303, True, "unknown", 76, UNKNOWN, 76, URL),
+    (InvalidResponse, None, True, "unknown", 76, UNKNOWN, 76, URL),
+    (StreamInterrupted, 200, True, "accepted", 76, ACCEPTED, 76, ""),
+    (StreamInterrupted, None, None, "unknown", 76, NO_ANSWER, 76, "no answer came"),
+]
+
+
+def tried(cls, status, delivered, **facts):
+    """An error of a call that was tried once."""
+    return cls(message="m", status=status, delivered=delivered, attempts=1, request_id="r", **facts)
+
+
+def last_sentences(error):
+    """What is said after what happened and the facts in brackets."""
+    return str(error).partition("request id r)")[2].partition("; ")[2]
+
+
+@pytest.mark.parametrize("row", EFFECTS, ids=lambda row: "{}-{}-{}".format(row[0].__name__, *row[1:3]))
+def test_what_became_of_it_what_to_exit_with_and_what_is_said(row):
+    cls, status, delivered, effect, code, said, code_of_read, said_of_read = row
+    error = tried(cls, status, delivered)
+    assert (error.effect, error.exit_code, last_sentences(error)) == (effect, code, said)
+    error = tried(cls, status, delivered, changes=False)
+    assert (error.effect, error.exit_code) == ("none", code_of_read)
+    if said_of_read is not None:
+        assert last_sentences(error) == said_of_read
+
+
+def test_the_table_leaves_no_class_out():
+    assert {row[0] for row in EFFECTS} == set(CODES)
+
+
+@pytest.mark.parametrize("cls", CODES, ids=lambda cls: cls.__name__)
+def test_words_and_exit_codes_never_contradict_the_effect(cls):
+    for status in (None, 101, 200, 202, 204, 302, 303, 307, 400, 404, 409, 429, 500, 503, 504, 524, 599):
+        for delivered in (False, None, True):
+            for facts in (
+                {},
+                {"changes": False},
+                {"has_idempotency_key": True},
+                {"earlier_effect": "unknown"},
+                {"earlier_effect": "accepted"},
+            ):
+                error = tried(cls, status, delivered, **facts)
+                about, said = (cls.__name__, status, delivered, facts), last_sentences(error)
+                assert error.effect in ("none", "unknown", "accepted"), about
+                assert error.changes or error.effect == "none", about
+                in_doubt = error.effect != "none"
+                assert ("it may have taken effect" in said) == (error.effect == "unknown"), about
+                assert ("had accepted" in said) == (error.effect == "accepted"), about
+                assert (LOOK in said) == (in_doubt and not error.has_idempotency_key), about
+                assert ("send it again" in said) == (in_doubt and error.has_idempotency_key), about
+                if in_doubt:
+                    # 69 and 75 promise that nothing was done, and what to do then is not said
+                    assert error.exit_code not in (69, 75), about
+                    assert "try again" not in said, about
+                    assert "nothing was done" not in said, about
+                    assert "never reached" not in said, about
+                else:
+                    assert error.exit_code != 3, about
+
+
+def test_an_earlier_attempt_in_doubt_is_not_forgotten():
+    refused = tried(ConnectionFailed, None, False, earlier_effect="unknown")
+    assert (refused.effect, refused.exit_code) == ("unknown", 3)
+    busy = tried(RateLimited, 429, True, earlier_effect="unknown")
+    assert (busy.effect, busy.exit_code) == ("unknown", 3)
+
+
+def test_under_an_idempotency_key_the_advice_is_to_send_it_again():
+    error = tried(ConnectionFailed, None, None, has_idempotency_key=True)
+    assert last_sentences(error) == (
+        "no answer came: it may have taken effect; "
+        "send it again: its idempotency key keeps it from taking effect twice"
+    )
+
+
+def test_a_fact_that_no_error_has_is_refused():
+    with pytest.raises(TypeError, match="colour is no fact of an error"):
+        ServerError("m", colour="blue")

@@ -49,10 +49,8 @@ def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]
         return _wire_bytes(response, before_read)
     if encoding in ("gzip", "x-gzip", "deflate"):
         return _inflate(_wire_bytes(response, before_read))
-    # also a list of codings: each would multiply what a small body can unpack to
-    name = (
-        encoding if encoding in ("br", "compress", "zstd") else "another coding"
-    )  # nothing of the wire's own is quoted
+    # also a list of codings: each would multiply what a small body can unpack to; the answer's own words are not quoted
+    name = encoding if encoding in ("br", "compress", "zstd") else "another coding"
     raise UnknownEncoding("the answer is encoded as {}, which was not asked for".format(name))
 
 
@@ -69,9 +67,8 @@ def _wire_bytes(response: Any, before_read: Callable[[], None]) -> Iterator[byte
         try:
             piece = read1(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES))
         except IncompleteRead:
-            raise IncompleteRead(
-                b"", left
-            ) from None  # http.client's own quotes, in its context, what it could not read
+            # http.client's own quotes, in its context, what it could not read
+            raise IncompleteRead(b"", left) from None
         if not piece:
             if left:
                 raise IncompleteRead(b"", left)
@@ -94,7 +91,8 @@ def _finish(raw: Any) -> None:
     """Give the connection back, which urllib3 does where its own reader has met the end."""
     inner = getattr(raw, "_fp", None)
     if inner is not None:
-        inner.close()  # http.client before 3.12 does not notice that read1 has read a body of known length to its end
+        # http.client before 3.12 does not notice that read1 has read a body of known length to its end
+        inner.close()
     raw.release_conn()
 
 
@@ -107,9 +105,8 @@ def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
             if not begun and piece:
                 begun = True
                 if not (piece[:1] == b"\x1f" or piece[0] & 15 == 8):
-                    inflater = zlib.decompressobj(
-                        -zlib.MAX_WBITS
-                    )  # "deflate" without its header, as some servers send
+                    # "deflate" without its header, as some servers send
+                    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
             while piece:
                 if inflater.eof:
                     if piece[:1] != b"\x1f":

@@ -10,9 +10,8 @@ from typing import Callable, FrozenSet, Optional
 from ..errors import NONE, ConnectionFailed, HestiaError
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
-_PASSING = frozenset(
-    {429, 502, 503, 504}
-)  # what HestiaOS, or a gateway before it, says when it may be well again soon
+# what HestiaOS, or a gateway before it, says when it may be well again soon
+_PASSING = frozenset({429, 502, 503, 504})
 _SERVER_ERRORS = frozenset(range(500, 600))
 _LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0  # beyond a year it is not an instruction but a mistake
 
@@ -92,6 +91,7 @@ def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time
             seconds = max(
                 0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now()
             )
-        except Exception:  # noqa: BLE001  # a malformed date: Python before 3.10 fails of it in many ways, UnboundLocalError too
+        except Exception:  # noqa: BLE001
+            # a malformed date: Python before 3.10 fails in many ways, with an UnboundLocalError too
             return None
     return seconds if seconds <= _LONGEST_RETRY_AFTER_SECONDS else None

@@ -132,9 +132,8 @@ class _SessionHolder:
 
     def __init__(self, sessions: OwnSessions) -> None:
         self.session = requests.Session()
-        self.session.cookies.set_policy(
-            DefaultCookiePolicy(allowed_domains=[])
-        )  # an API client keeps no cookies
+        # an API client keeps no cookies
+        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for prefix in ("http://", "https://"):
             self.session.mount(prefix, _Adapter(pool_maxsize=4))
         self._registry = sessions._all

@@ -35,14 +35,12 @@ class Attempt:
 
     def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
         self.limit = limit
-        self.handed_over = (
-            False  # requests has the request: unless one of the next two says otherwise, it may have left
-        )
+        # requests has the request: unless one of the next two says otherwise, it may have left
+        self.handed_over = False
         self.ours = False  # a connection of ours works for it, so that `sent` can be believed
         self.sent = False  # it has begun to leave
-        self.is_single_try = (
-            True  # no adapter repeats it by itself, so that an exception speaks of the only try
-        )
+        # no adapter repeats it by itself, so that an exception speaks of the only try
+        self.is_single_try = True
         self.sock: Optional[socket.socket] = None  # the one the answer comes from
         self._is_borrowed = False
 
@@ -164,9 +162,8 @@ class _Response(http.client.HTTPResponse):
         except BaseException:
             self.close()  # http.client leaves that to whoever drops the exception last
             raise
-        if (
-            self._reads.ended
-        ):  # to http.client the end of the connection ends the headers as a blank line does
+        if self._reads.ended:
+            # to http.client the end of the connection ends the headers as a blank line does
             self.close()
             raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
         # urllib3 logs a header line that it cannot parse, whatever the line may quote

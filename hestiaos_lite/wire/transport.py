@@ -26,9 +26,8 @@ from .sockets import Attempt
 
 _T = TypeVar("_T")
 _log = logging.getLogger("hestiaos_lite")
-_log.addHandler(
-    logging.NullHandler()
-)  # logging is the application's to switch on; here, where the only log lines are made
+# logging is the application's to switch on; here, where the only log lines are made
+_log.addHandler(logging.NullHandler())
 
 USER_AGENT = "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__
 _HARMLESS_HEADERS = ("accept", "accept-language", "user-agent")
@@ -78,9 +77,8 @@ class Transport:
             **given,
         )
         values = [value for name, value in given.items() if name.lower() not in _HARMLESS_HEADERS]
-        words = [
-            word for value in values for word in value.split()
-        ]  # "Bearer KEY" is echoed whole, or the key alone
+        # "Bearer KEY" is echoed whole, or the key alone
+        words = [word for value in values for word in value.split()]
         self.secrets = tuple(([api_key] if api_key else []) + values + words)
         self._base_url = url
         self._sleep = sleep

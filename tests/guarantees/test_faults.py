@@ -65,9 +65,8 @@ from ..faultserver import (
 # a machine that is busy with something else.
 SLACK_SECONDS = 3.0
 PATIENT = 10.0  # the deadline of a row that does not wait for it
-HURRIED = (
-    1.5  # the deadline of a row that does; what comes before the wait must fit in, on a busy machine too
-)
+# The deadline of a row that does; what comes before the wait must fit in, on a busy machine too.
+HURRIED = 1.5
 OWN, LENT = ("own",), ("lent",)
 
 RUN = {"result": "ALLOW", "trace_id": "t-1"}

@@ -1,0 +1,79 @@
+"""A call reaches the wire in three hops of ours, so that a reader can follow it and a traceback stays short."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Callable, Dict, List
+
+import pytest
+import requests
+
+import hestiaos_lite
+from hestiaos_lite import AegisClient, Client, ConnectionFailed
+
+from ..faultserver import closed_port
+
+PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
+CALLS: Dict[str, Callable[[Client], Any]] = {
+    "run": lambda client: client.run("hello"),
+    "run_stream": lambda client: client.run_stream("hello"),
+    "health": lambda client: client.health(),
+    "trace": lambda client: client.trace("t"),
+    "chat": lambda client: client.chat("hello"),
+    "agents": lambda client: client.agents.run("a", "task"),
+    "system.status": lambda client: client.system.status(),
+    "system.config": lambda client: client.system.config(),
+    "system.metrics": lambda client: client.system.metrics(),
+    "secrets.get": lambda client: client.secrets.get("k"),
+    "secrets.set": lambda client: client.secrets.set("k", "v"),
+    "secrets.delete": lambda client: client.secrets.delete("k"),
+    "governance.explain": lambda client: client.governance.explain("x"),
+    "governance.status": lambda client: client.governance.status(),
+    "governance.trace": lambda client: client.governance.trace("x"),
+}
+
+
+class Watching(requests.Session):
+    """Notes which functions of ours are on the way when a request is handed to requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.way: List[str] = []
+
+    def send(self, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        frame = sys._getframe(1)
+        while frame is not None:
+            code = frame.f_code
+            if code.co_filename.startswith(PACKAGE):
+                self.way.insert(0, code.co_name)
+            frame = frame.f_back
+        return super().send(request, **settings)
+
+
+def way_of(call: Callable[[Any], Any], client: Any, session: Watching) -> List[str]:
+    with client, pytest.raises(ConnectionFailed):
+        call(client)
+    return session.way
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_three_hops(name: str) -> None:
+    session = Watching()
+    client = Client("http://127.0.0.1:{}".format(closed_port()), retries=0, session=session)
+    method, _, way = way_of(CALLS[name], client, session)
+    assert method == {"chat": "run", "agents": "run", "secrets.get": "get"}.get(name, name.split(".")[-1])
+    assert way == "request"
+
+
+def test_the_way_of_a_run_by_name() -> None:
+    session = Watching()
+    client = Client("http://127.0.0.1:{}".format(closed_port()), retries=0, session=session)
+    assert way_of(CALLS["run"], client, session) == ["run", "post", "request"]
+
+
+def test_the_way_of_a_look_at_a_decision() -> None:
+    session = Watching()
+    url = "http://127.0.0.1:{}".format(closed_port())
+    client = AegisClient(url, api_key="k", max_retries=0, session=session)
+    assert way_of(lambda client: client.get_status("r"), client, session) == ["get_status", "get", "request"]
