@@ -1,25 +1,22 @@
-"""Sandbox: both services behind one port, with everything a demo or a test wants to turn."""
+"""Sandbox: both services behind one port, and what a demo or a test may set and script."""
 
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
-import socket
 import threading
 import time
 from collections import deque
 from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
-from .connection import Timeouts
+from . import neighbours
 from .faults import Fault, Faults, Injected, error_reply
 from .governance import load_policy
 from .hitl import HitlRoutes
-from .http1 import MAX_BODY_BYTES
 from .messages import Drop, Refusal, Reply, Request, refusal
 from .router import Router
 from .routes import VERSION, HestiaRoutes
-from .server import Server
+from .server import MAX_BODY_BYTES, Server
 from .store import Store
 from .vitals import Vitals
 
@@ -35,25 +32,26 @@ class Sandbox:
     http://127.0.0.1:43127
 
     Args:
-        host: where to listen. Anything but a loopback address needs an ``api_key``.
+        host: where to listen. Any address but a loopback one needs an ``api_key``.
         port: 0 takes a free port, to be read from ``port`` or ``url`` once started.
         db: SQLite file that keeps traces, secrets and actions over a restart; None keeps them in memory, as
             long as this object lives.
         policy: governance rules, a JSON file's path or a list of mappings; see ``governance.load_policy``.
-        api_key: demanded of every request as ``Authorization: Bearer KEY`` when given.
+        api_key: demanded of every request as ``Authorization: Bearer KEY`` when given. Without it only requests
+            that name a loopback host, or ``host``, are answered, and none that a page of another site makes.
         hitl_delay_seconds: how long an AEGIS action stays PENDING.
         hitl_quota: AEGIS actions a tenant may have before 429; None for no limit.
         token_delay_seconds: pause before each token of a stream.
 
-    Raises ValueError for settings that do not hold: a host that is not loopback without a key, a bad policy
-    file (naming file and rule), and at ``start`` a database that is not a sandbox's. OSError at ``start``
-    when the port is taken.
+    Raises ValueError for a host that is not loopback without a key, a bad policy (naming the file and the rule), a
+    negative number, and at ``start`` for a database that is not a sandbox's. OSError at ``start`` when the port is
+    taken.
 
     Attributes:
         host, port, url: where it listens; ``port`` and ``url`` are final once started.
-        hitl: the AEGIS half; its ``delay_seconds`` and ``quota`` may be changed at any time.
+        hitl: the AEGIS half; its ``delay_seconds``, ``quota`` and ``conflict_body`` may be changed at any time.
         token_delay_seconds: may be changed at any time.
-        timeouts: how long a connection may keep the server waiting, read at ``start``.
+        silence_seconds: how long a connection may be silent before it is closed; read at ``start``.
 
     It can be stopped and started again: same port, same state. Everything is safe to call from any thread.
     """
@@ -72,7 +70,7 @@ class Sandbox:
     ) -> None:
         if api_key is not None and not (api_key.strip() and api_key.isprintable()):
             raise ValueError("api_key must be printable and not empty")
-        if api_key is None and not _is_loopback(host):
+        if api_key is None and not neighbours.is_loopback(host):
             raise ValueError("{!r} is not a loopback address: listening there needs an api_key".format(host))
         if not 0 <= port <= 65535:
             raise ValueError("port must be from 0 to 65535, not {}".format(port))
@@ -81,7 +79,7 @@ class Sandbox:
         self.host = host
         self.port = port
         self.token_delay_seconds = token_delay_seconds
-        self.timeouts = Timeouts()
+        self.silence_seconds = 120.0
         self._api_key = None if api_key is None else api_key.strip().encode("utf-8")
         self._policy = load_policy(policy)
         self._store = Store(db)
@@ -114,7 +112,7 @@ class Sandbox:
                 self._store.open()
                 self._stopped.clear()
                 try:
-                    self._server = Server(self._answer, self.host, self.port, self.timeouts)
+                    self._server = Server(self._answer, self.host, self.port, self.silence_seconds)
                 except OSError:
                     self._store.close()
                     raise
@@ -233,6 +231,10 @@ class Sandbox:
     def _answer(self, request: Request) -> Reply:
         self._keep(request)
         self._vitals.received()
+        if self._api_key is None:
+            foreign = neighbours.refused(request, self.host)
+            if foreign is not None:
+                return foreign
         delay_seconds = self._faults.delay_seconds(request)
         if delay_seconds and self._stopped.wait(delay_seconds):
             raise Drop
@@ -296,13 +298,3 @@ def _cut(events: Iterator[Mapping[str, Any]], after_events: int) -> Iterator[Map
             break
         yield event
     raise Drop
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether every address this host stands for is a loopback address."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-    except (OSError, UnicodeError):
-        return False
-    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
-    return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)

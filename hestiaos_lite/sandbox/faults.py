@@ -1,4 +1,4 @@
-"""Scripted and random faults: which of them the next request meets. Knows nothing of sockets."""
+"""Scripted and random faults: which of them the next request meets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, List, NamedTuple, Optional, Sequence, Union
 
-from .messages import Reply, Request, encode_json
+from .messages import Reply, Request, canned
 
 
 class Injected(NamedTuple):
@@ -128,15 +128,10 @@ def error_reply(status: int, retry_after: Union[None, int, float, str] = None, b
     """
     if not 200 <= status <= 599:
         raise ValueError("status must be from 200 to 599")
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    content_type = "application/json"
     if body is None:
         message = "the sandbox was told to answer {}".format(status)
         body = {"detail": {"code": "SCRIPTED_FAULT", "message": message}}
-    if isinstance(body, str):
-        body = body.encode("utf-8")
-        kind = "html" if body.lstrip()[:1] == b"<" else "plain"
-        content_type = "text/{}; charset=utf-8".format(kind)
-    elif not isinstance(body, (bytes, bytearray)):
-        body = encode_json(body)
-    return Reply(status, headers=headers, body=bytes(body), content_type=content_type)
+    reply = canned(status, body)
+    if retry_after is not None:
+        reply.headers["Retry-After"] = str(retry_after)
+    return reply

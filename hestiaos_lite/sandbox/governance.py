@@ -1,6 +1,6 @@
-"""Deterministic governance: an ordered rule table, and the ruling it gives on a text. Pure.
+"""Deterministic governance: an ordered table of rules, and the ruling that it gives on a text.
 
-The first rule whose pattern is found speaks; where none is found the text is allowed. The same text always
+The first rule whose pattern is found decides; where none is found the text is allowed. The same text always
 gets the same ruling.
 """
 
@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Pattern, Sequence, Union
 
+from .patterns import TooSlow, first_found
+
 DECISIONS = ("ALLOW", "THROTTLE", "BLOCK")
 SEVERITIES = {"none": 0.0, "low": 0.25, "medium": 0.5, "high": 0.75, "critical": 1.0}  # with risk score
 
@@ -19,9 +21,12 @@ _DEFAULT_SEVERITY = {"ALLOW": "none", "THROTTLE": "medium", "BLOCK": "high"}
 _DEFAULT_BUDGET = {"ALLOW": 1.0, "THROTTLE": 0.5, "BLOCK": 0.0}
 _RULE_FIELDS = ("pattern", "decision", "severity", "policy", "reason", "budget")
 
-# Patterns are searched in texts of up to a megabyte, so they must be linear: every repetition is bounded, or
-# stands in a lookahead whose group is repeated at once, which keeps `re` from going back into it (no atomic
-# groups before 3.11).
+_FLAGS = re.IGNORECASE | re.MULTILINE
+_REPETITION = re.compile(r"[*+?{]")
+
+# The default patterns are searched in texts of up to a megabyte, so they must be linear: every repetition is
+# bounded, or is in a lookahead whose group is repeated at once, which keeps `re` from going back into it (there
+# are no atomic groups before 3.11).
 _SEND = r"(?:send|e-?mail|mail|post|upload|forward|publish|leak|exfiltrate|curl|wget|scp|paste|dump)"
 _CREDENTIAL = (
     r"(?:passwords?|passwd|api[ _-]?keys?|secrets?|credentials?|private[ _-]keys?|access[ _-]tokens?"
@@ -101,6 +106,7 @@ class Rule:
         policy: the name a trace shows.
         reason: the sentence a trace shows.
         budget: share of the full budget granted, 0.0 to 1.0.
+        linear: its pattern is known to take time in proportion to the text.
     """
 
     number: int
@@ -110,11 +116,12 @@ class Rule:
     policy: str
     reason: str
     budget: float
+    linear: bool
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """What governance says of a text, and the rule that spoke (None: no rule did, so it is allowed)."""
+    """What governance says of a text, and the rule that decided (None: no rule did)."""
 
     decision: str
     severity: str
@@ -135,28 +142,44 @@ class Ruling:
 
     @property
     def matched_rule(self) -> Optional[Dict[str, Any]]:
-        """The rule that spoke, as ``{"number", "pattern", "policy"}``."""
+        """The rule that decided, as ``{"number", "pattern", "policy"}``."""
         if self.rule is None:
             return None
         return {"number": self.rule.number, "pattern": self.rule.pattern.pattern, "policy": self.rule.policy}
 
 
 _ALLOWED = Ruling("ALLOW", "none", "default-allow", "no rule matched", 1.0)
+_TOO_SLOW = Ruling(
+    "BLOCK", "high", "pattern-too-slow", "a pattern of the policy took too long on this text", 0.0
+)
 
 
 class Policy:
-    """An ordered rule table. ``source`` is where it came from, for people."""
+    """An ordered table of rules. ``source`` says where it came from."""
 
     def __init__(self, rules: Sequence[Rule], source: str) -> None:
         self.rules = tuple(rules)
         self.source = source
 
     def judge(self, text: str) -> Ruling:
-        """The ruling on a text: that of the first rule whose pattern is found."""
-        for rule in self.rules:
-            if rule.pattern.search(text):
-                return Ruling(rule.decision, rule.severity, rule.policy, rule.reason, rule.budget, rule)
-        return _ALLOWED
+        """The ruling on a text: that of the first rule whose pattern is found.
+
+        A pattern that takes too long blocks: what could not be judged is not allowed.
+        """
+        decided = next((rule for rule in self.rules if rule.linear and rule.pattern.search(text)), None)
+        before = self.rules if decided is None else self.rules[: decided.number - 1]
+        doubtful = [rule for rule in before if not rule.linear]
+        if doubtful:
+            try:
+                found = first_found([rule.pattern.pattern for rule in doubtful], text, int(_FLAGS))
+            except TooSlow:
+                return _TOO_SLOW
+            decided = decided if found is None else doubtful[found]
+        if decided is None:
+            return _ALLOWED
+        return Ruling(
+            decided.decision, decided.severity, decided.policy, decided.reason, decided.budget, decided
+        )
 
 
 def load_policy(policy: Union[None, str, os.PathLike[str], Sequence[Mapping[str, Any]]] = None) -> Policy:
@@ -168,10 +191,13 @@ def load_policy(policy: Union[None, str, os.PathLike[str], Sequence[Mapping[str,
         [{"pattern": "\\\\bpayroll\\\\b", "decision": "BLOCK", "severity": "high",
           "policy": "payroll", "reason": "payroll is not for agents"}]
 
+    A pattern that repeats (``*``, ``+``, ``?``, ``{``) is searched in a process of its own, which costs a judgement
+    some 20 ms; where it takes more than a second of processor time the text is blocked.
+
     Raises ValueError naming the file and the rule that is wrong, or the file that cannot be read.
     """
     if policy is None:
-        return Policy(_rules(DEFAULT_RULES, "default policy"), "default")
+        return Policy(_rules(DEFAULT_RULES, "default policy", linear=True), "default")
     if not isinstance(policy, (str, os.PathLike)):
         return Policy(_rules(policy, "policy"), "given")
     source = os.fspath(policy)
@@ -185,14 +211,14 @@ def load_policy(policy: Union[None, str, os.PathLike[str], Sequence[Mapping[str,
     return Policy(_rules(content, "policy file {}".format(source)), source)
 
 
-def _rules(content: Any, source: str) -> List[Rule]:
+def _rules(content: Any, source: str, *, linear: bool = False) -> List[Rule]:
     if isinstance(content, Mapping) or not isinstance(content, Sequence) or isinstance(content, str):
         # a bad policy is one error class, whatever is wrong with it
         raise ValueError("{}: must be a list of rules".format(source))  # noqa: TRY004
-    return [_rule(number, values, source) for number, values in enumerate(content, 1)]
+    return [_rule(number, values, source, linear) for number, values in enumerate(content, 1)]
 
 
-def _rule(number: int, values: Any, source: str) -> Rule:
+def _rule(number: int, values: Any, source: str, linear: bool) -> Rule:
     def wrong(problem: str) -> ValueError:
         return ValueError("{}: rule {}: {}".format(source, number, problem))
 
@@ -217,12 +243,13 @@ def _rule(number: int, values: Any, source: str) -> Rule:
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget <= 1:
         raise wrong("budget must be a number from 0 to 1, not {!r}".format(budget))
     try:
-        pattern = re.compile(values["pattern"], re.IGNORECASE | re.MULTILINE)
+        pattern = re.compile(values["pattern"], _FLAGS)
     except (re.error, OverflowError, RecursionError) as error:
         raise wrong("pattern is no regular expression: {}".format(error)) from error
     policy = values.get("policy", "rule-{}".format(number))
     reason = values.get("reason", "matches {}".format(values["pattern"]))
-    return Rule(number, pattern, decision, severity, policy, reason, float(budget))
+    linear = linear or not _REPETITION.search(pattern.pattern)
+    return Rule(number, pattern, decision, severity, policy, reason, float(budget), linear)
 
 
 def text_of(*values: Any) -> str:

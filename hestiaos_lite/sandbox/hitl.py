@@ -1,14 +1,14 @@
-"""AEGIS: human-in-the-loop decisions, each accepted exactly once. Pure request -> reply."""
+"""AEGIS: human-in-the-loop decisions, each accepted exactly once; a request in, a reply out."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 import uuid
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from .fields import Fields, missing_headers
-from .messages import Reply, Request, refusal
+from .body import missing_headers, read_object
+from .messages import Refusal, Reply, Request, canned, refusal
 from .router import Route
 from .store import Store
 
@@ -17,17 +17,21 @@ class HitlRoutes:
     """The AEGIS half of the sandbox, under ``/api/v1`` and, as its first release had it, without.
 
     An action is PENDING for ``delay_seconds`` after it was accepted, then COMMITTED (or FAILED, where
-    scripted); the state is computed at each look-up. Both attributes may be changed while the sandbox runs:
+    scripted); the state is computed at each look-up. The attributes may be changed while the sandbox runs:
 
     Attributes:
         delay_seconds: how long an action accepted from now on stays PENDING.
         quota: how many actions a tenant may have in all before further ones get 429; None for no limit.
+        conflict_body: makes the body of a 409 from the action that came first, a mapping of request_id, status,
+            action, idempotency_key and thread_id. Services differ in it: this one has them flat and under
+            ``detail``. Bytes and text are sent as they are, anything else as JSON.
     """
 
     def __init__(self, store: Store, delay_seconds: float = 0.0, quota: Optional[int] = None) -> None:
         self._store = store
         self.delay_seconds = delay_seconds
         self.quota = quota
+        self.conflict_body: Callable[[Mapping[str, Any]], Any] = flat_and_detail
         self._lock = threading.Lock()
         self._failures = 0
 
@@ -62,7 +66,7 @@ class HitlRoutes:
         tenant = _tenant_of_key(request)
         needed = ["Thread-Id", "Idempotency-Key"]
         missing_headers(request, needed if tenant else ["Tenant-Id"] + needed)
-        fields = Fields.of_body(request, empty_allowed=True)
+        payload = read_object(request, empty_allowed=True)
         tenant = tenant or request.headers["tenant-id"]
         thread_id = request.headers["thread-id"]
         key = request.headers["idempotency-key"]
@@ -73,7 +77,7 @@ class HitlRoutes:
             thread_id=thread_id,
             idempotency_key=key,
             action=action,
-            payload=fields.values,
+            payload=payload,
             request_id=request_id,
             outcome="FAILED" if failing else "COMMITTED",
             delay_seconds=self.delay_seconds,
@@ -89,7 +93,7 @@ class HitlRoutes:
         original = self._store.action_by_key(tenant, thread_id, key)
         if original is None:
             raise refusal(429, "QUOTA_EXCEEDED", "this tenant has used up its {} actions".format(self.quota))
-        raise refusal(409, "DUPLICATE", "this idempotency key was already processed", **_public(original))
+        raise Refusal(canned(409, self.conflict_body(_public(original))))
 
     def _take_failure(self) -> bool:
         with self._lock:
@@ -97,6 +101,12 @@ class HitlRoutes:
                 return False
             self._failures -= 1
             return True
+
+
+def flat_and_detail(action: Mapping[str, Any]) -> Dict[str, Any]:
+    """The usual body of a 409: an error whose facts are those of the action that came first."""
+    body = dict(action, code="DUPLICATE", message="this idempotency key was already processed")
+    return dict(body, detail=body)
 
 
 def _tenant_of_key(request: Request) -> Optional[str]:

@@ -4,34 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
-
-MAX_INTEGER_DIGITS = 4300  # CPython's own bound since 3.11; before it, a megabyte of digits costs seconds
-
-
-class Headers(Mapping[str, str]):
-    """Header fields, looked up without regard to case (RFC 9110, section 5.1).
-
-    Iteration gives lower-case names. Fields of one name are joined with ``", "``.
-    """
-
-    def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        self._values: Dict[str, str] = {}
-        for name, value in pairs:
-            key = name.lower()
-            self._values[key] = self._values[key] + ", " + value if key in self._values else value
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return "Headers({!r})".format(self._values)
+from email.message import Message
+from typing import Any, Dict, Iterator, Mapping, Optional
 
 
 @dataclass
@@ -39,22 +13,18 @@ class Request:
     """One received request.
 
     Attributes:
-        method: as sent, e.g. ``"POST"``.
+        method: as sent, for example ``"POST"``.
         path: the raw path, still percent-encoded, without the query: ``"/api/secrets/team%2Fadmin"``.
         query: the raw query after ``?``, or ``""``.
-        headers: dict-like, any case.
-        body: the bytes of the body, after any chunking.
-        keep_alive: the client wants the connection kept.
-        http_1_0: the client speaks HTTP/1.0 (no chunked answers).
+        headers: looked up as in a dict, in any case; an absent one is None.
+        body: the bytes of the body.
     """
 
     method: str
     path: str
     query: str = ""
-    headers: Headers = field(default_factory=Headers)
+    headers: Message = field(default_factory=Message)
     body: bytes = b""
-    keep_alive: bool = True
-    http_1_0: bool = False
 
     @property
     def json(self) -> Any:
@@ -105,13 +75,20 @@ def refusal(http_status: int, code: str, message: str, **facts: Any) -> Refusal:
     return Refusal(Reply(http_status, dict(body, detail=body)))
 
 
-def decode_json(data: bytes) -> Any:
-    """Decode a JSON text (RFC 8259).
+def canned(status: int, body: Any) -> Reply:
+    """A reply whose body somebody chose: bytes and text as they are (text is HTML where it begins with ``<``), else JSON."""
+    if isinstance(body, str):
+        kind = "html" if body.lstrip().startswith("<") else "plain"
+        return Reply(status, body=body.encode("utf-8"), content_type="text/{}; charset=utf-8".format(kind))
+    if isinstance(body, (bytes, bytearray)):
+        return Reply(status, body=bytes(body))
+    return Reply(status, body)
 
-    Raises ValueError for anything else: not UTF-8, NaN, an integer of thousands of digits, nested too deep.
-    """
+
+def decode_json(data: bytes) -> Any:
+    """Decode a JSON text (RFC 8259). Raises ValueError for anything else: not UTF-8, NaN, nested too deep."""
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_int=_bounded_int)
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -123,9 +100,3 @@ def encode_json(value: Any) -> bytes:
 
 def _no_constant(name: str) -> Any:
     raise ValueError("{} is not JSON".format(name))
-
-
-def _bounded_int(digits: str) -> int:
-    if len(digits) > MAX_INTEGER_DIGITS:
-        raise ValueError("an integer of {} digits".format(len(digits)))
-    return int(digits)

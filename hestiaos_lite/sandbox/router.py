@@ -1,8 +1,9 @@
-"""From method and path to a handler: 404 and 405 are decided here, in FastAPI's words."""
+"""From method and path to a handler; 404 and 405 are decided here, in FastAPI's words."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+import re
+from typing import Any, Callable, Dict, Iterable, Pattern, Tuple
 from urllib.parse import unquote
 
 from .messages import Refusal, Reply, Request
@@ -16,47 +17,31 @@ class Router:
     """A table of routes; a handler gets the request, and the decoded segments as keywords."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._fixed: Dict[str, Dict[str, Handler]] = {}
-        self._patterns: List[Tuple[List[str], Dict[str, Handler]]] = []
+        by_pattern: Dict[str, Dict[str, Handler]] = {}
         for method, pattern, handler in routes:
-            if "{" not in pattern:
-                self._fixed.setdefault(pattern, {})[method] = handler
-                continue
-            segments = pattern.split("/")
-            for known, handlers in self._patterns:
-                if known == segments:
-                    handlers[method] = handler
-                    break
-            else:
-                self._patterns.append((segments, {method: handler}))
+            by_pattern.setdefault(pattern, {})[method] = handler
+        self._table: Dict[Pattern[str], Dict[str, Handler]] = {
+            re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern)): handlers
+            for pattern, handlers in by_pattern.items()
+        }
 
     def dispatch(self, request: Request) -> Reply:
         """Answer a request. Raises Refusal: 404 unknown path, 405 wrong method, or the handler's own."""
-        handlers, arguments = self._find(request.path)
-        if handlers is None:
-            raise Refusal(Reply(404, {"detail": "Not Found"}))
-        handler = handlers.get(request.method)
-        if handler is None:
-            allowed = ", ".join(sorted(handlers))
-            raise Refusal(Reply(405, {"detail": "Method Not Allowed"}, headers={"Allow": allowed}))
-        return handler(request, **arguments)
+        for pattern, handlers in self._table.items():
+            found = pattern.fullmatch(request.path)
+            if found is None:
+                continue
+            handler = handlers.get(request.method)
+            if handler is None:
+                allowed = ", ".join(sorted(handlers))
+                raise Refusal(Reply(405, {"detail": "Method Not Allowed"}, headers={"Allow": allowed}))
+            return handler(request, **_decoded(found.groupdict()))
+        raise Refusal(Reply(404, {"detail": "Not Found"}))
 
-    def _find(self, path: str) -> Tuple[Optional[Dict[str, Handler]], Dict[str, Any]]:
-        if path in self._fixed:
-            return self._fixed[path], {}
-        # Split before decoding: "team%2F..%2Fadmin" is one segment, and ".." is a name like any other.
-        try:
-            segments = [unquote(segment, errors="strict") for segment in path.split("/")]
-        except UnicodeDecodeError:
-            raise Refusal(Reply(400, {"detail": "the path is not UTF-8"})) from None
-        for pattern, handlers in self._patterns:
-            if len(pattern) == len(segments):
-                arguments = {}
-                for expected, found in zip(pattern, segments):
-                    if expected[:1] == "{" and found:
-                        arguments[expected[1:-1]] = found
-                    elif expected != found:
-                        break
-                else:
-                    return handlers, arguments
-        return None, {}
+
+def _decoded(segments: Dict[str, Any]) -> Dict[str, Any]:
+    # Decoded after they were told apart: "team%2F..%2Fadmin" is one segment, and ".." is a name like any other.
+    try:
+        return {name: unquote(segment, errors="strict") for name, segment in segments.items()}
+    except UnicodeDecodeError:
+        raise Refusal(Reply(400, {"detail": "the path is not UTF-8"})) from None

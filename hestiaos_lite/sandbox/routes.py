@@ -1,4 +1,4 @@
-"""HestiaOS: every endpoint of the wire contract, as its published client reads it. Pure request -> reply."""
+"""HestiaOS: every endpoint of the wire contract, as its published client reads it; a request in, a reply out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-from .fields import Fields
+from .body import COUNT, FLAG, NAME, OBJECT, TEXT, TEXTS, read
 from .governance import Policy, Ruling, text_of
 from .messages import Reply, Request, refusal
 from .router import Route
@@ -32,6 +32,8 @@ _TRACE_FIELDS = (
     "latency_ms",
     "timestamp",
 )
+_CONTEXT = {"session_id": TEXT, "agent_id": TEXT, "mode_hint": TEXT}
+_OPTIONS = {"timeout_ms": COUNT, "stream": FLAG}
 _WORD = re.compile(r"\s*\S+|\s+")
 
 
@@ -105,10 +107,9 @@ class HestiaRoutes:
 
     def chat(self, request: Request) -> Reply:
         started = time.perf_counter()
-        fields = Fields.of_body(request)
-        message = fields.text("message")
-        session_id = fields.optional_text("session_id") or "session-" + uuid.uuid4().hex
-        fields.check()
+        body = read(request, {"message": TEXT}, {"session_id": TEXT})
+        message = body["message"]
+        session_id = body["session_id"] or "session-" + uuid.uuid4().hex
         self._vitals.session_seen(session_id)
         _, trace_id = self._govern("chat", started, message)
         return Reply(
@@ -123,36 +124,23 @@ class HestiaRoutes:
 
     def agent(self, request: Request) -> Reply:
         started = time.perf_counter()
-        fields = Fields.of_body(request)
-        agent_id = fields.text("agent_id", min_length=1)
-        task = fields.text("task")
-        config = fields.object("config")
-        fields.check()
-        _, trace_id = self._govern("agent", started, text_of(task, config))
+        body = read(request, {"agent_id": NAME, "task": TEXT}, {"config": OBJECT})
+        _, trace_id = self._govern("agent", started, text_of(body["task"], body["config"]))
         return Reply(
             payload={
-                "agent_id": agent_id,
+                "agent_id": body["agent_id"],
                 "status": "COMPLETED",
-                "output": _output(task),
+                "output": _output(body["task"]),
                 "error": None,
                 "trace_id": trace_id,
             }
         )
 
     def _run_input(self, request: Request) -> str:
-        fields = Fields.of_body(request)
-        text = fields.text("input")
-        context = fields.fields("context")
-        session_id = context.optional_text("session_id")
-        context.optional_text("agent_id")
-        context.optional_text("mode_hint")
-        options = fields.fields("options")
-        options.positive_int("timeout_ms")
-        options.flag("stream")
-        fields.check()
-        if session_id:
-            self._vitals.session_seen(session_id)
-        return text
+        body = read(request, {"input": TEXT}, {"context": _CONTEXT, "options": _OPTIONS})
+        if body["context"]["session_id"]:
+            self._vitals.session_seen(body["context"]["session_id"])
+        return str(body["input"])
 
     def _govern(self, command: str, started: float, text: str) -> Tuple[Ruling, str]:
         """Judge a text and keep the trace; raises the 403 with the trace's id when the ruling is BLOCK."""
@@ -245,14 +233,11 @@ class HestiaRoutes:
         return Reply(payload=self._vitals.metrics())
 
     def explain(self, request: Request) -> Reply:
-        fields = Fields.of_body(request)
-        command_type = fields.text("command_type", min_length=1)
-        command_input = fields.object("command_input")
-        fields.check()
-        ruling = self._policy.judge(text_of(command_type, command_input))
+        body = read(request, {"command_type": NAME}, {"command_input": OBJECT})
+        ruling = self._policy.judge(text_of(body["command_type"], body["command_input"]))
         return Reply(
             payload={
-                "command_type": command_type,
+                "command_type": body["command_type"],
                 "decision": ruling.decision,
                 "policy": ruling.policy,
                 "reason": ruling.reason,
@@ -277,13 +262,13 @@ class HestiaRoutes:
     # -- secrets
 
     def set_secret(self, request: Request) -> Reply:
-        fields = Fields.of_body(request)
-        key = fields.text("credential_ref", min_length=1)
-        value = fields.text("secret")
-        provider = fields.optional_text("provider")
-        allowed_tools = fields.strings("allowed_tools", ["*"])
-        fields.check()
-        self._store.set_secret(key, value, provider or "custom", allowed_tools)
+        body = read(
+            request, {"credential_ref": NAME, "secret": TEXT}, {"provider": TEXT, "allowed_tools": TEXTS}
+        )
+        key = body["credential_ref"]
+        self._store.set_secret(
+            key, body["secret"], body["provider"] or "custom", body["allowed_tools"] or ["*"]
+        )
         return Reply(payload={"credential_ref": key, "status": "stored"})
 
     def get_secret(self, request: Request, key: str) -> Reply:

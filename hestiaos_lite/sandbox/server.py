@@ -1,181 +1,286 @@
-"""Listening, a thread a connection, and an end that is quick and leaves nothing behind."""
+"""HTTP by the standard library's threading server: a request in, a reply out, and an end that is quick."""
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-import selectors
+import re
 import socket
+import sys
 import threading
 import time
-import weakref
-from typing import Callable, Dict, Optional
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any, Callable, Dict, List, Optional
 
-from .connection import Connection, Timeouts
-from .http1 import ProtocolError
-from .messages import Drop, Reply, Request
+from .messages import Drop, Reply, Request, encode_json
 
-MAX_CONNECTIONS = 2000
-BACKLOG = 1024
+MAX_BODY_BYTES = 1024 * 1024
+MAX_CONNECTIONS = 512
+BODILESS = (204, 304)
 STOP_SECONDS = 5.0
 
-Application = Callable[[Request], Reply]
-
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _logger = logging.getLogger("hestiaos_lite.sandbox")
 
 
-class Server:
-    """An HTTP/1.1 server for one application.
+class Server(ThreadingHTTPServer):
+    """Listens from the moment it is made; a thread for each connection.
 
     Args:
-        application: gives the reply to a request; raises ``Drop`` to close the connection instead.
+        answer: gives the reply to a request; raises ``Drop`` to close the connection instead.
         host: address or name to listen on.
-        port: 0 takes a free one; see ``port`` after ``start``.
-        timeouts: how long a connection may keep us waiting.
+        port: 0 takes a free one, to be read from ``port``.
+        silence_seconds: how long a client may send nothing, or not read what it is sent.
     """
 
+    request_queue_size = 1024
+    # A restart on the same port must not wait for old connections to fade; on Windows it would share the port.
+    allow_reuse_address = os.name == "posix"
+    allow_reuse_port = False
+
     def __init__(
-        self, application: Application, host: str, port: int, timeouts: Optional[Timeouts] = None
+        self, answer: Callable[[Request], Reply], host: str, port: int, silence_seconds: float
     ) -> None:
-        self._application = application
-        self._timeouts = timeouts or Timeouts()
-        self._stopping = threading.Event()
+        self.answer = answer
+        self.silence_seconds = silence_seconds
         self._process_id = os.getpid()
+        self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._connections: Dict[threading.Thread, Connection] = {}
-        self._listener = _listen(host, port)
-        self.port: int = self._listener.getsockname()[1]
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._acceptor = threading.Thread(target=self._accept, name="sandbox-accept", daemon=True)
-        _running.add(self)
+        self._threads_of: Dict[socket.socket, threading.Thread] = {}
+        self._waiting: Dict[socket.socket, None] = {}  # connections we wait for, the longest first
+        found: List[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family, _, _, _, address = found[0]
+        super().__init__(address, Handler)
+        self.port: int = self.server_address[1]
+        self._acceptor = threading.Thread(
+            target=self.serve_forever, args=(0.1,), name="sandbox-accept", daemon=True
+        )
         self._acceptor.start()
 
     def stop(self) -> None:
         """Stop listening, close every connection, and wait for the threads."""
+        if os.getpid() != self._process_id:
+            return  # a forked child has none of our threads, and the connections are its parent's
+        self._stopping.set()
+        _end(self.socket)  # wakes the acceptor; where the system does not, it looks ten times a second
+        self.shutdown()
+        self._acceptor.join()
+        self.server_close()
         with self._lock:
-            if self._stopping.is_set() or self._process_id != os.getpid():
-                return  # in a forked child there is nothing left to stop
-            self._stopping.set()
-        self._wake_sender.send(b"x")
-        self._acceptor.join(STOP_SECONDS)
-        with self._lock:
-            connections = dict(self._connections)
-        for connection in connections.values():
-            connection.abort()
+            threads = dict(self._threads_of)
+        for connection in threads:
+            _end(connection)
         deadline = time.monotonic() + STOP_SECONDS
-        for thread in connections:
+        for thread in threads.values():
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
-        _running.discard(self)
-        self._close_sockets()
 
-    def _accept(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._wake_receiver, selectors.EVENT_READ)
-            while not self._stopping.is_set():
-                selector.select()
-                if self._stopping.is_set():
-                    break
-                try:
-                    sock, _ = self._listener.accept()
-                except BlockingIOError:
-                    continue  # the client was gone before we came
-                except OSError as error:  # out of file descriptors, say: the sandbox must outlive it
-                    _logger.warning("cannot accept a connection: %s", error)
-                    self._stopping.wait(0.05)
-                    continue
-                self._start_connection(sock)
-        # At once, so that a client is refused rather than left in the backlog of a server that is going away.
-        self._listener.close()
+    # -- connections
 
-    def _start_connection(self, sock: socket.socket) -> None:
-        try:
-            connection = Connection(sock, self._timeouts)
-        except OSError:  # reset before we could set an option
-            sock.close()
-            return
-        name = "sandbox-connection"
-        thread = threading.Thread(target=self._serve, args=(connection,), name=name, daemon=True)
+    def wait_for(self, connection: socket.socket) -> None:
+        """Note that it is this connection's turn to send."""
         with self._lock:
-            full = len(self._connections) >= MAX_CONNECTIONS
-            if not full:
-                self._connections[thread] = connection
-        if not full:
-            try:
-                thread.start()
-                return
-            except RuntimeError:  # the system gives no more threads
-                with self._lock:
-                    del self._connections[thread]
-        _logger.warning("too many connections: one was closed")
-        connection.close()
+            self._waiting[connection] = None
 
-    def _serve(self, connection: Connection) -> None:
+    def waited_for(self, connection: socket.socket) -> None:
+        """Note that this connection has sent a whole request."""
+        with self._lock:
+            self._waiting.pop(connection, None)
+
+    def _make_room(self) -> bool:
+        """End the connection that has kept us waiting the longest; False where none does."""
+        with self._lock:
+            longest = next(iter(self._waiting), None)
+            if longest is None:
+                return False
+            del self._waiting[longest]
+        _end(longest)
+        return True
+
+    # -- what socketserver calls
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer's own asks DNS for the host's name
+
+    def get_request(self) -> Any:
         try:
-            while not self._stopping.is_set():
-                request = connection.read_request()
-                if request is None:
-                    break
-                if not connection.send_reply(request, self._answer(request)):
-                    break
-        except ProtocolError as error:
-            self._refuse(connection, error)
-        except (Drop, OSError):
-            pass  # told to drop it, or the client has gone: either way there is nobody to answer
-        except Exception:  # a stream failed under way: with its head out, closing is the only signal left
-            _logger.exception("a reply could not be finished")
+            return super().get_request()
+        except OSError:  # out of file descriptors: without room or a pause, the acceptor would spin
+            if not self._make_room():
+                self._stopping.wait(0.05)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="sandbox-connection",
+            daemon=True,
+        )
+        with self._lock:
+            full = len(self._threads_of) >= MAX_CONNECTIONS
+        if full and not self._make_room():
+            _logger.warning("%d connections are being answered: a further one was closed", MAX_CONNECTIONS)
+            self.shutdown_request(request)
+            return
+        with self._lock:
+            self._threads_of[request] = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more threads; socketserver closes the connection
+            self._forget(request)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
         finally:
-            connection.close()
-            with self._lock:
-                self._connections.pop(threading.current_thread(), None)
+            self._forget(request)
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._waiting.pop(connection, None)
+            self._threads_of.pop(connection, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # an OSError: the client has gone
+            _logger.exception("a connection failed")
+
+
+class Reader(io.BufferedReader):
+    """Remembers the last line, since the library takes half a head for a whole one when the client goes away."""
+
+    last_line = b""
+
+    def readline(self, size: Optional[int] = -1) -> bytes:
+        self.last_line = super().readline(size)
+        return self.last_line
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection: the library parses, the sandbox answers."""
+
+    server: Server
+    rfile: Reader
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # what names no version is answered with a status line all the same
+    disable_nagle_algorithm = True  # a token must not wait for the next one
+    wbufsize = 64 * 1024  # head and body leave together
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = Reader(self.rfile.detach())
+        self.connection.settimeout(self.server.silence_seconds)
+
+    def handle_one_request(self) -> None:
+        self.server.wait_for(self.connection)
+        super().handle_one_request()
+
+    def handle_expect_100(self) -> bool:
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
+    def _serve(self) -> None:
+        if self.request_version == "HTTP/1.0":
+            self.close_connection = True
+        body = self._body()
+        if body is None:
+            return
+        self.server.waited_for(self.connection)
+        # Not self.path, in which newer libraries fold leading slashes.
+        path, _, query = self.requestline.split()[1].partition("?")
+        request = Request(self.command, path, query, self.headers, body)
+        try:
+            self._send(self._answer(request), self.headers.get("X-Request-Id", ""))
+        except Drop:
+            self.close_connection = True
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
+
+    def _body(self) -> Optional[bytes]:
+        """The request's body; None when it was refused or its sender has gone."""
+        length = self.headers.get("Content-Length", "0")
+        if self.rfile.last_line not in (b"\r\n", b"\n"):
+            self.close_connection = True
+        elif "Transfer-Encoding" in self.headers:
+            self.send_error(411, "send a Content-Length instead of a transfer coding")
+        elif not _LENGTH.fullmatch(length):
+            self.send_error(400, "malformed Content-Length")
+        elif int(length) > MAX_BODY_BYTES:
+            self.send_error(413, "the body is larger than {} bytes".format(MAX_BODY_BYTES))
+        else:
+            body = self.rfile.read(int(length))
+            if len(body) == int(length):
+                return body
+            self.close_connection = True
+        return None
 
     def _answer(self, request: Request) -> Reply:
         try:
-            return self._application(request)
+            return self.server.answer(request)
         except Drop:
             raise
         except Exception:  # a fault of ours must cost one request, not the sandbox
             _logger.exception("%s %s failed", request.method, request.path)
             return Reply(500, {"detail": "Internal Server Error"})
 
-    def _refuse(self, connection: Connection, error: ProtocolError) -> None:
-        try:
-            connection.refuse(error)
-        except OSError:
-            pass  # the client did not wait for the answer
+    def _send(self, reply: Reply, request_id: str = "") -> None:
+        """Send a whole reply; a stream event by event, chunked unless the client speaks HTTP/1.0."""
+        chunked = reply.events is not None and self.request_version != "HTTP/1.0"
+        headers = dict(reply.headers)
+        if request_id.isprintable() and request_id:
+            headers["X-Request-Id"] = request_id
+        body = b""
+        if reply.events is not None:
+            headers.update({"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"})
+            if chunked:
+                headers["Transfer-Encoding"] = "chunked"
+        elif reply.status not in BODILESS:
+            body = reply.body_bytes()
+            headers.update({"Content-Type": reply.content_type, "Content-Length": str(len(body))})
+        if self.close_connection:
+            headers["Connection"] = "close"
+        self.send_response(reply.status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        if reply.events is None:
+            return
+        self.wfile.flush()
+        for event in reply.events:
+            data = b"data: " + encode_json(event) + b"\n\n"
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            self.wfile.flush()
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
 
-    def _close_sockets(self) -> None:
-        for sock in (self._listener, self._wake_receiver, self._wake_sender):
-            sock.close()
+    def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
+        """Refuse what is no request; what follows it cannot be told apart, so the connection ends."""
+        self.close_connection = True
+        self._send(Reply(code, {"detail": message or self.responses[code][0]}))
+        self.wfile.flush()
+        # Closing with unread bytes would reset the connection and lose the answer (RFC 9112, section 9.6).
+        self.connection.shutdown(socket.SHUT_WR)
+        self.connection.settimeout(1.0)
+        for _ in range(1024):
+            if not self.connection.recv(64 * 1024):
+                break
+
+    def version_string(self) -> str:
+        return "hestiaos-sandbox"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: what was received is kept in ``Sandbox.requests``."""
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, address = found[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def _end(sock: socket.socket) -> None:
+    """End a connection, or listening, from another thread: whoever waits for it wakes."""
     try:
-        if os.name == "posix":  # a restart on the same port must not wait for old connections to fade
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
+        sock.shutdown(socket.SHUT_RDWR)
     except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-_running: weakref.WeakSet[Server] = weakref.WeakSet()
-
-
-def _forget_in_child() -> None:
-    """A forked child has none of our threads: let go of the sockets, or it would keep the port."""
-    for server in list(_running):
-        server._close_sockets()
-        for connection in list(server._connections.values()):
-            connection.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+        pass  # already ended, by us or by the client

@@ -1,7 +1,7 @@
 """The sandbox's state in SQLite: traces, secrets and human-in-the-loop actions.
 
-One connection, shared by all threads behind a lock; every write is one statement in autocommit, so it is done
-or not done. In memory it lives as long as the store; in a file (WAL) it outlives the process.
+One connection is shared by all threads behind a lock; every write is one statement in autocommit, so it is done
+or not done. In memory the state lives as long as the store; in a file (WAL) it outlives the process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 APPLICATION_ID = 0x48534C53  # "HSLS", in the file's header: tells our file from any other SQLite file
@@ -55,14 +54,17 @@ class Store:
     """Opens at first use, and again after ``close``; in memory it stays open until it is collected.
 
     Args:
-        path: an SQLite file, created where there is none; None keeps everything in memory.
+        path: an SQLite file, made readable to its owner alone where there is none; None keeps everything in memory.
     """
 
     def __init__(self, path: Union[None, str, os.PathLike[str]] = None) -> None:
         self.path = None if path is None else os.fspath(path)
         self._lock = threading.Lock()
         self._connection: Optional[sqlite3.Connection] = None
-        self._finalizer: Optional[weakref.finalize[[], Store]] = None
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
     def open(self) -> None:
         """Open now. Raises ValueError naming a file that cannot be opened, is foreign or is newer."""
@@ -72,8 +74,8 @@ class Store:
     def close(self) -> None:
         """Close the file. A store in memory would lose its state, so it is left as it is."""
         with self._lock:
-            if self.path is not None and self._finalizer is not None:
-                self._finalizer()
+            if self.path is not None and self._connection is not None:
+                self._connection.close()
                 self._connection = None
 
     # -- traces
@@ -194,8 +196,7 @@ class Store:
     def _write(self, statement: str, values: Tuple[Any, ...]) -> int:
         """Run one writing statement; the number of rows it changed."""
         with self._lock:
-            cursor = self._opened().execute(statement, values)
-            return cursor.rowcount
+            return self._opened().execute(statement, values).rowcount
 
     def _read(self, statement: str, values: Tuple[Any, ...]) -> List[Tuple[Any, ...]]:
         with self._lock:
@@ -204,15 +205,16 @@ class Store:
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = _connect(self.path)
-            self._finalizer = weakref.finalize(self, self._connection.close)
         return self._connection
 
 
 def _connect(path: Optional[str]) -> sqlite3.Connection:
     place = path or ":memory:"
     try:
+        if path is not None:
+            _make_private(path)
         connection = sqlite3.connect(place, timeout=10.0, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise ValueError("sandbox database {}: {}".format(place, error)) from error
     try:
         if path is not None:
@@ -225,6 +227,16 @@ def _connect(path: Optional[str]) -> sqlite3.Connection:
         connection.close()
         raise ValueError("sandbox database {}: {}".format(place, error)) from error
     return connection
+
+
+def _make_private(path: str) -> None:
+    """Create the file where there is none; it holds secrets, and SQLite would let others read it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600))
+    except FileExistsError:
+        # Not opened here: closing it again would drop the locks of another sandbox in this process.
+        if os.path.islink(path):
+            raise OSError("it is a symbolic link; name the file itself") from None
 
 
 def _adopt(connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The sandbox's own pulse: uptime, counts, latency, processor and memory, for the system endpoints."""
+"""What the sandbox counts of itself, for the system endpoints."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ class Vitals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._started = time.monotonic()
-        self._requests_received = 0
-        self._requests_answered = 0
+        self._started, self._cpu_seconds = time.monotonic(), time.process_time()
+        self._received = self._answered = 0
         self._latency_seconds = 0.0
         self._decisions: Dict[str, int] = Counter()
-        self._sessions: OrderedDict[str, float] = OrderedDict()  # session id -> when last seen, oldest first
-        self._last_look = (time.monotonic(), time.process_time())
+        self._sessions: OrderedDict[str, float] = OrderedDict()  # session id: when last seen, oldest first
 
     @property
     def uptime_seconds(self) -> float:
@@ -31,19 +29,16 @@ class Vitals:
 
     @property
     def requests_total(self) -> int:
-        with self._lock:
-            return self._requests_received
+        return self._received
 
-    def received(self) -> int:
-        """Count a request that came in; its number, from 1."""
+    def received(self) -> None:
         with self._lock:
-            self._requests_received += 1
-            return self._requests_received
+            self._received += 1
 
     def answered(self, latency_seconds: float) -> None:
         """Note how long an answer took to make (for a stream: to begin)."""
         with self._lock:
-            self._requests_answered += 1
+            self._answered += 1
             self._latency_seconds += latency_seconds
 
     def decided(self, decision: str) -> None:
@@ -52,40 +47,30 @@ class Vitals:
 
     def decisions(self) -> Dict[str, int]:
         """How often governance gave each decision."""
-        with self._lock:
-            return {decision: self._decisions[decision] for decision in ("ALLOW", "THROTTLE", "BLOCK")}
+        return {decision: self._decisions[decision] for decision in ("ALLOW", "THROTTLE", "BLOCK")}
 
     def session_seen(self, session_id: str) -> None:
         with self._lock:
-            self._sessions.pop(session_id, None)
             self._sessions[session_id] = time.monotonic()
+            self._sessions.move_to_end(session_id)
             if len(self._sessions) > MAX_SESSIONS:
                 self._sessions.popitem(last=False)
 
     def metrics(self) -> Dict[str, float]:
-        """The published flat metrics, without the four optional ones of an accelerator."""
-        now, cpu = time.monotonic(), time.process_time()
+        """The published flat metrics that are required. Memory is not measured."""
+        now = time.monotonic()
+        cpu_seconds = time.process_time() - self._cpu_seconds
         with self._lock:
-            (last_now, last_cpu), self._last_look = self._last_look, (now, cpu)
             horizon = now - ACTIVE_SESSION_SECONDS
-            active = sum(1 for seen in self._sessions.values() if seen >= horizon)
-            total = self._requests_received
-            average = self._latency_seconds / self._requests_answered if self._requests_answered else 0.0
-        cpu_percent = 100.0 * (cpu - last_cpu) / max(now - last_now, 1e-3) / (os.cpu_count() or 1)
+            active = sum(seen >= horizon for seen in self._sessions.values())
+            average_seconds = self._latency_seconds / max(1, self._answered)
+            total = self._received
         return {
-            "cpu_percent": round(min(cpu_percent, 100.0), 2),
-            "memory_percent": _memory_percent(),
+            "cpu_percent": round(
+                100.0 * cpu_seconds / max(now - self._started, 1e-3) / (os.cpu_count() or 1), 2
+            ),
+            "memory_percent": 0.0,
             "active_sessions": active,
             "requests_total": total,
-            "avg_latency_ms": round(average * 1000, 3),
+            "avg_latency_ms": round(average_seconds * 1000, 3),
         }
-
-
-def _memory_percent() -> float:
-    """This process's share of the machine's memory; 0.0 where the system does not tell."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            resident_pages = int(file.read().split()[1])
-        return round(100.0 * resident_pages / os.sysconf("SC_PHYS_PAGES"), 3)
-    except (OSError, ValueError, AttributeError):
-        return 0.0

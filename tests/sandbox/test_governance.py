@@ -200,9 +200,9 @@ def test_judging_takes_linear_time(unit):
         text = unit * (size // len(unit))
         best = float("inf")
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.thread_time()
             table.judge(text)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.thread_time() - started)
         return best
 
     # 16 times the text: about 16 times the time where it is linear, 256 times where it is quadratic

@@ -16,6 +16,7 @@ from ..sandbox_call import A, call, events_of
 
 APPROVE = "/api/v1/hitl/approve"
 REJECT = "/api/v1/hitl/reject"
+JSON = {"Content_Type": "application/json"}
 
 
 def headers(key="k-1", **changes):
@@ -94,7 +95,7 @@ def test_500_posts_under_one_key_at_once(tmp_path, shared_file):
             connection.connect()
             together.wait(30)
             for _ in range(10):
-                connection.request("POST", APPROVE, b"{}", headers("once", X_Request_Id=str(number)))
+                connection.request("POST", APPROVE, b"{}", headers("once", X_Request_Id=str(number), **JSON))
                 response = connection.getresponse()
                 response.read()
                 statuses.append(response.status)
@@ -117,7 +118,7 @@ def test_500_connections_with_one_key_at_once(box):
         connection = http.client.HTTPConnection(box.host, box.port, timeout=30)
         connection.connect()
         together.wait(30)
-        connection.request("POST", APPROVE, b"{}", headers("once"))
+        connection.request("POST", APPROVE, b"{}", headers("once", **JSON))
         statuses.append(connection.getresponse().status)
         connection.close()
 
