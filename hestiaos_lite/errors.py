@@ -246,15 +246,21 @@ class _BrokenContract(_CodedError):
 
 
 class GovernanceBlock(_Refusal):
-    """403 on run, run_stream, chat or agents: governance refused, nothing was executed."""
+    """403 on run, run_stream, chat or agents, or a ruling by which a command must not run: nothing was executed.
+
+    With the code ``GOVERNANCE_THROTTLE`` it is the ruling THROTTLE, which another time may be ALLOW.
+    """
 
     default_code = "GOVERNANCE_BLOCK"
     default_message = "blocked by governance"
     advice = "its trace says which rule spoke"
-    _exit_code = 1
 
     def __init__(self, trace_id: Optional[str] = None, message: str = "", **facts: Any) -> None:
         super().__init__(message, trace_id, **facts)
+
+    @property
+    def _exit_code(self) -> int:  # type: ignore[override]
+        return _TRY_LATER if self.code == "GOVERNANCE_THROTTLE" else 1
 
 
 class PermissionDenied(_Refusal):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
 
 from . import errors, models
 from ._check import check_optional_mapping, check_optional_text, check_segment, check_text
+from ._redact import one_line
 from .wire.caller import Caller
+
+_T = TypeVar("_T")
+_MAY_RUN = ("ALLOW", "THROTTLE")  # any other known word is a refusal, and stricter
 
 
 class Chat:
@@ -119,11 +123,46 @@ class Governance:
 
     def explain(self, command_type: str, command_input: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         """Ask what governance would decide about a command, and why; nothing is executed."""
+        return self._explain(command_type, command_input, mapping)
+
+    def require(
+        self,
+        command_type: str,
+        command_input: Optional[Mapping[str, Any]] = None,
+        *,
+        allow_throttle: bool = False,
+    ) -> models.Ruling:
+        """Ask governance about a command that is to run now, and return its ruling; raise unless the command may run.
+
+        It is advice taken beforehand: nothing is recorded or enforced by the service. Every failure raises, so that what
+        follows the call runs on ALLOW alone, or on THROTTLE where ``allow_throttle`` is true.
+
+        Raises:
+            GovernanceBlock: governance refuses it (code ``GOVERNANCE_BLOCK``), or says THROTTLE and that is not allowed
+                (``GOVERNANCE_THROTTLE``).
+            InvalidResponse: the answer names no decision, or one that is not known.
+        """
+
+        def decode(body: Any) -> models.Ruling:
+            ruling = ruling_of(body)
+            if ruling.decision == "ALLOW" or (ruling.decision == "THROTTLE" and allow_throttle):
+                return ruling
+            reason = ": {}".format(one_line(ruling.reason)) if ruling.reason else ""
+            raise errors.GovernanceBlock(
+                ruling.trace_id,
+                "governance says {}{}".format(ruling.decision, reason),
+                code="GOVERNANCE_THROTTLE" if ruling.decision == "THROTTLE" else None,
+                details=body,
+            )
+
+        return self._explain(command_type, command_input, decode)
+
+    def _explain(self, command_type: Any, command_input: Any, decode: Callable[[Any], _T]) -> _T:
         body = {
             "command_type": check_text("command_type", command_type),
             "command_input": check_optional_mapping("command_input", command_input) or {},
         }
-        return self._caller.post("/api/governance/explain", body, mapping, changes=False)
+        return self._caller.post("/api/governance/explain", body, decode, changes=False)
 
     def status(self) -> Dict[str, Any]:
         """Ask for the stability of governance, as it is."""
@@ -144,6 +183,28 @@ def mapping(body: Any) -> Dict[str, Any]:
     if not isinstance(body, dict):
         raise errors.InvalidResponse("expected a JSON object", details=body)
     return body
+
+
+def ruling_of(body: Any) -> models.Ruling:
+    """Decide what an answer of ``explain`` says: the strictest known word of its decision, result and mode, in any case.
+
+    ``result`` and ``mode`` may hold anything else, and are passed over then; a ``decision`` that is there must be known.
+
+    Raises:
+        InvalidResponse: there is no decision, or one that is not known, which may be a refusal.
+    """
+    body = mapping(body)
+    named = {name: body[name] for name in ("decision", "result", "mode") if name in body}
+    words = {name: word.strip().upper() if isinstance(word, str) else "" for name, word in named.items()}
+    known = [word for word in words.values() if word in _MAY_RUN or models.is_refusal(word)]
+    if not known or words.get("decision", known[0]) not in known:
+        trace_id = body.get("trace_id")
+        fault = "names no decision" if "decision" not in words else "names a decision that is not known"
+        raise errors.InvalidResponse(
+            "governance " + fault, trace_id if isinstance(trace_id, str) else None, details=body
+        )
+    strictest = max(known, key=lambda word: _MAY_RUN.index(word) if word in _MAY_RUN else len(_MAY_RUN))
+    return models.Ruling.from_dict(dict(body, decision=strictest))
 
 
 def _secret_value(body: Any) -> str:

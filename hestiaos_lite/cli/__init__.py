@@ -47,12 +47,19 @@ def _run(argv: List[str], output: Output) -> int:
             args = parse(argv)
         except OSError as error:  # all it does is to print help
             raise OutputClosed(error) from error
+        except SystemExit as end:
+            if end.code == 2 and "guard" in argv:
+                from .guard import usage_exit_code
+
+                return usage_exit_code(argv)
+            raise
         output.configure(json=args.json, quiet=args.quiet)
         from .signals import terminable  # only now: --help ends above
 
         with terminable(_TERMINATED), output.listening(args.verbose):
-            code: int = args.execute(args, output)
-            return code
+            code = args.execute(args, output)
+        # guard becomes its command only now: what is ignored, handled or open here would be inherited
+        return int(code() if callable(code) else code)
     except SystemExit as end:  # --help and --version, a usage error, SIGTERM
         output.end_line()
         return end.code if isinstance(end.code, int) else 2

@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, NoReturn, Optional, Sequence
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from .._version import __version__
 
@@ -35,6 +35,7 @@ COMMANDS: Sequence[Command] = (
     Command("health", "health:declare", "ask for the service's health; --nagios for a monitoring check"),
     Command("trace", "look:declare_trace", "show what governance decided for one run"),
     Command("explain", "look:declare_explain", "ask what governance would decide; nothing is executed"),
+    Command("guard", "guard:declare", "run a command once governance says that it may"),
     Command("stability", "look:declare_stability", "show the stability of governance"),
     Command("status", "look:declare_status", "show the service's status"),
     Command("config", "look:declare_config", "show the service's configuration"),
@@ -53,7 +54,8 @@ COMMANDS: Sequence[Command] = (
 
 def _modules() -> None:
     """Name the modules of the table for the tools that look for imports, such as PyInstaller; it is never called."""
-    from . import batch, completion, demo, doctor, health, help, hitl, look, outbox, run, sandbox, secret  # noqa: F401
+    from . import batch, completion, demo, doctor, guard, health, help  # noqa: F401, I001
+    from . import hitl, look, outbox, run, sandbox, secret  # noqa: F401
 
 
 EXIT_CODES = """\
@@ -109,6 +111,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(add_help=declare is None, **options)
         self._declare = declare
         self.takes: Iterable[str] = _SHORT  # of the options of every command, those that its help names
+        self.takes_command = False  # what follows ``--`` is a command, which is left as it is
 
     def declare(self) -> None:
         """Learn the arguments, if that was put off."""
@@ -121,7 +124,16 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; argparse calls this on the parser of the chosen command too."""
         self.declare()
-        return super().parse_known_args(args, namespace)
+        if not self.takes_command:
+            return super().parse_known_args(args, namespace)
+        options, command = _parted(args)
+        if not command and not (options and set(options) <= {"-h", "--help"}):
+            self.error("no command: it goes after --, as in guard -- COMMAND")
+        namespace, unknown = super().parse_known_args(options, namespace)
+        if unknown:
+            self.error("unrecognized arguments: {}".format(" ".join(unknown)))
+        namespace.argv = command
+        return namespace, []
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write help to standard output, where a failure counts (argparse hides it), or an error to standard error."""
@@ -170,10 +182,17 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
 
 def _meant_by(argv: Sequence[str]) -> Sequence[Command]:
     """Leave out the commands that are not among the arguments: their parsers would take longer than all the rest."""
+    argv, _ = _parted(argv)
     if "-h" in argv or "--help" in argv:
         return COMMANDS
     named = [command for command in COMMANDS if command.name in argv]
     return named or [command for command in COMMANDS if not all(arg.startswith("-") for arg in argv)]
+
+
+def _parted(argv: Sequence[str]) -> Tuple[Sequence[str], Sequence[str]]:
+    """Part the arguments at the first ``--``: those before it, and those after it."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    return argv[:cut], argv[cut + 1 :]
 
 
 def add_commands(parser: argparse.ArgumentParser, dest: str = "command") -> Any:

@@ -10,12 +10,16 @@ from typing import Any, Iterator
 
 @contextlib.contextmanager
 def terminable(exit_code: int) -> Iterator[None]:
-    """Within the block SIGTERM raises SystemExit with this code; only the main thread may ask for that."""
+    """Within the block SIGTERM raises SystemExit with this code, unless it is ignored, as nohup and trap "" ask for.
+
+    Only the main thread may ask for that.
+    """
 
     def end(number: int, frame: Any) -> None:
         raise SystemExit(exit_code)
 
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
         yield
         return
     before = signal.signal(signal.SIGTERM, end)

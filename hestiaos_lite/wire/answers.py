@@ -85,7 +85,7 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
         raise invalid(call, response, "is not JSON" if text.strip() else "is empty", text) from error
     try:
         return decode(value)
-    except errors.InvalidResponse as error:
+    except errors.HestiaError as error:
         error.with_facts(**call.facts(status=response.status_code, delivered=True))
         raise
 

@@ -1,0 +1,54 @@
+"""become: put a command in this process's place, with nothing of Python's left on it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import List
+
+CANNOT_START = 126  # as a shell, env and nice have it
+NOT_FOUND = 127
+_IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")  # and what is ignored stays so beyond an exec
+
+
+def become(argv: List[str]) -> int:
+    """Replace this process by a command; where exec does not replace, run it, wait, and return its exit code.
+
+    Raises:
+        OSError: it cannot be started; `exit_code_of` says how a shell would put it.
+    """
+    numbers = [getattr(signal, name) for name in _IGNORED_BY_PYTHON if hasattr(signal, name)]
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    _undo_locale_coercion()
+    try:
+        if not argv[0]:
+            raise FileNotFoundError("an empty name")  # noqa: TRY301 - exec would try the folders of the path themselves
+        if os.name == "posix":
+            os.execvp(argv[0], argv)  # noqa: S606 - without a shell, as it should be
+        import subprocess  # Windows: exec starts another process there, and whoever waits for this one goes on
+
+        return subprocess.call(argv)  # noqa: S603 - the very command that was asked for
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+
+
+def exit_code_of(error: OSError) -> int:
+    """Return what a shell ends with where a command cannot be started."""
+    return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_START
+
+
+def _undo_locale_coercion() -> None:
+    """Put back the LC_CTYPE that Python replaces in its environment where the locale is C, as it is under cron (PEP 538)."""
+    if "LC_CTYPE" not in os.environ or not sys.platform.startswith("linux"):
+        return
+    try:
+        with open("/proc/self/environ", "rb") as file:  # what this process was started with
+            given = dict(setting.partition(b"=")[::2] for setting in file.read().split(b"\0"))
+    except OSError:
+        return  # no /proc: it stays
+    if b"LC_CTYPE" in given:
+        os.environb[b"LC_CTYPE"] = given[b"LC_CTYPE"]
+    else:
+        del os.environ["LC_CTYPE"]

@@ -1,0 +1,221 @@
+"""guard: ask governance whether a command may run; where it may, the command takes this process's place.
+
+The exec comes last, when every context of the command line has ended: signals, descriptors, streams and environment are
+then those that guard was started with, and no process of ours is left beside the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import time
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
+
+from .._redact import one_line
+from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
+from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, USAGE, exit_code
+from .masking import Mask, as_text, mask_of
+from .output import Output
+from .parser import COMMANDS, Arguments, Parser, count
+
+if TYPE_CHECKING:
+    from ..models import Ruling
+
+    Verdict = Union[Ruling, HestiaError]  # a ruling by which it may run, or why it may not
+
+_NOT_RUN = 125  # what env, nice and timeout end with when they fail themselves
+
+
+def declare(parser: Parser) -> None:
+    """Declare ``guard``."""
+    parser.description = """\
+Ask governance whether a command may run. Where it says ALLOW, the command takes guard's place: its signals, streams and
+exit code are its own. Otherwise nothing runs:
+  125  not run, and another try will not change it: refused, a broken answer, a setting, the log
+   75  not run, a later try may: THROTTLE, the service away or slow
+  126  allowed, but it cannot be started; 127: not found
+It is advice taken beforehand, not a boundary: whoever can type the command can type it without guard."""
+    parser.usage = "%(prog)s [OPTION]... -- COMMAND [ARGUMENT]..."
+    parser.takes_command = True
+
+    def add(name: str, help: str, **options: Any) -> None:
+        parser.add_argument(name, help=help, **options)
+
+    add("--type", "the type of command that governance is told", default="shell", metavar="TYPE")
+    add("--input", "more to tell governance: a JSON object, or @FILE", metavar="JSON")
+    help = "show $VARIABLE in place of its value, in what is sent, logged and said; may be repeated"
+    add("--mask", help, action="append", default=[], metavar="VARIABLE")
+    add("--allow-throttle", "run it where governance says THROTTLE", action="store_true")
+    help = "run it, and say so, where no verdict could be had: the service is away, failing or too slow"
+    add("--fail-open", help, action="store_true")
+    add("--not-run-exit", "exit code in place of 125 and 75", type=_exit_code, metavar="N")
+    add("--log", "append a JSON line to FILE before it runs; unless it can, nothing runs", metavar="FILE")
+    parser.set_defaults(execute=_guard)
+
+
+def usage_exit_code(argv: Sequence[str]) -> int:
+    """Return what a usage error ends with: guard's own code, also where the main parser complains."""
+    head = list(argv[: argv.index("--")] if "--" in argv else argv)
+    names = [command.name for command in COMMANDS]
+    if next((word for word in head if word in names), None) != "guard":
+        return USAGE
+    for option, value in zip(head, head[1:] + [""]):
+        name, equals, joined = option.partition("=")
+        if name == "--not-run-exit":
+            try:
+                return _exit_code(joined if equals else value)
+            except argparse.ArgumentTypeError:
+                break
+    return _NOT_RUN
+
+
+def _exit_code(text: str) -> int:
+    code = count(text)
+    if code > 255:
+        raise argparse.ArgumentTypeError("must be an exit code, 0 to 255, not {!r}".format(text))
+    return code
+
+
+def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
+    """Return an exit code, or what is to be done once all contexts have ended: to become the command."""
+    mask: Mask = str
+    fault: Optional[HestiaError] = None
+    try:
+        mask = mask_of(args.mask)
+        shown = [mask(as_text(word)) for word in args.argv]
+        verdict = _ask(args, output, shown, mask)
+        refusal = verdict if isinstance(verdict, HestiaError) else None
+        runs = refusal is None or (args.fail_open and _is_without_verdict(refusal))
+        if args.log is not None:
+            facts: Dict[str, Any] = {name: mask(value) for name, value in _facts(verdict).items()}
+            fault = _log(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
+    except Exception as error:  # noqa: BLE001 - whatever it is, nothing runs, and the exit code has to say that
+        return _refuse(error, args, output, mask)
+    if not runs or fault is not None:
+        if refusal is not None and fault is not None:
+            output.complain(fault.message)
+        return _refuse(fault if runs else refusal, args, output, mask)
+    if refusal is not None:
+        output.complain("run without a verdict, since --fail-open says so: {}".format(mask(str(refusal))))
+    elif args.verbose:
+        output.notice(mask(_said(verdict)))
+    return lambda: _become(args.argv, shown[0], output)
+
+
+def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> Verdict:
+    from .arguments import json_object
+    from .connect import open_client
+
+    try:
+        if args.input == "-":
+            raise InvalidInput("--input - cannot be: standard input is the command's; use @FILE")
+        told: Dict[str, Any] = mask(json_object(args.input, "--input") or {})
+        # quoted after the mask: a value with a quote in it would not be found in the quoted form
+        told.update(argv=shown, command=" ".join(shlex.quote(word) for word in shown))
+        with open_client(args, output) as client:
+            return client.governance.require(
+                mask(as_text(args.type)), told, allow_throttle=args.allow_throttle
+            )
+    except HestiaError as error:
+        return error
+    except RecursionError:
+        return InvalidInput("--input is nested too deeply")
+
+
+def _may_be_later(error: HestiaError) -> bool:
+    return error.exit_code in (UNAVAILABLE, TRY_LATER) and not error.is_final
+
+
+def _is_without_verdict(error: HestiaError) -> bool:
+    """True where governance could not be asked; an answer that broke off may have been a refusal."""
+    is_broken = isinstance(error, ConnectionFailed) and error.delivered
+    return _may_be_later(error) and not isinstance(error, GovernanceBlock) and not is_broken
+
+
+def _refuse(error: Any, args: Arguments, output: Output, mask: Mask) -> int:
+    """Say why nothing runs, and return the exit code."""
+    code: Optional[int] = args.not_run_exit
+    if code is None:
+        code = TRY_LATER if isinstance(error, HestiaError) and _may_be_later(error) else _NOT_RUN
+    if exit_code(error) == INTERNAL:
+        output.report_bug(error, traceback=args.verbose > 1, exit_code=code)
+        return code
+    if not isinstance(error, HestiaError):  # a dependency that is missing, for instance
+        error = HestiaError("CONFIGURATION", str(error), delivered=False)
+    is_block = isinstance(error, GovernanceBlock)
+    error.message = mask(_said(error) if is_block else error.message)
+    if output.json:
+        output.report(error, exit_code=code)
+    else:
+        output.complain("not run: {}".format(error.message if is_block else error))
+    return code
+
+
+def _facts(verdict: Verdict) -> Dict[str, Optional[str]]:
+    """Return what governance said: decision, reason, policy and trace id, None where it did not."""
+    source: Any = verdict
+    if isinstance(verdict, GovernanceBlock):
+        from ..namespaces import ruling_of
+
+        source = ruling_of(verdict.details)
+    facts = {name: getattr(source, name, None) for name in ("decision", "reason", "policy", "trace_id")}
+    return dict(facts, reason=source.message) if isinstance(source, HestiaError) else facts
+
+
+def _said(verdict: Verdict) -> str:
+    """Put a ruling in one line."""
+    facts = {name: one_line(text or "") for name, text in _facts(verdict).items()}
+    text = "governance says {decision}".format(**facts) + (facts["reason"] and ": " + facts["reason"])
+    named = [("policy", facts["policy"]), ("trace id", facts["trace_id"])]
+    names = ", ".join("{} {}".format(name, value) for name, value in named if value)
+    return "{} ({})".format(text, names) if names else text
+
+
+def _log(path: str, facts: Dict[str, Any]) -> Optional[HestiaError]:
+    """Append one line to the log in one write; return what is wrong with it, or None."""
+    where: Optional[str] = None
+    try:
+        where = as_text(os.getcwd())
+    except OSError:
+        pass  # the folder has been removed
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    record = dict(time=now, user=_user(), pid=os.getpid(), cwd=where, **facts)
+    line = (json.dumps(record) + "\n").encode("ascii")
+    try:
+        # not through a link that another user has put there, and no wait for the reader of a FIFO
+        is_own_link = os.path.islink(path) and os.lstat(path).st_uid in (0, getattr(os, "getuid", int)())
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+        file = os.open(path, flags | (0 if is_own_link else getattr(os, "O_NOFOLLOW", 0)), 0o600)
+        try:
+            written = os.write(file, line)
+        finally:
+            os.close(file)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return InvalidInput("the log {} cannot be written: {}".format(path, why), code="CONFIGURATION")
+    if written < len(line):
+        return InvalidInput("the log {} took only a part of its line".format(path), code="CONFIGURATION")
+    return None
+
+
+def _user() -> str:
+    """Return the user's name as the system has it; a variable would say whatever somebody put into it."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):  # not POSIX; a user id without a name
+        return str(getattr(os, "getuid", lambda: os.environ.get("USERNAME"))())
+
+
+def _become(argv: List[str], shown: str, output: Output) -> int:
+    from .become import become, exit_code_of
+
+    try:
+        return become(argv)
+    except OSError as error:
+        why = error.strerror or "not found"
+        output.complain("allowed, but cannot be started: {}: {}".format(shown, why))
+        return exit_code_of(error)
