@@ -58,7 +58,7 @@ def resolve(
     tenant_id: Optional[str] = None,
     thread_id: Optional[str] = None,
 ) -> Settings:
-    """Resolve the settings of one service, ``hestiaos`` or ``aegis`` (API.md, "HestiaOS" and "AEGIS").
+    """Resolve the settings of one service, ``hestiaos`` or ``aegis`` (docs/reference.md, "Configuration").
 
     The environment's names are ``HESTIAOS_BASE_URL`` and so on; the profile's keys are ``base_url`` and so on for
     HestiaOS, ``aegis_base_url`` and so on for AEGIS. An empty variable counts as not set.

@@ -9,7 +9,7 @@ with nothing in them that cannot matter.
 Two readings of the same frames:
 
 - `iter_events` is the standard's: an event ends at a blank line.
-- `iter_objects` is the service's frozen habit (CONTRACT.md, "The stream"): an event is complete with the line that completes
+- `iter_objects` is the service's frozen habit (docs/contract.md, "The stream"): an event is complete with the line that completes
   its JSON object, so that events arrive as they come from a server that leaves the blank lines out.
 """
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Tuple
 
 from hestiaos_lite.sandbox import Sandbox
 
@@ -16,6 +16,7 @@ DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
 SCRIPTS = os.path.dirname(sys.executable)
 HOME = "/var/lib/hestiaos-lite"  # where the documents keep a job's files
 INSTALLED = "/opt/hestiaos-lite/bin"  # where they have the command
+SETTINGS = "/etc/hestiaos"  # where they have the keys
 
 
 class Block(NamedTuple):
@@ -87,20 +88,28 @@ def shell_environment(box: Sandbox) -> Dict[str, str]:
     )
 
 
-def run_job(job: str, settings: Dict[str, str], home: Path, url: str) -> subprocess.CompletedProcess[str]:
+def run_job(
+    job: str, settings: Mapping[str, str], home: Path, url: str, timeout_seconds: int = 20
+) -> subprocess.CompletedProcess[str]:
     """Run a crontab's command as cron does: its shell, its poor environment and the crontab's own settings.
 
-    What it prints is what cron would mail. Only the two folders and the service's address are the test's own.
+    What it prints is what cron would mail. Only the folders, the service's address and the patience are the test's own.
     """
+
+    def here(text: str) -> str:
+        text = text.replace(INSTALLED, SCRIPTS).replace(HOME, str(home)).replace(SETTINGS, str(home))
+        return re.sub(r"--timeout \d+", "--timeout {}".format(timeout_seconds), text)
+
+    for name in ("key", "aegis-key"):
+        with open(os.open(str(home / name), os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            file.write("k3y")
     environment = {"HOME": str(home), "LOGNAME": "hestiaos", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
-    environment.update(settings)
-    for name, value in environment.items():
-        if name.endswith("_BASE_URL"):
-            environment[name] = url
-        else:
-            environment[name] = value.replace(INSTALLED, SCRIPTS).replace(HOME, str(home))
+    environment.update(
+        (name, url if name.endswith("_BASE_URL") else here(settings[name])) for name in settings
+    )
+    environment.update(HESTIAOS_TIMEOUT=str(timeout_seconds), AEGIS_TIMEOUT=str(timeout_seconds))
     return subprocess.run(
-        [environment["SHELL"], "-c", job.replace(INSTALLED, SCRIPTS).replace(HOME, str(home))],
+        [environment["SHELL"], "-c", here(job)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,15 +9,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
 import sys
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
 import pytest
 
+import hestiaos_lite
 from hestiaos_lite.config import resolve
 from hestiaos_lite.sandbox import Sandbox
 from tests.markdown import (
@@ -32,7 +35,9 @@ from tests.markdown import (
     run_job,
     shell_environment,
 )
+from tests.test_public import bare_signature
 
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
 
 
@@ -134,6 +139,44 @@ def test_links(path: Path) -> None:
         linked = (path.parent / name) if name else path
         assert linked.exists(), target
         assert not anchor or anchor in anchors_of(linked), target
+
+
+def signatures() -> Iterator[Tuple[str, str]]:
+    """The calls that docs/reference.md lists: their names and their parameters."""
+    section = REFERENCE.partition("## Public names")[2].partition("\n## ")[0]
+    block = re.sub(r"\n +", " ", section.partition("```text\n")[2].partition("```")[0])
+    lines = block.replace("), ", ")\n")
+    yield from re.findall(r"^([\w.]+)(\(.*?\))(?=$| ->|,)", lines, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [pytest.param(*found, id=found[0]) for found in signatures()]
+)
+def test_signatures(name: str, parameters: str) -> None:
+    if parameters.endswith(", ...)"):
+        assert bare_signature(name).startswith(parameters[: -len("...)")])
+    else:
+        assert bare_signature(name) == parameters
+
+
+def test_every_public_name_is_documented() -> None:
+    unnamed = [name for name in hestiaos_lite.__all__ if name not in REFERENCE]
+    assert [name for name in unnamed if not re.match(r"is_\w+_event|__version__", name)] == []
+
+
+def test_the_models_have_the_fields_that_are_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]*)\| ([\w, ]+) \| .*\|$", REFERENCE, re.MULTILINE)
+    assert len(rows) >= 11
+    for name, required, optional in rows:
+        fields = [
+            field for field in dataclasses.fields(getattr(hestiaos_lite, name)) if field.name != "extra"
+        ]
+        has_default = [
+            field.default is not MISSING or field.default_factory is not MISSING for field in fields
+        ]
+        told = [word.strip() for word in required.split(",") if word.strip()]
+        assert [field.name for field, has in zip(fields, has_default) if not has] == told, name
+        assert [field.name for field, has in zip(fields, has_default) if has] == optional.split(", "), name
 
 
 def named_in_code() -> Iterator[Tuple[str, str, str]]:

@@ -11,14 +11,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator
+from typing import Any, Dict, Iterator, Optional
 
 import pytest
 
-from hestiaos_lite import AegisClient, idempotency_key
+from hestiaos_lite import AegisClient, Outbox, idempotency_key
 from hestiaos_lite.sandbox import Sandbox
+from tests.markdown import INSTALLED, ROOT, SCRIPTS, jobs, run_job
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(name="box")
@@ -42,7 +44,9 @@ def environment(box: Sandbox) -> Dict[str, str]:
     )
 
 
-def run(box: Sandbox, *command: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    box: Sandbox, *command: object, stdin: str = "", cwd: Optional[Path] = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
     if words[0].endswith(".py"):
         words.insert(0, sys.executable)
@@ -51,7 +55,8 @@ def run(box: Sandbox, *command: object, stdin: str = "") -> subprocess.Completed
         input=stdin,
         capture_output=True,
         text=True,
-        env=environment(box),
+        env=dict(environment(box), **variables),
+        cwd=None if cwd is None else str(cwd),
         timeout=60,
     )
 
@@ -65,14 +70,31 @@ def test_every_example_is_short_and_tried_here() -> None:
 
 def test_nightly_report(box: Sandbox) -> None:
     done = run(box, EXAMPLES / "nightly_report.py", "create", "a", "report")
-    assert (done.returncode, done.stdout) == (0, "processed: create a report\n")
-    refused = run(box, EXAMPLES / "nightly_report.py", "rm -rf /")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("refused: ")
-    box.lose_next_answer()
-    lost = run(box, EXAMPLES / "nightly_report.py")
-    assert (lost.returncode, lost.stdout) == (3, "")
-    assert "it may have taken effect" in lost.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "processed: create a report\n", "")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prepare", "variables", "code", "said"),
+    [
+        pytest.param("rm -rf /", None, {}, 1, "[GOVERNANCE_BLOCK] ", id="blocked"),
+        pytest.param("a", lambda box: box.lose_next_answer(), {}, 3, "it may have taken effect", id="lost"),
+        pytest.param("a", lambda box: box.fail_next(401), {}, 77, "HTTP 401", id="credentials"),
+        pytest.param("a", lambda box: box.fail_next(200, body="<html>"), {}, 76, "JSON", id="html"),
+        pytest.param("a", None, {"HESTIAOS_BASE_URL": "nonsense"}, 78, "[CONFIGURATION] ", id="bad-url"),
+        pytest.param(
+            "a", None, {"HESTIAOS_BASE_URL": "http://127.0.0.1:1"}, 69, "never reached", id="refused"
+        ),
+    ],
+)
+def test_nightly_report_fails_with_one_line_and_the_code_of_the_error(
+    box: Sandbox, prompt: str, prepare: Any, variables: Dict[str, str], code: int, said: str
+) -> None:
+    if prepare:
+        prepare(box)
+    done = run(box, EXAMPLES / "nightly_report.py", prompt, **variables)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
 
 
 def test_stream_to_terminal(box: Sandbox) -> None:
@@ -84,19 +106,31 @@ def test_stream_to_terminal(box: Sandbox) -> None:
     assert "processed: create a report" not in cut.stdout
 
 
-def test_approval_gate_can_be_rerun(box: Sandbox, tmp_path: Path) -> None:
-    command = (EXAMPLES / "approval_gate.py", tmp_path / "outbox.db", "42", "2026-11-21")
+def test_stream_to_terminal_ends_quietly_when_its_reader_does(box: Sandbox) -> None:
+    box.token_delay_seconds = 0.05  # so that the reader has gone while the stream still runs
+    words = [
+        sys.executable,
+        str(EXAMPLES / "stream_to_terminal.py"),
+        "one two three four five six seven eight",
+    ]
+    command = "set -o pipefail; {} | head -c 9".format(" ".join(shlex.quote(word) for word in words))
+    done = run(box, "bash", "-c", command)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "processed", "")
+
+
+def test_a_decision_can_be_rerun(box: Sandbox, tmp_path: Path) -> None:
+    command = (EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "42", "2026-11-21")
     first, again = run(box, *command), run(box, *command)
     assert (first.returncode, first.stdout) == (0, "paid invoice 42\n"), first.stderr
     assert (again.returncode, again.stdout) == (0, "invoice 42 was paid before\n"), again.stderr
     assert [action["status"] for action in box.actions()] == ["COMMITTED"]
 
 
-def test_approval_gate_does_not_act_on_a_rejection(box: Sandbox, tmp_path: Path) -> None:
+def test_a_rerunnable_decision_does_not_act_on_a_rejection(box: Sandbox, tmp_path: Path) -> None:
     key = idempotency_key("invoice", "77", date="2026-11-21")
     with AegisClient(box.url, tenant_id="acme", thread_id="invoices") as client:
         client.reject(key, payload={"invoice": "77", "date": "2026-11-21"})
-    gate = run(box, EXAMPLES / "approval_gate.py", tmp_path / "outbox.db", "77", "2026-11-21")
+    gate = run(box, EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "77", "2026-11-21")
     assert (gate.returncode, gate.stdout) == (1, "")
     assert "already stands for 'reject'" in gate.stderr
 
@@ -117,14 +151,60 @@ def test_threaded_service(box: Sandbox) -> None:
     assert "GOVERNANCE_BLOCK" in done.stderr
 
 
-def test_crontab(box: Sandbox, tmp_path: Path) -> None:
-    """Each line is run by its shell, with its files in a folder of the test."""
-    text = (EXAMPLES / "crontab").read_text(encoding="utf-8")
-    jobs = [line.split(None, 5)[5] for line in text.splitlines() if re.match(r"[0-9*]", line)]
-    assert len(jobs) == 3
-    for job in jobs:
-        done = run(box, "sh", "-c", job.replace("/tmp/", str(tmp_path) + "/"))
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), job
+# What cron mails for each line of the crontab, as a pattern: nothing, or one line that is of use.
+CRONTAB, JOBS = jobs((EXAMPLES / "crontab").read_text(encoding="utf-8"))
+REPORT, FLUSH, DAILY, HEALTH = JOBS
+NOTHING = ""
+MAILED = {
+    "up": {REPORT: NOTHING, FLUSH: NOTHING, DAILY: NOTHING, HEALTH: NOTHING},
+    "down": {
+        REPORT: r"hestiaos-lite: .* it never reached the service; try again later",
+        FLUSH: NOTHING,
+        DAILY: r'{.*"queued": 1.*}',
+        HEALTH: r"hestiaos-lite: .* it never reached the service; try again later",
+    },
+    "blocking": {
+        REPORT: r"hestiaos-lite: \[SCRIPTED_FAULT\] .*HTTP 403.* nothing was done; its trace says which rule spoke",
+        FLUSH: r"hestiaos-lite: .*",
+        DAILY: r"hestiaos-lite: .*",
+        HEALTH: r"hestiaos-lite: \[SCRIPTED_FAULT\] .*HTTP 403.*",
+    },
+    "slow": {
+        REPORT: r"hestiaos-lite: \[TIMEOUT\] .* it may have taken effect; look for its request id .*",
+        FLUSH: NOTHING,
+        DAILY: r'{.*"queued": 1.*}',
+        HEALTH: r"hestiaos-lite: \[TIMEOUT\] .*",
+    },
+}
+
+
+@pytest.mark.parametrize("state", sorted(MAILED))
+@pytest.mark.parametrize("job", [pytest.param(job, id=str(number)) for number, job in enumerate(JOBS)])
+def test_crontab(job: str, state: str, box: Sandbox, tmp_path: Path) -> None:
+    """Each line of examples/crontab, run as cron runs it while the service is in each of these states."""
+    url = box.url
+    box.stop()
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        waiting = AegisClient(url, api_key="k3y", thread_id="invoices", max_retries=0, outbox=outbox)
+        assert waiting.approve("invoice-42").queued
+    if state != "down":
+        box.start()
+    if state == "blocking":
+        box.fail_next(403, times=1000)
+    elif state == "slow":
+        box.delay_next(5, times=1000)
+    done = run_job(job, CRONTAB, tmp_path, url, timeout_seconds=20 if state == "up" else 1)
+    assert re.match(MAILED[state][job] + r"\n?\Z", done.stdout), done.stdout
+    if state == "up" and job == REPORT:
+        assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"
+    if state == "up" and job in (FLUSH, DAILY):
+        assert [action["status"] for action in box.actions()] == ["COMMITTED"]
+
+
+def test_a_report_that_failed_leaves_the_last_one(box: Sandbox, tmp_path: Path) -> None:
+    assert run_job(REPORT, CRONTAB, tmp_path, box.url).returncode == 0
+    box.fail_next(403)
+    assert run_job(REPORT, CRONTAB, tmp_path, box.url).returncode == 1
     assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"
 
 
@@ -134,7 +214,7 @@ def test_units_are_wellformed(name: str, tmp_path: Path) -> None:
         text = (
             (EXAMPLES / name)
             .read_text(encoding="utf-8")
-            .replace("ExecStart=hestiaos-lite", "ExecStart=/bin/echo")
+            .replace("/opt/hestiaos-lite/bin/hestiaos-lite", "/bin/echo")
         )
         (tmp_path / name).write_text(text, encoding="utf-8")
         if name.endswith(".timer"):
@@ -151,13 +231,23 @@ def test_units_are_wellformed(name: str, tmp_path: Path) -> None:
     assert set(unit.sections()) <= {"Unit", "Service", "Timer", "Install"}
 
 
-def test_service_restarts_only_where_nothing_was_done(box: Sandbox) -> None:
+def test_service_restarts_only_where_nothing_was_done(box: Sandbox, tmp_path: Path) -> None:
     unit = configparser.RawConfigParser(strict=False, delimiters=("=",))
     unit.read(EXAMPLES / "hestiaos-nightly.service")
     service = unit["Service"]
     restart = set(service["RestartForceExitStatus"].split())
     stay = set(service["RestartPreventExitStatus"].split())
     assert restart == {"69", "75"}
-    assert stay == {"1", "2", "3", "65", "76", "77", "78"}
-    done = run(box, *shlex.split(service["ExecStart"]))
-    assert (done.returncode, done.stdout) == (0, "processed: create a report\n")
+    documented = re.findall(r"^\| ([\d, ]+) \|", REFERENCE.partition("## Exit codes")[2], re.MULTILINE)
+    codes = {code for row in documented for code in row.split(", ")}
+    assert stay == codes - restart - {"0"}
+    assert (
+        run(box, *shlex.split(service["ExecStart"].replace(INSTALLED, SCRIPTS)), cwd=tmp_path).returncode == 0
+    )
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"
+    box.fail_next(401)
+    assert (
+        run(box, *shlex.split(service["ExecStart"].replace(INSTALLED, SCRIPTS)), cwd=tmp_path).returncode
+        == 77
+    )
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"

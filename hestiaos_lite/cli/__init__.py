@@ -21,7 +21,7 @@ _NOT_WRITTEN = 74  # sysexits' EX_IOERR: the result could not be written
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run one command and return its exit code (API.md, "Command line").
+    """Run one command and return its exit code (docs/reference.md, "Exit codes").
 
     Args:
         argv: the arguments, without the program's name; default those of the process.

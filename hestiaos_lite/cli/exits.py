@@ -1,4 +1,4 @@
-"""The exit codes that commands return, and the one of an exception (API.md, "Command line")."""
+"""The exit codes that commands return, and the one of an exception (docs/reference.md, "Exit codes")."""
 
 from __future__ import annotations
 

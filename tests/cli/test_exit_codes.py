@@ -1,4 +1,4 @@
-"""Exit codes: every row of API.md's table, brought about by a service, a socket or an argument that misbehaves."""
+"""Exit codes: every row of the table in docs/reference.md, brought about by a service, a socket or an argument that misbehaves."""
 
 from __future__ import annotations
 

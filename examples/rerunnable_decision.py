@@ -1,9 +1,10 @@
-"""An approval that can be rerun safely: approve, wait until it is committed, act once.
+"""A decision that can be rerun: this job approves by itself, waits until that is committed, and acts once.
 
-The idempotency key is made of what is decided, so that every run of this job on the same invoice has the same key, and the
-outbox holds a decision that could not be sent. Run it from cron as often as you like.
+It is for a job that has decided; where a person decides, see pay_if_approved.sh. The idempotency key is made of what is
+decided, so that every run of this job on the same invoice has the same key, and the outbox holds a decision that could not
+be sent. Run it from cron as often as you like.
 
-Usage: approval_gate.py OUTBOX INVOICE_NUMBER YYYY-MM-DD
+Usage: rerunnable_decision.py OUTBOX INVOICE_NUMBER YYYY-MM-DD
 """
 
 import os
@@ -28,26 +29,19 @@ def main() -> int:
         sys.exit(__doc__)
     path, invoice, date = sys.argv[1:]
     key = hestia.idempotency_key("invoice", invoice, date=date)
-    with hestia.Outbox(path) as outbox, hestia.AegisClient(outbox=outbox, thread_id="invoices") as client:
-        try:
+    try:
+        with hestia.Outbox(path) as outbox, hestia.AegisClient(outbox=outbox, thread_id="invoices") as client:
             result = client.approve(key, payload={"invoice": invoice, "date": date})
             if result.queued:
                 print("the service is away; the approval waits in {}".format(path), file=sys.stderr)
                 return TRY_AGAIN
             status = client.wait(result.request_id, timeout=30)
-        except (
-            hestia.ConnectionFailed,
-            hestia.RequestTimeout,
-            hestia.ServerError,
-            hestia.RateLimited,
-        ) as error:
-            print(error, file=sys.stderr)
-            return TRY_AGAIN  # safe: the key sees to it that nothing is decided twice
-        except hestia.HestiaError as error:
-            sys.exit(str(error))
+    except hestia.HestiaError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     if not status.done:
         return TRY_AGAIN
-    if not status.committed or status.action == "reject":
+    if not status.approved:
         print("invoice {} was not approved: {}".format(invoice, status.status), file=sys.stderr)
         return 1
     pay_once(invoice, key, os.path.dirname(os.path.abspath(path)))
