@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
@@ -217,4 +216,6 @@ def _shown(value: Any) -> str:
 def _title(page: str) -> str:
     """Return the title of a gateway's HTML page: of all the page it alone says what the matter is."""
     match = re.search(r"<title[^>]*>([^<]*)", page[:10000], re.IGNORECASE)
+    import html  # here: its table of names is as slow to load as all errors
+
     return html.unescape(match.group(1)) if match else ""

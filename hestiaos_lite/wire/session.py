@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 
 from .._redact import bare_url
 from .call import Call
@@ -132,8 +133,7 @@ class _SessionHolder:
 
     def __init__(self, sessions: OwnSessions) -> None:
         self.session = requests.Session()
-        # an API client keeps no cookies
-        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.session.cookies = _NoCookies()
         for prefix in ("http://", "https://"):
             self.session.mount(prefix, _Adapter(pool_maxsize=4))
         self._registry = sessions._all
@@ -147,8 +147,44 @@ class _SessionHolder:
         self.session.close()
 
 
+class _NoCookies(RequestsCookieJar):
+    """The jar of an API client, which keeps no cookies."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Take none."""
+
+
 class _Adapter(HTTPAdapter):
-    """requests' adapter over connections that keep the deadline."""
+    """requests' adapter over connections that keep the deadline, with less to do for each call.
+
+    A client's calls all go to one service by settings that `OwnSessions` resolves once; requests would find the pool for
+    them, and the cookies of the answer, anew each time (a fifth of a call: tests/bench/calls.py).
+    """
+
+    _settings: Any = None
+    _pool: Any = None
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Return the pool of the last call while its settings are the same (requests 2.32 and later ask here)."""
+        if proxies is None or proxies is not self._settings:
+            self._settings = proxies
+            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        return self._pool
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Wrap urllib3's response, without its cookies."""
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw = resp
+        response.reason = resp.reason
+        response.url = str(req.url)
+        response.request = req
+        response.connection = self
+        return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -161,6 +197,7 @@ class _Adapter(HTTPAdapter):
                 pool = manager.pools.get(key)
                 if pool is not None:
                     pool.close()
+        self._settings = self._pool = None
         super().close()
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
