@@ -431,7 +431,7 @@ def test_headers_of_every_request(lent):
         ids = {request.headers["x-request-id"] for request in box.requests}
         assert len(ids) == 15
         for request in box.requests:
-            headers = dict(request.headers)
+            headers = {name.lower(): value for name, value in request.headers.items()}
             assert str(uuid.UUID(headers.pop("x-request-id")))
             assert headers.pop("host") == "127.0.0.1:{}".format(box.port)
             assert headers.pop("connection") == "keep-alive"

@@ -15,15 +15,21 @@ from .._lazy import attach
 _HOMES = {
     "aegis": "ActionResult ActionStatus Conclusion",
     "chat": "AgentResult ChatResponse",
-    "governance": "ErrorResponse Ruling",
-    "run": "RunResponse StreamEvent TraceResponse",
-    "system": "HealthResponse SystemMetrics SystemStatus",
+    "error": "ErrorResponse",
+    "event": "StreamEvent",
+    "governance": "Ruling TraceResponse",
+    "health": "HealthResponse",
+    "run": "RunResponse",
+    "system": "SystemMetrics SystemStatus",
 }
 
 if TYPE_CHECKING:
     from .aegis import *
     from .chat import *
+    from .error import *
+    from .event import *
     from .governance import *
+    from .health import *
     from .run import *
     from .system import *
 else:

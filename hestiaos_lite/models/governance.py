@@ -1,13 +1,30 @@
-"""What governance says of a command, and a flat error body."""
+"""What governance decided for a run, and what it says of a command beforehand."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Tuple
 
 from ._base import Model, extra_fields
 
-__all__ = ["ErrorResponse", "Ruling"]
+__all__ = ["Ruling", "TraceResponse"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TraceResponse(Model):
+    """What governance decided for one run, and why. ``violations`` holds objects with ``reason`` and ``severity``."""
+
+    trace_id: str
+    decision: str
+    violations: Tuple[Any, ...] = ()
+    latency_ms: Optional[float] = None
+    reason: Optional[str] = None
+    risk_score: Optional[float] = None
+    policy: Optional[str] = None
+    mode: Optional[str] = None
+    budget: Optional[float] = None
+    timestamp: Optional[str] = None
+    extra: Mapping[str, Any] = extra_fields()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -20,16 +37,4 @@ class Ruling(Model):
     trace_id: Optional[str] = None
     risk_score: Optional[float] = None
     budget: Optional[float] = None
-    extra: Mapping[str, Any] = extra_fields()
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ErrorResponse(Model):
-    """A flat error body as the service documents it; errors carry the same facts as attributes."""
-
-    code: str
-    message: str
-    error: Optional[str] = None
-    trace_id: Optional[str] = None
-    details: Any = None
     extra: Mapping[str, Any] = extra_fields()

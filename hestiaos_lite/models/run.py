@@ -1,15 +1,13 @@
-"""What a run gives: its answer, the events of its stream, and its trace."""
+"""The answer to a run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
 
 from ._base import Model, extra_fields
 
-__all__ = ["RunResponse", "StreamEvent", "TraceResponse"]
-
-_FIELDS = {"type", "data", "trace_id", "timestamp"}
+__all__ = ["RunResponse"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,58 +35,3 @@ class RunResponse(Model):
     def text(self) -> str:
         """The produced text, whichever of the two wire forms brought it."""
         return self.result if self.output is None else self.output
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class StreamEvent(Model):
-    """One event of ``run_stream``: start, token, delta, tool_call, final, error or done; a future type passes through."""
-
-    type: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    trace_id: str = ""
-    timestamp: str = ""
-    extra: Mapping[str, Any] = extra_fields()
-
-    @classmethod
-    def from_raw(cls, raw: Mapping[str, Any]) -> StreamEvent:
-        """Build the event from one decoded ``data:`` field; the same as ``from_dict``."""
-        # The published form, recognised whole and taken over as it is: buys 1.7 to 2 times the events a second.
-        if (
-            raw.__class__ is dict
-            and raw.keys() == _FIELDS
-            and raw["data"].__class__ is dict
-            and raw["type"].__class__ is str
-            and raw["trace_id"].__class__ is str
-            and raw["timestamp"].__class__ is str
-        ):
-            event = cls.__new__(cls)
-            event.__dict__.update(raw, extra={})
-            return event
-        return cls.from_dict(raw)
-
-    @property
-    def text(self) -> str:
-        """The text of a token or delta event, else ``""``."""
-        if self.type in ("token", "delta"):
-            for name in ("text", "token", "delta", "content"):
-                value = self.data.get(name)
-                if isinstance(value, str):
-                    return value
-        return ""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TraceResponse(Model):
-    """What governance decided for one run, and why. ``violations`` holds objects with ``reason`` and ``severity``."""
-
-    trace_id: str
-    decision: str
-    violations: Tuple[Any, ...] = ()
-    latency_ms: Optional[float] = None
-    reason: Optional[str] = None
-    risk_score: Optional[float] = None
-    policy: Optional[str] = None
-    mode: Optional[str] = None
-    budget: Optional[float] = None
-    timestamp: Optional[str] = None
-    extra: Mapping[str, Any] = extra_fields()

@@ -1,4 +1,4 @@
-"""How the service is: its health, its status and its metrics."""
+"""The parts of the service, and its metrics."""
 
 from __future__ import annotations
 
@@ -7,23 +7,7 @@ from typing import Any, Mapping, Optional
 
 from ._base import Model, extra_fields
 
-__all__ = ["HealthResponse", "SystemMetrics", "SystemStatus"]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class HealthResponse(Model):
-    """The service's health. ``status`` has been seen as OK, ok, healthy, degraded and error."""
-
-    status: str
-    version: Optional[str] = None
-    uptime_seconds: Optional[float] = None
-    api_version: Optional[str] = None
-    extra: Mapping[str, Any] = extra_fields()
-
-    @property
-    def ok(self) -> bool:
-        """True when the service calls itself ok or healthy, in any case; a degraded service is not ok."""
-        return self.status.lower() in ("ok", "healthy")
+__all__ = ["SystemMetrics", "SystemStatus"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,0 +1,22 @@
+"""A flat error body, for scripts that read one themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from ._base import Model, extra_fields
+
+__all__ = ["ErrorResponse"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ErrorResponse(Model):
+    """A flat error body as the service documents it; errors carry the same facts as attributes."""
+
+    code: str
+    message: str
+    error: Optional[str] = None
+    trace_id: Optional[str] = None
+    details: Any = None
+    extra: Mapping[str, Any] = extra_fields()
