@@ -29,6 +29,7 @@ _MALFORMED = (
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
+    urllib3.exceptions.InvalidHeader,  # as it is, by requests before 2.27
     urllib3.exceptions.LocationValueError,
     UnicodeError,
 )

@@ -20,7 +20,7 @@ from requests.utils import get_encoding_from_headers
 from .._redact import bare_url
 from .call import Call
 from .network import network_settings
-from .sockets import POOL_CLASSES
+from .sockets import POOL_CLASSES, current_attempt
 
 
 class Prepared(NamedTuple):
@@ -60,6 +60,7 @@ class LentSession:
                 call.method, self._base_url + call.path, headers=headers, data=call.body, auth=auth
             )
         )
+        request.hooks["response"].insert(0, note_answer)
         request.hooks["response"].append(refuse_redirect)
         return Prepared(session, request, settings)
 
@@ -232,6 +233,13 @@ class Redirected(Exception):
         super().__init__(status, target)
         self.status = status
         self.target = target
+
+
+def note_answer(response: requests.Response, *args: Any, **kwargs: Any) -> None:
+    """Note, before the lender's own hooks run and may fail, that the request has arrived."""
+    attempt = current_attempt()
+    if attempt is not None:
+        attempt.sent = True
 
 
 def refuse_redirect(response: requests.Response, *args: Any, **kwargs: Any) -> None:

@@ -47,7 +47,7 @@ class Attempt:
     @contextmanager
     def in_this_thread(self) -> Iterator[None]:
         """Make this the attempt that the connections used by this thread work for."""
-        outer = _current_attempt()  # of the call that a signal handler's call has interrupted
+        outer = current_attempt()  # of the call that a signal handler's call has interrupted
         _current.attempt = self
         try:
             yield
@@ -92,7 +92,7 @@ class _Connection:
 
     def _new_conn(self: Any) -> socket.socket:
         """Connect to the first address that answers; urllib3 gives each of a host's addresses the whole timeout."""
-        attempt = _current_attempt()
+        attempt = current_attempt()
         if attempt is None:
             return super()._new_conn()  # type: ignore[misc,no-any-return]
         attempt.ours = True
@@ -125,12 +125,12 @@ class _Connection:
 
     def _tunnel(self: Any) -> None:
         super()._tunnel()  # type: ignore[misc]
-        attempt = _current_attempt()
+        attempt = current_attempt()
         if attempt is not None:  # the TLS handshake that follows gets what the proxy has left of the limit
             self.sock.settimeout(attempt.wait_seconds())
 
     def send(self: Any, data: Any) -> None:
-        attempt = _current_attempt()
+        attempt = current_attempt()
         if attempt is not None:
             if self.sock is None and self.auto_open:
                 self.connect()
@@ -142,7 +142,7 @@ class _Connection:
 
     def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
         """Stand where http.client expects its response class; the response reads through the limit."""
-        attempt = _current_attempt()
+        attempt = current_attempt()
         if attempt is None:
             return http.client.HTTPResponse(sock, *args, **kwargs)
         attempt.sock = sock
@@ -239,7 +239,8 @@ class _HTTPSPool(HTTPSConnectionPool):
 POOL_CLASSES = {"http": _HTTPPool, "https": _HTTPSPool}
 
 
-def _current_attempt() -> Optional[Attempt]:
+def current_attempt() -> Optional[Attempt]:
+    """The attempt that this thread works for, or None."""
     return getattr(_current, "attempt", None)
 
 
