@@ -293,7 +293,7 @@ def answer_and_reset(data: bytes) -> Script:
     return script
 
 
-def answer_and_drip(data: bytes, drops: bytes, seconds: float = 0.05) -> Script:
+def answer_and_drip(data: bytes, drops: bytes, seconds: float = 0.1) -> Script:
     """Read one request, send ``data`` at once and ``drops`` byte by byte, then close."""
 
     def script(wire: Wire) -> None:

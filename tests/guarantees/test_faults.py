@@ -63,7 +63,7 @@ from ..faultserver import (
 
 # Past its deadline no call may go on for longer. It is shorter than any server below drips or hangs, and long enough for
 # a machine that is busy with something else.
-SLACK_SECONDS = 3.0
+SLACK_SECONDS = 6.0
 PATIENT = 10.0  # the deadline of a row that does not wait for it
 # The deadline of a row that does; what comes before the wait must fit in, on a busy machine too.
 HURRIED = 1.5
