@@ -32,6 +32,12 @@ __all__ = [
 
 NONE, UNKNOWN, ACCEPTED = EFFECTS = ("none", "unknown", "accepted")  # from the least to the gravest
 
+CALLER, REQUEST, SERVICE = "caller", "request", "service"
+
+# 408 and 425 are about the connection; 405, 421 and 426, as every redirect, about the address that was asked
+_PASSING = (408, 425)
+_ABOUT_THE_ADDRESS = (405, 421, 426)
+
 # What an exit code is decided by where the error's class alone does not say it (sysexits' names in brackets).
 _EXIT_CODES: Mapping[str, int] = {
     "AGENT_FAILED": 1,
@@ -74,6 +80,7 @@ class HestiaError(Exception):
     earlier_effect = NONE
     is_final = False
     _is_refusal = False  # the class itself says that nothing was done
+    _at_fault = SERVICE
     _exit_code = 70  # EX_SOFTWARE: a bug of ours
     _exit_code_if_accepted = _BROKEN_CONTRACT
     _exit_code_by_effect = True  # where the effect is in doubt, that decides the exit code
@@ -128,7 +135,7 @@ class HestiaError(Exception):
     def _last_effect(self) -> str:
         """Judge the last attempt; a status with a meaning of its own costs one line here."""
         status = self.status
-        if self.delivered is False or self._is_refusal:
+        if self.delivered is False or self._is_refusal and not 200 <= (status or 0) < 300:
             return NONE
         if self.delivered is None or status is None or status < 200:
             return UNKNOWN
@@ -137,6 +144,21 @@ class HestiaError(Exception):
         if status == 303:  # "see other": the usual answer to a form that was taken (RFC 9110, 15.4.4)
             return UNKNOWN
         return UNKNOWN if status >= 500 and status != 503 else NONE
+
+    @property
+    def at_fault(self) -> str:
+        """Who has to put it right before another try can help.
+
+        - ``caller``: the credentials, the address or a setting is wrong, and any other request would fail alike.
+        - ``request``: this one will never be taken; another may be.
+        - ``service``: it is away, busy or broken, and the same request may be taken later.
+        """
+        status = self.status
+        if self.code in _EXIT_CODES and status is None:
+            return CALLER
+        if status is not None and (300 <= status < 400 or status in _ABOUT_THE_ADDRESS):
+            return CALLER
+        return SERVICE if status in _PASSING else self._at_fault
 
     @property
     def exit_code(self) -> int:
@@ -235,6 +257,7 @@ class _Refusal(_CodedError):
     """An error by which the service, or this library before it sent anything, says no: nothing was done."""
 
     _is_refusal = True
+    _at_fault = REQUEST
     _exit_code_by_effect = False
 
 
@@ -269,6 +292,7 @@ class PermissionDenied(_Refusal):
     default_code = "PERMISSION_DENIED"
     default_message = "the service denies permission"
     advice = "use a key with this permission"
+    _at_fault = CALLER
     _exit_code = 77
 
 
@@ -278,6 +302,7 @@ class AuthenticationError(_Refusal):
     default_code = "AUTHENTICATION"
     default_message = "the service does not accept the credentials"
     advice = "check the API key"
+    _at_fault = CALLER
     _exit_code = 77
 
 
@@ -306,6 +331,11 @@ class NotFound(_Refusal):
     default_message = "not found"
     _exit_code = 1
 
+    @property
+    def _at_fault(self) -> str:  # type: ignore[override]
+        """Without a code of the service's own it is the path that is not there."""
+        return CALLER if self.code == self.default_code else REQUEST
+
 
 class Conflict(_Refusal):
     """409 from HestiaOS: the request does not fit the present state. (AEGIS answers 409 as a result, not an error.)"""
@@ -321,6 +351,7 @@ class RateLimited(_Refusal):
     default_code = "RATE_LIMITED"
     default_message = "too many requests"
     advice = "try again later"
+    _at_fault = SERVICE
     _exit_code = _TRY_LATER
     _exit_code_by_effect = True
 

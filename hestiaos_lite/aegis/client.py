@@ -1,6 +1,6 @@
 """AegisClient: human approvals that take effect exactly once, whatever the network does.
 
-A decision stands under an idempotency key, so it may be sent again after any failure: the service answers 409 to a key it
+A decision carries an idempotency key, so it may be sent again after any failure: the service answers 409 to a key it
 has. With an outbox the decision is on disk before its first byte is sent, and a service that cannot be reached makes it
 queued, not lost.
 """
@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, Optional, Type, Union
 
 from .. import config, errors
-from .._check import check_headers, check_segment, check_whole_number
+from .._check import check_optional_mapping, check_seconds, check_segment, check_whole_number
 from ..deadline import Deadline
-from ..models import ActionResult, ActionStatus
+from ..models import ActionResult, ActionStatus, Conclusion
 from ..wire import answers, retry
 from ..wire.caller import Caller
 from ..wire.transport import Transport
-from .outbox import Answer, FlushReport, Outbox
-from .rows import Row
+from . import flush
+from .outbox import Outbox
+from .rows import ACTIONS, Decision, service_of
+from .truth import Verdict, concluded, judged, result_of
 
 if TYPE_CHECKING:
     import requests
 
 __all__ = ["AegisClient"]
 
-ACTIONS = ("approve", "reject")
-_SHORTEST_SECRET = (
-    8  # shorter texts of a payload are common words, and masking them would make an error unreadable
-)
+# shorter texts of a payload are common words, and masking them would make an error unreadable
+_SHORTEST_SECRET = 8
 _TRANSIENT = (errors.ConnectionFailed, errors.RequestTimeout, errors.ServerError, errors.RateLimited)
+_DUPLICATE = 409
+_NO_DECISION = {
+    "reason": "no decision by the deadline"
+}  # so that the trail does not take a timeout for a person
 
 
 class AegisClient:
@@ -89,12 +93,14 @@ class AegisClient:
             )
         self._settings = settings
         policy = retry.with_key(check_whole_number("max_retries", max_retries, code=config.CONFIGURATION))
+        prefix = config.check_prefix(api_prefix)
+        self._service = service_of(settings.base_url, prefix)
         self._caller = Caller(
             Transport(settings.base_url, settings.api_key, session=session, verify=verify),
             settings.timeout_seconds,
             once=policy,
             repeatable=policy,
-            prefix=config.check_prefix(api_prefix) + "/hitl",
+            prefix=prefix + "/hitl",
         )
         self.outbox = outbox
 
@@ -111,7 +117,7 @@ class AegisClient:
         thread_id: Optional[str] = None,
         payload: Optional[Mapping[str, Any]] = None,
     ) -> ActionResult:
-        """Approve the action that ``idempotency_key`` stands for; see `execute`."""
+        """Approve the action that ``idempotency_key`` names; see `execute`."""
         return self.execute(
             "approve", idempotency_key, tenant_id=tenant_id, thread_id=thread_id, payload=payload
         )
@@ -124,7 +130,7 @@ class AegisClient:
         thread_id: Optional[str] = None,
         payload: Optional[Mapping[str, Any]] = None,
     ) -> ActionResult:
-        """Reject the action that ``idempotency_key`` stands for; see `execute`."""
+        """Reject the action that ``idempotency_key`` names; see `execute`."""
         return self.execute(
             "reject", idempotency_key, tenant_id=tenant_id, thread_id=thread_id, payload=payload
         )
@@ -155,46 +161,65 @@ class AegisClient:
             ConnectionFailed, RequestTimeout, ServerError: without an outbox, when the last attempt failed.
             HestiaError: code ``OUTBOX``: the decision could not be recorded, and was not sent.
         """
-        if action not in ACTIONS:
-            raise ValueError("action must be 'approve' or 'reject', not {!r}".format(action))
-        thread = thread_id or self._settings.thread_id
-        tenant = None if self._settings.api_key else tenant_id or self._settings.tenant_id
-        if not thread:
-            raise ValueError("thread_id is missing: give it to the client or to the call")
-        if not tenant and not self._settings.api_key:
-            raise ValueError("tenant_id is missing: give it, or an api_key, to the client or to the call")
-        if payload is not None and not isinstance(payload, Mapping):
-            raise errors.InvalidInput("payload must be a mapping, not {}".format(type(payload).__name__))
-        request_id = str(uuid.uuid4())
-        send = self._decision(action, idempotency_key, tenant, thread, payload or {}, request_id)
+        decision = self._decision(action, idempotency_key, tenant_id, thread_id, payload)
+        deadline = Deadline(self._settings.timeout_seconds)
+        outbox = self.outbox
+        if outbox is None:
+            verdict = self._send(decision, deadline)
+            return result_of(decision, verdict.status, verdict.attempts, verdict.body, verdict.confirmed)
+        turn = outbox.submit(decision, deadline)
+        if turn.own.state == "settled":
+            return result_of(turn.own, _DUPLICATE, 0, turn.own.answer, turn.own.confirmed)
+        sent = flush.send_in_turn(outbox, turn, self._send, deadline)
+        if sent.error is not None and sent.error.at_fault == errors.REQUEST:
+            raise sent.error
+        return _told(outbox, decision, sent)
+
+    def conclude(
+        self,
+        idempotency_key: str,
+        *,
+        tenant_id: Optional[str] = None,
+        thread_id: Optional[str] = None,
+        payload: Optional[Mapping[str, Any]] = None,
+    ) -> Conclusion:
+        """Let the deadline decide: reject what nobody has decided by now, and say what was decided before.
+
+        There is no looking without deciding: whoever asks first after nobody has, rejects. Tenant and thread are part of
+        the key, and a wrong one concludes an empty vote. An approval is no claim: the step that acts on it needs its own
+        idempotency. Running it again is safe, and says the same.
+
+        Args:
+            idempotency_key: what people approve or reject until then.
+            tenant_id, thread_id: as for `execute`.
+            payload: default ``{"reason": "no decision by the deadline"}``.
+
+        Returns:
+            What was found; `Conclusion.outcome` has the six words. With an outbox the decisions of that thread that wait
+            in it go first, and while one of this key cannot be sent nothing is concluded (``pending``). The conclusion
+            itself is never queued.
+
+        Raises:
+            HestiaError: as for `execute` without an outbox; where `HestiaError.effect` is ``unknown``, run it again.
+        """
+        if payload is None:
+            payload = _NO_DECISION
+        decision = self._decision("reject", idempotency_key, tenant_id, thread_id, payload)
+        deadline = Deadline(self._settings.timeout_seconds)
         if self.outbox is not None:
-            row = self.outbox.record(
-                action,
-                idempotency_key,
-                tenant_id=tenant,
-                thread_id=thread,
-                payload=payload,
-                request_id=request_id,
-                base_url=self.base_url,
-            )
-            return self._through_outbox(self.outbox, row)
-        answer = send(self._settings.timeout_seconds)
-        return _result(idempotency_key, request_id, answer.status, answer.attempts, answer.body)
+            waiting = self._send_waiting(self.outbox, decision, deadline)
+            if waiting is not None:
+                return waiting
+        return concluded(decision, self._post(decision, deadline), lambda first: self._look(first, deadline))
 
     def get_status(self, request_id: str) -> ActionStatus:
-        """Ask where an action stands, by the ``request_id`` of its `ActionResult`.
+        """Ask how far an action is, by the ``request_id`` of its `ActionResult`.
 
         Raises:
             NotFound: the service knows no such request.
+            InvalidResponse: the answer is about another request.
         """
-
-        def decode(body: Any) -> ActionStatus:
-            status = ActionStatus.from_dict(
-                dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
-            )
-            return ActionStatus(status.request_id, status.status, status.action, body)
-
-        return self._caller.get("/status/" + check_segment("request_id", request_id), decode)
+        return self._status(request_id, self._settings.timeout_seconds)
 
     def wait(self, request_id: str, *, timeout: float, poll: float = 1.0) -> ActionStatus:
         """Look at an action every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
@@ -207,9 +232,8 @@ class AegisClient:
             NotFound: the service knows no such request.
             ConnectionFailed, RequestTimeout, ServerError, RateLimited: the last look failed.
         """
-        for name, value, least in (("timeout", timeout, 0.0), ("poll", poll, 0.001)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e8:
-                raise errors.InvalidInput("{} must be {:g} s or more, not {!r}".format(name, least, value))
+        check_seconds("timeout", timeout, least=0.0)
+        check_seconds("poll", poll, least=0.001)
         deadline = Deadline(timeout)
         while True:
             is_last = deadline.remaining() <= 0
@@ -224,15 +248,23 @@ class AegisClient:
                 pause_seconds = max(poll, error.retry_after or 0.0)
             time.sleep(max(0.0, min(pause_seconds, deadline.remaining())))
 
-    def flush(self) -> FlushReport:
-        """Send what is due in the outbox, oldest first per thread id, with the original keys; see `Outbox.flush`.
+    def flush(self) -> flush.FlushReport:
+        """Send what is due in the outbox for this service and mode, oldest first per thread id, with the original keys.
 
         Raises:
             ValueError: this client has no outbox.
+            AuthenticationError, PermissionDenied, NotFound, InvalidInput, InvalidResponse: credentials, address or a
+                setting is wrong; the row stays queued and the flush ends, since every other would fail alike.
         """
         if self.outbox is None:
             raise ValueError("this client has no outbox: AegisClient(outbox=Outbox(path))")
-        return self.outbox.flush(self._send_row)
+        return flush.flush(
+            self.outbox,
+            self._send,
+            service=self._service,
+            hosted=self._is_hosted,
+            timeout_seconds=self._settings.timeout_seconds,
+        )
 
     def close(self) -> None:
         """Close every connection; the outbox, which the caller opened, stays open."""
@@ -249,131 +281,98 @@ class AegisClient:
     def __repr__(self) -> str:
         return "<AegisClient {}>".format(self.base_url)
 
+    @property
+    def _is_hosted(self) -> bool:
+        return self._settings.api_key is not None
+
     def _decision(
         self,
         action: str,
         idempotency_key: str,
         tenant_id: Optional[str],
-        thread_id: str,
-        payload: Mapping[str, Any],
-        request_id: str,
-    ) -> Callable[[float], answers.Answer]:
-        """Check the request of one decision, and return what sends it; it is the same whether sent now or from the outbox."""
-        headers = {"Thread-Id": thread_id, "Idempotency-Key": idempotency_key}
-        if tenant_id and not self._settings.api_key:
-            headers["Tenant-Id"] = tenant_id
-        headers = check_headers(headers)
+        thread_id: Optional[str],
+        payload: Optional[Mapping[str, Any]],
+    ) -> Decision:
+        """Check the arguments of one decision."""
+        if action not in ACTIONS:
+            raise ValueError("action must be 'approve' or 'reject', not {!r}".format(action))
+        thread = thread_id or self._settings.thread_id
+        tenant = None if self._is_hosted else tenant_id or self._settings.tenant_id
+        if not thread:
+            raise ValueError("thread_id is missing: give it to the client or to the call")
+        if not tenant and not self._is_hosted:
+            raise ValueError("tenant_id is missing: give it, or an api_key, to the client or to the call")
+        given = check_optional_mapping("payload", payload) or {}
+        request_id = str(uuid.uuid4())
+        decision = Decision(self._service, action, idempotency_key, tenant, thread, request_id, given)
+        decision.check()
+        return decision
 
-        def send(timeout_seconds: float) -> answers.Answer:
-            answer = self._caller.post_for_answer(
-                "/" + action,
-                dict(payload),
-                headers=headers,
-                request_id=request_id,
-                secrets=tuple(_texts(payload)),
-                accept=(409,),
-                timeout_seconds=timeout_seconds,
-            )
-            return _checked(action, request_id, answer)
+    def _send(self, decision: Decision, deadline: Deadline) -> Verdict:
+        """Send one decision and say what the service makes of it."""
+        answer = self._post(decision, deadline)
+        return judged(decision, answer, lambda first: self._look(first, deadline))
 
-        return send
-
-    def _send_row(self, row: Row, timeout_seconds: Optional[float] = None) -> Answer:
-        """Send one row of the outbox."""
-        if not row.tenant_id and not self._settings.api_key:
-            raise errors.InvalidInput(
-                "row {} was recorded for the hosted service: give the client an api_key".format(row.id),
-                code=config.CONFIGURATION,
-            )
-        send = self._decision(
-            row.action, row.idempotency_key, row.tenant_id, row.thread_id, row.payload, row.request_id
+    def _post(self, decision: Decision, deadline: Deadline) -> answers.Answer:
+        return self._caller.post_for_answer(
+            "/" + decision.action,
+            decision.payload,
+            headers=decision.headers(),
+            request_id=decision.request_id,
+            secrets=tuple(_texts(decision.payload)),
+            accept=(_DUPLICATE,),
+            timeout_seconds=deadline.remaining(),
         )
-        answer = send(self._settings.timeout_seconds if timeout_seconds is None else timeout_seconds)
-        return Answer(answer.status, _data(answer.body))
 
-    def _through_outbox(self, outbox: Outbox, row: Row) -> ActionResult:
-        """Send a recorded decision, after the older ones of its thread, and tell what became of it."""
-        if row.state == "settled":
-            return _result(row.idempotency_key, row.request_id, 409, 0, row.answer)
-        refusal: Optional[errors.HestiaError] = None
-        if row.state != "dead":
-            deadline = Deadline(
-                self._settings.timeout_seconds
-            )  # one for all: a long backlog must not hold up this call
+    def _look(self, request_id: str, deadline: Deadline) -> ActionStatus:
+        """Look at the status of a request while there is time."""
+        if deadline.remaining() <= 0:
+            raise errors.RequestTimeout("no time is left to look at its status", delivered=False)
+        return self._status(request_id, deadline.remaining())
 
-            def send(older: Row) -> Answer:
-                nonlocal refusal
-                remaining = deadline.remaining()
-                if remaining <= 0:
-                    raise errors.RequestTimeout("no time left for this row", delivered=False)
-                try:
-                    return self._send_row(older, remaining)
-                except errors.HestiaError as error:
-                    if older.id == row.id:
-                        refusal = error
-                    raise
-
-            outbox.flush(send, until=row, unreachable_limit=1)
-            row = outbox.get(row.id)
-        if row.state == "dead":
-            if refusal is not None:
-                raise refusal
-            raise errors.Conflict(
-                "row {} of the outbox {} holds this decision as dead: {}".format(
-                    row.id, outbox.path, row.reason
-                ),
-                request_id=row.request_id,
-                delivered=False,
+    def _status(self, request_id: str, timeout_seconds: float) -> ActionStatus:
+        def decode(body: Any) -> ActionStatus:
+            status = ActionStatus.from_dict(
+                dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
             )
-        status = row.status_code if row.state == "settled" else None
-        if status is None:
-            return ActionResult(
-                row.idempotency_key, row.request_id, None, row.attempts, extra={"reason": row.reason}
-            )
-        return _result(row.idempotency_key, row.request_id, status, row.attempts, row.answer)
+            if status.request_id != request_id:
+                raise errors.InvalidResponse("the answer is about another request", details=body)
+            return ActionStatus(status.request_id, status.status, status.action, body)
+
+        path = "/status/" + check_segment("request_id", request_id)
+        return self._caller.get(path, decode, timeout_seconds=timeout_seconds)
+
+    def _send_waiting(self, outbox: Outbox, decision: Decision, deadline: Deadline) -> Optional[Conclusion]:
+        """Send what waits in the lane of a decision; where its own key still waits after that, conclude that nothing can be."""
+        youngest = outbox.youngest_of(decision.lane, deadline)
+        if youngest is not None:
+            flush.send_in_turn(outbox, outbox.take_turn(youngest, deadline), self._send, deadline)
+        entry = outbox.find(decision.lane, decision.idempotency_key, deadline)
+        if entry is None or not entry.is_open:
+            return None
+        return Conclusion(decision.idempotency_key, "pending", entry.request_id, None, entry.attempts)
 
 
-def _checked(action: str, request_id: str, answer: answers.Answer) -> answers.Answer:
-    """Return the answer to a decision if it is one: 202, or a 409 that does not speak of the other action."""
-    facts = {
-        "request_id": request_id,
-        "attempts": answer.attempts,
-        "status": answer.status,
-        "details": answer.body,
-        "delivered": True,
-    }
-    if answer.status == 409:
-        stands_for = _data(answer.body).get("action")
-        if isinstance(stands_for, str) and stands_for != action:
-            raise errors.IdempotencyConflict(
-                "this idempotency key already stands for {!r}, not {!r}".format(stands_for, action), **facts
-            )
-    elif answer.status != 202 or not isinstance(answer.body, (dict, type(None))):
-        # some other service on that port must not swallow an approval
-        raise errors.InvalidResponse(
-            "the answer is no 202 with a JSON object, as the contract has it", **facts
+def _told(outbox: Outbox, decision: Decision, sent: flush.Outcome) -> ActionResult:
+    """Tell what became of a decision that went through an outbox."""
+    entry, verdict = sent.entry, sent.verdict
+    if verdict is not None:
+        return result_of(entry, verdict.status, entry.attempts, verdict.body, verdict.confirmed)
+    if entry.state == "dead":
+        raise errors.Conflict(
+            "row {} of the outbox {} holds this decision as dead: {}; once its cause is put right, requeue it, or drop"
+            " it".format(entry.id, outbox.path, entry.reason),
+            request_id=entry.request_id,
+            delivered=False,
         )
-    return answer
-
-
-def _result(
-    idempotency_key: str, request_id: str, status: Optional[int], attempts: int, body: Any
-) -> ActionResult:
-    data = _data(body)
-    known_as = data.get(
-        "request_id"
-    )  # of a duplicate the service knows the first request, and only that has a status
+    if entry.state == "settled":  # sent by another, while this call waited for its turn
+        is_ours = entry.request_id == decision.request_id
+        return result_of(
+            entry, entry.status_code if is_ours else _DUPLICATE, entry.attempts, entry.answer, entry.confirmed
+        )
     return ActionResult(
-        idempotency_key,
-        known_as if isinstance(known_as, str) and known_as else request_id,
-        status,
-        attempts,
-        data,
+        entry.idempotency_key, entry.request_id, None, entry.attempts, extra={"reason": sent.reason or None}
     )
-
-
-def _data(body: Any) -> Dict[str, Any]:
-    return body if isinstance(body, dict) else {}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -43,7 +43,10 @@ def open_outbox(args: Arguments) -> Outbox:
     """Open the outbox file that ``--outbox`` names, with a lease longer than the longest call."""
     from ..aegis.outbox import Outbox
 
-    return Outbox(args.outbox, lease_seconds=max(60.0, 2 * (args.timeout or 0.0)))
+    timeout_seconds = args.timeout or 10.0
+    return Outbox(
+        args.outbox, lease_seconds=max(60.0, 2 * timeout_seconds), busy_seconds=min(10.0, timeout_seconds)
+    )
 
 
 def api_key(args: Arguments) -> Optional[str]:

@@ -1,34 +1,61 @@
-"""hitl approve, reject, status, key: human decisions with exactly-once effect (AEGIS)."""
+"""hitl approve, reject, conclude, status, key: human decisions with exactly-once effect (AEGIS)."""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any, ContextManager, Dict, Optional
 
-from ..errors import InvalidInput
-from .exits import DONE, REFUSED, TRY_LATER
+from ..errors import HestiaError, InvalidInput
+from .exits import DONE, REFUSED, TRY_LATER, UNKNOWN
+from .outbox import tell_of_dead
 from .output import Output
 from .parser import Arguments, Parser, add_commands, add_global_options, seconds
+
+if TYPE_CHECKING:
+    from ..aegis.outbox import Outbox
+
+_CONCLUDE = """\
+reject KEY unless somebody has decided by now, and say what was decided: exit 0 approved and committed, 75 approved and
+still pending, 1 rejected, expired or failed, 3 unknown. There is no looking without deciding: once it has run, nobody can
+approve that key any more. Run again, it says the same.
+
+Who may approve is who holds the tenant's key. Tenant and thread are part of the key: with a wrong one nobody has decided,
+and it is expired. An approval is no claim: two jobs that conclude one key are both told "approved", so the step that acts
+needs an idempotency of its own. With --outbox the decisions of this thread that wait there are sent first; while one of
+this key cannot be sent, nothing is concluded (75). The conclusion itself is never queued."""
+_CONCLUSIONS = {
+    "approved": DONE,
+    "pending": TRY_LATER,
+    "rejected": REFUSED,
+    "expired": REFUSED,
+    "failed": REFUSED,
+    "unknown": UNKNOWN,
+}
+_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", list: "list"}
 
 
 def declare(parser: Parser) -> None:
     """Declare ``hitl`` and its commands."""
     commands = add_commands(parser, "hitl_command")
     for name in ("approve", "reject"):
-        help = "{} the action that a key stands for; a duplicate is exit 0, queued in the outbox 75".format(
-            name
-        )
+        help = "{} the action that a key names; a duplicate is exit 0, queued in the outbox 75".format(name)
         command = commands.add_parser(name, help=help, description=help)
-        command.add_argument("key", metavar="KEY", help="the idempotency key; hitl key makes one")
-        command.add_argument(
-            "--payload", metavar="JSON", help="a JSON object, @FILE, or - for standard input"
-        )
         _add_sender(command)
         help = "record it in this file before it is sent, so that it is queued while the service is away"
         command.add_argument("--outbox", metavar="FILE", help=help)
         add_global_options(command)
         command.set_defaults(execute=_decide, action=name, changes=True)
 
-    help = "show where an action stands: exit 0 committed, 1 failed, 75 still pending"
+    help = "the deadline decides: what nobody has approved by now is rejected; exit 0 only if approved"
+    command = commands.add_parser("conclude", help=help, description=_CONCLUDE)
+    _add_sender(command)
+    help = "send first what waits in this file for the same thread"
+    command.add_argument("--outbox", metavar="FILE", help=help)
+    add_global_options(command)
+    command.set_defaults(execute=_conclude, changes=True)
+
+    help = "show how far an action is: exit 0 approved and committed, 1 rejected or failed, 75 still pending"
     command = commands.add_parser("status", help=help, description=help)
     command.add_argument("request_id", metavar="ID", help="the request id of the decision")
     command.add_argument(
@@ -37,17 +64,27 @@ def declare(parser: Parser) -> None:
     add_global_options(command)
     command.set_defaults(execute=_status)
 
-    help = "make an idempotency key: the same parts and fields give the same key, everywhere"
-    command = commands.add_parser("key", help=help, description=help)
-    command.add_argument("parts", nargs="*", metavar="PART", help="what the decision is about, each a string")
-    command.add_argument(
-        "--field", action="append", default=[], metavar="NAME=VALUE", help="a named string; repeatable"
+    help = (
+        "make an idempotency key: the same parts and fields of the same types give the same key, everywhere"
     )
+    description = (
+        help + ".\nEach PART and VALUE is read as a string, so that 42 is not the integer 42 of"
+        ' idempotency_key("invoice", 42);\nwith --typed it is. What was read as what is said on standard error.'
+    )
+    command = commands.add_parser("key", help=help, description=description)
+    command.add_argument("parts", nargs="*", metavar="PART", help="what the decision is about")
+    command.add_argument(
+        "--field", action="append", default=[], metavar="NAME=VALUE", help="a named part; repeatable"
+    )
+    help = 'read each PART and VALUE as JSON where it is JSON (42, 1.5, true, null, "42"), else as a string'
+    command.add_argument("--typed", action="store_true", help=help)
     add_global_options(command)
     command.set_defaults(execute=_key)
 
 
 def _add_sender(command: Parser) -> None:
+    command.add_argument("key", metavar="KEY", help="the idempotency key; hitl key makes one")
+    command.add_argument("--payload", metavar="JSON", help="a JSON object, @FILE, or - for standard input")
     command.add_argument(
         "--tenant", dest="tenant_id", metavar="T", help="tenant id, self-hosted (AEGIS_TENANT_ID)"
     )
@@ -55,38 +92,79 @@ def _add_sender(command: Parser) -> None:
 
 
 def _decide(args: Arguments, output: Output) -> int:
-    from .arguments import json_object
-    from .connect import open_aegis, open_outbox
-
-    payload = json_object(args.payload, "--payload")
-    outbox = None if args.outbox is None else open_outbox(args)
-    try:
-        with open_aegis(args, output, outbox) as client:
-            result = client.execute(args.action, args.key, payload=payload)
-    except ValueError as error:  # a missing tenant or thread id; nothing was sent
-        raise InvalidInput("{} (--thread, --tenant, --api-key)".format(error)) from error
-    finally:
-        if outbox is not None:
-            outbox.close()
+    with _outbox_of(args) as outbox:
+        result = _called(args, output, outbox, args.action)
+        dead = 0 if outbox is None else tell_of_dead(outbox, output)
     outcome = "queued" if result.queued else "duplicate" if result.duplicate else "accepted"
     if output.json:
         output.document(result.to_dict())
     else:
         output.text("{} {}".format(outcome, result.request_id))
-    if result.duplicate:
+    if result.duplicate and result.confirmed:
         output.notice("duplicate: this key was already processed; nothing was done again")
+    elif result.duplicate:
+        output.notice(
+            "duplicate: this key was already processed, and the service does not say whether to approve or to reject;"
+            " nothing was done again"
+        )
     if result.queued:
         cure = "hestiaos-lite outbox flush --outbox {}".format(args.outbox)
-        reason = (
-            result.extra.get("reason")
-            or "the service could not take it, or older decisions of its thread wait"
-        )
+        reason = result.extra.get("reason") or "the service could not take it"
         output.notice("queued: {}; to send it: {}".format(reason, cure))
-        return TRY_LATER
-    return DONE
+    return REFUSED if dead else TRY_LATER if result.queued else DONE
+
+
+def _conclude(args: Arguments, output: Output) -> int:
+    with _outbox_of(args) as outbox:
+        conclusion = _called(args, output, outbox, "conclude")
+        if outbox is not None:
+            tell_of_dead(outbox, output)
+    if output.json:
+        output.document(conclusion.to_dict())
+    else:
+        output.text(" ".join(filter(None, (conclusion.outcome, conclusion.request_id))))
+    output.notice(_explained(conclusion.outcome, in_outbox=outbox is not None and conclusion.status is None))
+    return _CONCLUSIONS[conclusion.outcome]
+
+
+def _explained(outcome: str, *, in_outbox: bool) -> str:
+    if outcome == "pending" and in_outbox:
+        return "pending: a decision of this key waits in the outbox and cannot be sent; nothing is concluded"
+    return {
+        "approved": "approved: somebody approved in time, and it is committed",
+        "pending": "pending: somebody approved in time, and it is not committed yet; run it again later",
+        "rejected": "rejected: somebody rejected it",
+        "expired": "expired: nobody had decided, and from now on nobody can",
+        "failed": "failed: somebody approved in time, and the service could not commit it",
+        "unknown": "unknown: somebody was first, and the service does not say with what; look in its log",
+    }[outcome]
+
+
+def _called(args: Arguments, output: Output, outbox: Optional[Outbox], method: str) -> Any:
+    """Approve, reject or conclude the key of the arguments."""
+    from .arguments import json_object
+    from .connect import open_aegis
+
+    payload = json_object(args.payload, "--payload")
+    with open_aegis(args, output, outbox) as client:
+        try:
+            return getattr(client, method)(args.key, payload=payload)
+        except ValueError as error:  # a missing tenant or thread id; nothing was sent
+            raise InvalidInput("{} (--thread, --tenant, --api-key)".format(error)) from error
+        except HestiaError:
+            if outbox is not None:
+                tell_of_dead(outbox, output)
+            raise
+
+
+def _outbox_of(args: Arguments) -> ContextManager[Optional[Outbox]]:
+    from .connect import open_outbox
+
+    return contextlib.nullcontext() if args.outbox is None else open_outbox(args)
 
 
 def _status(args: Arguments, output: Output) -> int:
+    from ..models import is_refusal
     from .connect import open_aegis
 
     with open_aegis(args, output) as client:
@@ -95,10 +173,14 @@ def _status(args: Arguments, output: Output) -> int:
             client.wait(args.request_id, timeout=args.wait) if waited else client.get_status(args.request_id)
         )
     output.fields({name: getattr(status, name) for name in ("request_id", "status", "action", "data")})
-    if status.committed and status.action != "reject":
+    if status.approved:
         return DONE
-    if status.done or status.status == "REJECTED":
-        output.complain("the action is {}".format("rejected" if status.committed else status.status))
+    if status.committed:
+        action = "an action without a name" if status.action is None else status.action
+        output.complain("what was committed is no approval: {}".format(action))
+        return REFUSED
+    if status.done or is_refusal(status.status):
+        output.complain("the action is {}".format(status.status))
         return REFUSED
     output.notice("still {}: look again later".format(status.status))
     return TRY_LATER
@@ -107,18 +189,49 @@ def _status(args: Arguments, output: Output) -> int:
 def _key(args: Arguments, output: Output) -> int:
     from ..aegis.keys import idempotency_key
 
+    read = _typed if args.typed else str
+    parts = [read(part) for part in args.parts]
     fields: Dict[str, Any] = {}
     for field in args.field:
         name, equals, value = field.partition("=")
         if not equals or not name or name in fields:
             raise InvalidInput("--field wants NAME=VALUE, each name once, not {!r}".format(field))
-        fields[name] = value
+        fields[name] = read(value)
     try:
-        key = idempotency_key(*args.parts, **fields)
+        key = idempotency_key(*parts, **fields)
     except TypeError as error:  # nothing given, or bytes that are no text
         raise InvalidInput(str(error)) from error
+    types = [_type_of(value) for value in parts + list(fields.values())]
     if output.json:
-        output.document({"idempotency_key": key})
+        output.document({"idempotency_key": key, "types": types})
     else:
         output.text(key)
+    numbers = [
+        text
+        for text in args.parts + [field.partition("=")[2] for field in args.field]
+        if text.isdigit() and text.isascii()
+    ]
+    if args.typed or numbers:
+        hint = (
+            ""
+            if args.typed
+            else "; --typed reads {} as an integer, which makes another key".format(numbers[0])
+        )
+        output.notice("read as: {}{}".format(", ".join(types), hint))
     return DONE
+
+
+def _typed(text: str) -> Any:
+    """Read JSON where the text is JSON, else the text itself."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+def _type_of(value: Any) -> str:
+    return _TYPES.get(type(value), "object")

@@ -1,4 +1,4 @@
-"""outbox list, flush, requeue, drop: what waits to be sent, and what was refused."""
+"""outbox list, flush, requeue, move, drop: what waits to be sent, and what was refused."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from ..errors import HestiaError
+from ..errors import HestiaError, InvalidInput
 from .exits import DONE, REFUSED, TRY_LATER
 from .output import Output
 from .parser import Arguments, Parser, add_commands, add_global_options, count
 
 if TYPE_CHECKING:
     from ..aegis.outbox import Outbox
-    from ..aegis.rows import Row
+    from ..aegis.rows import Entry
 
+_FIRST = ("id", "state", "service", "action", "idempotency_key")
 _PRIVATE = ("owner", "payload_digest")  # of no use outside the file
 
 
@@ -26,14 +27,23 @@ def declare(parser: Parser) -> None:
         (
             "flush",
             _flush,
-            "send what is due; exit 1 when the service refused one, else 75 while any is queued, else 0",
+            "send what is due for this service; exit 1 while any is dead, else 75 while any is queued, else 0",
         ),
         ("requeue", _requeue, "let the next flush send a dead decision again, after its cause was put right"),
+        ("move", _move, "let the decisions of a service that has moved belong to its new URL"),
         ("drop", _drop, "forget one decision for good"),
     ):
         command = commands.add_parser(name, help=help, description=help)
-        if name in ("requeue", "drop"):
+        if name == "requeue":
+            command.add_argument("row_id", type=count, nargs="?", metavar="ID", help="its number in the list")
+            command.add_argument("--all", action="store_true", help="every dead one")
+        if name == "drop":
             command.add_argument("row_id", type=count, metavar="ID", help="its number in the list")
+        if name == "move":
+            help = "the URL they were recorded for, as -u had it, or as the list shows it"
+            command.add_argument("--from", dest="old_url", metavar="URL", required=True, help=help)
+            help = "the URL where the service is now, likewise"
+            command.add_argument("--to", dest="new_url", metavar="URL", required=True, help=help)
         if name == "list":
             command.add_argument(
                 "--state", choices=("queued", "claimed", "settled", "dead"), help="only these"
@@ -41,6 +51,19 @@ def declare(parser: Parser) -> None:
         command.add_argument("--outbox", metavar="FILE", required=True, help="the outbox file")
         add_global_options(command)
         command.set_defaults(execute=execute, changes=name != "list")
+
+
+def tell_of_dead(outbox: Outbox, output: Output) -> int:
+    """Complain of the dead decisions in an outbox, and return how many there are."""
+    dead = outbox.counts()["dead"]
+    if dead:
+        output.complain(
+            "{} dead in the outbox: not sent, and not tried again; see why: hestiaos-lite outbox list --state dead"
+            " --outbox {}; once it is put right: hestiaos-lite outbox requeue --all --outbox {}".format(
+                dead, outbox.path, outbox.path
+            )
+        )
+    return dead
 
 
 def _list(args: Arguments, output: Output) -> int:
@@ -55,13 +78,14 @@ def _list(args: Arguments, output: Output) -> int:
         return DONE
     for row in rows:
         output.text(
-            "{}  {:<7}  {:<7}  {}  thread {}  {}  {} tries{}".format(
+            "{}  {:<7}  {:<7}  {}  thread {}  {}  {}  {} tries{}".format(
                 row.id,
                 row.state,
                 row.action,
                 row.idempotency_key,
                 row.thread_id,
                 _when(row.recorded_ms),
+                row.service,
                 row.attempts,
                 "  " + " ".join(row.reason.split()) if row.reason else "",
             )
@@ -73,25 +97,40 @@ def _flush(args: Arguments, output: Output) -> int:
     from .connect import open_aegis, open_outbox
 
     counted = {"sent": 0, "duplicate": 0, "queued": 0, "dead": 0}
-    dead_in_all = 0
+    dead_in_all = elsewhere = 0
     if _exists(args, output):
         with open_outbox(args) as outbox:
-            with open_aegis(args, output, outbox) as client:
-                report = client.flush()
+            try:
+                with open_aegis(args, output, outbox) as client:
+                    report = client.flush()
+            except HestiaError:
+                tell_of_dead(outbox, output)
+                raise
             counted = {name: getattr(report, name) for name in counted}
-            dead_in_all = outbox.counts()["dead"]
-    output.fields(counted)
+            elsewhere = report.elsewhere
+            dead_in_all = tell_of_dead(outbox, output)
+    output.fields(dict(counted, elsewhere=elsewhere if elsewhere or output.json else None))
+    if elsewhere:
+        output.notice(
+            "{} queued for another service, or for the other of tenant and API key, and left alone; see: "
+            "hestiaos-lite outbox list --state queued --outbox {}".format(elsewhere, args.outbox)
+        )
     if dead_in_all:
-        message = "{} dead in the outbox; see: hestiaos-lite outbox list --state dead --outbox {}"
-        (output.complain if counted["dead"] else output.notice)(message.format(dead_in_all, args.outbox))
-    # A refusal is told in the flush that met it alone, while what is queued comes up again in the next.
-    if counted["dead"]:
         return REFUSED
-    return TRY_LATER if counted["queued"] else DONE
+    return TRY_LATER if counted["queued"] or elsewhere else DONE
 
 
 def _requeue(args: Arguments, output: Output) -> int:
+    if args.all is (args.row_id is not None):
+        raise InvalidInput("name one ID, or --all")
     with _open_existing(args) as outbox:
+        if args.all:
+            number = outbox.requeue_all()
+            if output.json:
+                output.document({"requeued": number})
+            else:
+                output.notice("queued again: {}".format(number))
+            return DONE
         if not outbox.requeue(args.row_id):
             output.complain("row {} is not dead".format(args.row_id))
             return REFUSED
@@ -100,6 +139,19 @@ def _requeue(args: Arguments, output: Output) -> int:
         output.document(_row_dict(row))
     else:
         output.notice("queued again: {} {}".format(row.action, row.idempotency_key))
+    return DONE
+
+
+def _move(args: Arguments, output: Output) -> int:
+    from ..config import check_base_url
+
+    old_url, new_url = check_base_url(args.old_url), check_base_url(args.new_url)
+    with _open_existing(args) as outbox:
+        number = outbox.move(old_url, new_url)
+    if output.json:
+        output.document({"moved": number})
+    else:
+        output.notice("moved {} from {} to {}".format(number, old_url, new_url))
     return DONE
 
 
@@ -115,7 +167,9 @@ def _drop(args: Arguments, output: Output) -> int:
     with _open_existing(args) as outbox:
         row = outbox.drop(args.row_id)
     if output.json:
-        output.document(_row_dict(row))
+        output.document({"id": args.row_id} if row is None else _row_dict(row))
+    elif row is None:
+        output.notice("dropped row {}, which was malformed".format(args.row_id))
     else:
         output.notice("dropped {} {} ({})".format(row.action, row.idempotency_key, row.state))
     return DONE
@@ -129,8 +183,9 @@ def _exists(args: Arguments, output: Output) -> bool:
     return False
 
 
-def _row_dict(row: Row) -> Dict[str, Any]:
-    return {name: value for name, value in vars(row).items() if name not in _PRIVATE}
+def _row_dict(row: Entry) -> Dict[str, Any]:
+    names = _FIRST + tuple(name for name in vars(row) if name not in _FIRST + _PRIVATE)
+    return {name: getattr(row, name) for name in names}
 
 
 def _when(epoch_ms: Optional[int]) -> str:

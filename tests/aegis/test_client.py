@@ -36,6 +36,7 @@ from hestiaos_lite import (
 from hestiaos_lite.sandbox import Sandbox
 
 from ..sandbox_call import steady_port
+from .outbox_kit import record
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -156,7 +157,9 @@ def test_a_duplicate_of_the_other_action_is_a_conflict(
     box: Sandbox, aegis: AegisClient, outbox: Outbox
 ) -> None:
     aegis.reject("key-1")
-    with pytest.raises(IdempotencyConflict, match="already stands for 'reject', not 'approve'") as caught:
+    with pytest.raises(
+        IdempotencyConflict, match="has this idempotency key for 'reject', not 'approve'"
+    ) as caught:
         aegis.approve("key-1")
     assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (409, True, 1)
     with client_of(box.url, outbox) as client, pytest.raises(IdempotencyConflict):
@@ -437,13 +440,12 @@ def test_four_flushers_send_each_of_a_thousand_rows_once(tmp_path: Path) -> None
     with Sandbox() as box:
         with Outbox(path) as outbox:
             for number in range(rows):
-                outbox.record(
-                    "approve",
+                record(
+                    outbox,
                     "key-{}".format(number),
-                    tenant_id="acme",
-                    thread_id="th-{}".format(number % 50),
+                    "th-{}".format(number % 50),
                     payload={"number": number},
-                    request_id="request-{}".format(number),
+                    service=box.url + "/api/v1",
                 )
         processes = [start(FLUSH, box.url, path) for _ in range(4)]
         reports = []

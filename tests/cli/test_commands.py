@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import Any, List
 
 import pytest
 
-from hestiaos_lite import __version__, idempotency_key
+from hestiaos_lite import __version__
 
 from ..cli_call import Called, call
 from ..faultserver import FaultServer, answer, closed_port, head, ok
@@ -282,108 +281,6 @@ def test_a_key_over_plain_http_is_a_warning_of_ours(monkeypatch: Any) -> None:
     assert called.err.splitlines()[0] == (
         "hestiaos-lite: warning: the API key goes over plain http: anyone on the way can read it"
     )
-
-
-def hitl(box: Any, *argv: str, stdin: str = "") -> Called:
-    return call("hitl", *argv, "-u", box.url, "--tenant", "t", "--thread", "th", stdin=stdin)
-
-
-def test_approve_and_its_duplicate(box: Any) -> None:
-    first = hitl(box, "approve", "invoice-7", "--payload", '{"amount": 3}')
-    word, request_id = first.out.split()
-    assert (first.code, word, first.err) == (0, "accepted", "")
-    again = hitl(box, "approve", "invoice-7")
-    assert again == Called(
-        0,
-        "duplicate {}\n".format(request_id),
-        "duplicate: this key was already processed; nothing was done again\n",
-    )
-    assert [(action["action"], action["payload"]) for action in box.actions()] == [("approve", {"amount": 3})]
-    shown = call("hitl", "status", request_id, "-u", box.url)
-    assert shown.code == 0
-    assert "status      COMMITTED\n" in shown.out
-
-
-def test_reject_as_json_with_a_payload_from_a_file_and_from_standard_input(box: Any, tmp_path: Any) -> None:
-    path = tmp_path / "payload.json"
-    path.write_text('{"why": "äh"}', encoding="utf-8")
-    result = hitl(box, "reject", "k1", "--payload", "@" + str(path), "-j").json
-    del result["request_id"], result["attempts"], result["data"]
-    assert result == {
-        "idempotency_key": "k1",
-        "status_code": 202,
-        "accepted": True,
-        "duplicate": False,
-        "queued": False,
-        "settled": True,
-        "confirmed": True,
-    }
-    assert hitl(box, "reject", "k2", "--payload", "-", stdin='{"a": [1]}').code == 0
-    assert [action["payload"] for action in box.actions()] == [{"why": "äh"}, {"a": [1]}]
-
-
-def test_status_of_what_is_pending_and_of_what_failed(box: Any) -> None:
-    box.hitl.delay_seconds = 60
-    request_id = hitl(box, "approve", "k").out.split()[1]
-    assert call("hitl", "status", request_id, "-u", box.url).code == 75
-    assert call("hitl", "status", request_id, "--wait", "0.01", "-u", box.url).code == 75
-    box.hitl.delay_seconds = 0
-    box.fail_next_action()
-    request_id = hitl(box, "approve", "k2").out.split()[1]
-    called = call("hitl", "status", request_id, "--wait", "5", "-u", box.url, "-j")
-    assert (called.code, called.json["status"]) == (1, "FAILED")
-
-
-def test_key() -> None:
-    called = call("hitl", "key", "invoice", "42", "--field", "date=2026-11-21", "--field", "empty=")
-    assert called == Called(0, idempotency_key("invoice", "42", date="2026-11-21", empty="") + "\n", "")
-
-
-def test_a_dead_decision_is_sent_again_after_requeue(box: Any, tmp_path: Any) -> None:
-    outbox = ["--outbox", str(tmp_path / "o.db"), "-u", box.url]
-    box.fail_next(status=401, times=1)
-    assert call("hitl", "approve", "k1", "--tenant", "t", "--thread", "th", *outbox).code == 77
-    assert call("outbox", "flush", *outbox).out == "sent       0\nduplicate  0\nqueued     0\ndead       0\n"
-    assert call("outbox", "requeue", "1", *outbox) == Called(0, "", "queued again: approve k1\n")
-    assert call("outbox", "requeue", "1", *outbox).code == 1
-    assert call("outbox", "flush", *outbox).code == 0
-    assert [action["status"] for action in box.actions()] == ["COMMITTED"]
-
-
-def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> None:
-    outbox = ["--outbox", str(tmp_path / "outbox.db")]
-    missing = call("outbox", "list", *outbox)
-    assert (missing.code, missing.out, os.listdir(str(tmp_path))) == (0, "", [])
-    assert "nothing is queued" in missing.err
-    box.stop()
-    for key in ("k1", "k2"):
-        queued = hitl(box, "approve", key, "--retries", "0", *outbox)
-        assert (queued.code, queued.out.split()[0]) == (75, "queued")
-    assert call("outbox", "flush", "-u", box.url, "--retries", "0", "-j", *outbox).code == 75
-    box.start()
-    assert call("outbox", "drop", "2", *outbox) == Called(0, "", "dropped approve k2 (queued)\n")
-    assert call("outbox", "drop", "2", *outbox).code == 1
-    flushed = call("outbox", "flush", "-u", box.url, "-j", *outbox)
-    assert (flushed.code, flushed.json) == (0, {"sent": 1, "duplicate": 0, "queued": 0, "dead": 0})
-    listed = call("outbox", "list", "-j", *outbox).json
-    shown = [(row["id"], row["state"], row["idempotency_key"], row["payload"]) for row in listed]
-    assert shown == [(1, "settled", "k1", {})]
-    assert call("outbox", "list", *outbox).out.startswith("1  settled  approve  k1  thread th  20")
-    assert call("outbox", "list", "--state", "dead", *outbox).out == ""
-
-
-def test_a_decision_refused_in_a_flush_is_1_and_stays_dead(box: Any, tmp_path: Any) -> None:
-    outbox = ["--outbox", str(tmp_path / "outbox.db")]
-    box.stop()
-    assert hitl(box, "approve", "k1", "--retries", "0", *outbox).code == 75
-    box.start()
-    box.fail_next(422)
-    flushed = call("outbox", "flush", "-u", box.url, "-j", *outbox)
-    assert (flushed.code, flushed.json["dead"]) == (1, 1)
-    assert "1 dead in the outbox" in flushed.err
-    later = call("outbox", "flush", "-u", box.url, *outbox)
-    assert later.code == 0
-    assert "1 dead in the outbox" in later.err
 
 
 @pytest.mark.parametrize(

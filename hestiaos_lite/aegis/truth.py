@@ -1,0 +1,187 @@
+"""What the service's answer to a decision says: that it was taken, or that its key was used before, and for what.
+
+A 409 says that the key was used, not for what: the truth of it is the action that its body names or, where the body names
+only a request, what that request's status says. Nothing here is read as an approval for want of a word against it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional
+
+from ..errors import HestiaError, IdempotencyConflict, InvalidResponse
+from ..models import ActionResult, ActionStatus, Conclusion, is_refusal
+
+if TYPE_CHECKING:
+    from ..wire.answers import Answer
+    from .rows import Decision
+
+Look = Callable[[str], ActionStatus]
+
+
+class Verdict(NamedTuple):
+    """What the service said to a decision.
+
+    Attributes:
+        status: 202 or 409.
+        body: decoded, or None.
+        attempts: how many times it was sent for this answer.
+        confirmed: False where nobody said what the key of a duplicate was first used for.
+    """
+
+    status: int
+    body: Any = None
+    attempts: int = 1
+    confirmed: bool = True
+
+    @property
+    def is_duplicate(self) -> bool:
+        """The service had the key already."""
+        return self.status == 409
+
+
+def judged(decision: Decision, answer: Answer, look: Look) -> Verdict:
+    """Take an answer to a decision for what it says.
+
+    Args:
+        decision: what was sent.
+        answer: what came back.
+        look: asks for the status of a request; its failure leaves the duplicate unconfirmed.
+
+    Raises:
+        IdempotencyConflict: the key was used for another action.
+        InvalidResponse: it is no answer of this service.
+    """
+    _refuse_others(decision, answer)
+    if answer.status == 202:
+        _refuse_another_action(decision, answer, _actions(answer.body))
+        return Verdict(202, answer.body, answer.attempts)
+    actions = list(_actions(answer.body))
+    if not actions:
+        first = first_status(answer, look)
+        actions = [] if first is None else list(_actions(first.data))
+    _refuse_another_action(decision, answer, iter(actions))
+    return Verdict(409, answer.body, answer.attempts, confirmed=bool(actions))
+
+
+def first_status(answer: Answer, look: Look) -> Optional[ActionStatus]:
+    """Ask for the status of the request that a 409 names; None where it names none or nobody can say. It never raises."""
+    request_id = named(answer.body, "request_id")
+    if request_id is None:
+        return None
+    try:
+        return look(request_id)
+    except HestiaError:
+        return None  # the 409 is in hand, and says the same as without this look
+
+
+def concluded(decision: Decision, answer: Answer, look: Look) -> Conclusion:
+    """Say what the rejection of a key at its deadline has found.
+
+    Raises:
+        IdempotencyConflict: a 202 that names another action.
+        InvalidResponse: it is no answer of this service.
+    """
+    _refuse_others(decision, answer)
+    actions = list(_actions(answer.body))
+    request_id, status = named(answer.body, "request_id"), named(answer.body, "status")
+    if answer.status == 202:
+        _refuse_another_action(decision, answer, iter(actions))
+        return _conclusion(decision, answer, "expired", request_id, status)
+    if request_id == decision.request_id and all(is_refusal(action) for action in actions):
+        # our own first attempt, whose answer was lost
+        return _conclusion(decision, answer, "expired", request_id, status)
+    if not actions or status is None:
+        first = first_status(answer, look)
+        if first is not None:
+            status = first.status
+            actions += _actions(first.data)
+    return _conclusion(decision, answer, _outcome(actions, status), request_id, status)
+
+
+def _outcome(actions: list[Any], status: Optional[str]) -> str:
+    if any(is_refusal(action) for action in actions):
+        return "rejected"
+    if not actions or status is None or any(action != "approve" for action in actions):
+        return "unknown"
+    first = ActionStatus("", status, "approve")
+    if first.approved:
+        return "approved"
+    return "failed" if first.done else "rejected" if is_refusal(status) else "pending"
+
+
+def _conclusion(
+    decision: Decision, answer: Answer, outcome: str, request_id: Optional[str], status: Optional[str]
+) -> Conclusion:
+    return Conclusion(decision.idempotency_key, outcome, request_id, status, answer.attempts)
+
+
+def named(body: Any, name: str) -> Optional[str]:
+    """Find a text in an answer, flat or under ``detail``."""
+    return next((value for value in _values(body, name) if isinstance(value, str)), None)
+
+
+def data_of(body: Any) -> Dict[str, Any]:
+    """Give an answer's body where it is an object, else an empty one."""
+    return body if isinstance(body, dict) else {}
+
+
+def result_of(
+    decision: Decision,
+    status: Optional[int],
+    attempts: int,
+    body: Any,
+    confirmed: bool = True,
+) -> ActionResult:
+    """Make the result of a decision; of a duplicate the service knows the first request, and only that has a status."""
+    return ActionResult(
+        decision.idempotency_key,
+        named(body, "request_id") or decision.request_id,
+        status,
+        attempts,
+        data_of(body),
+        confirmed,
+    )
+
+
+def _values(body: Any, name: str) -> Iterator[Any]:
+    level = body
+    for _ in range(2):
+        if not isinstance(level, Mapping):
+            return
+        if level.get(name) not in (None, ""):
+            yield level[name]
+        level = level.get("detail")
+
+
+def _actions(body: Any) -> Iterator[Any]:
+    """Every action that an answer names, in the service's own spelling but for case."""
+    for action in _values(body, "action"):
+        yield action.strip().lower() if isinstance(action, str) else action
+
+
+def _refuse_others(decision: Decision, answer: Answer) -> None:
+    """Refuse what is neither a 202 with an object or nothing, nor a 409: another service on that port."""
+    if answer.status == 409 or answer.status == 202 and isinstance(answer.body, (dict, type(None))):
+        return
+    raise InvalidResponse(
+        "the answer is no 202 with a JSON object, as the contract has it", **_facts(decision, answer)
+    )
+
+
+def _refuse_another_action(decision: Decision, answer: Answer, actions: Iterator[Any]) -> None:
+    for action in actions:
+        if action != decision.action:
+            raise IdempotencyConflict(
+                "the service has this idempotency key for {!r}, not {!r}".format(action, decision.action),
+                **_facts(decision, answer),
+            )
+
+
+def _facts(decision: Decision, answer: Answer) -> Dict[str, Any]:
+    return {
+        "request_id": decision.request_id,
+        "attempts": answer.attempts,
+        "status": answer.status,
+        "details": answer.body,
+        "delivered": True,
+    }

@@ -1,0 +1,311 @@
+"""The file under an outbox: which files are refused, what happens when the disk or another program does not play along."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from hestiaos_lite import errors
+from hestiaos_lite.aegis.outbox import Outbox
+from hestiaos_lite.aegis.schema import SCHEMA, SCHEMA_VERSION
+
+from .outbox_kit import PACKAGE_PARENT, decision, finished, posix_only, record, refused
+
+# Files that cannot be an outbox
+
+
+def sqlite_file(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(str(path))
+    for statement in statements:
+        connection.execute(statement).fetchall()
+    connection.commit()
+    connection.close()
+
+
+def snapshot(folder: Path) -> Dict[str, Any]:
+    return {entry.name: entry.read_bytes() if entry.is_file() else "" for entry in sorted(folder.iterdir())}
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def make_text(path: Path) -> None:
+    path.write_text("key,action\n" * 1000)
+
+
+def make_short(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0")
+
+
+def make_foreign(path: Path) -> None:
+    sqlite_file(path, "CREATE TABLE decision (id INTEGER)", "PRAGMA user_version = 1")
+
+
+def make_foreign_with_a_log(path: Path) -> None:
+    """Leave a write-ahead log behind, as a killed program does: opening the file would fold it in."""
+    source = path.parent.parent / "source.db"
+    connection = sqlite3.connect(str(source))
+    for statement in ("PRAGMA journal_mode = WAL", "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)"):
+        connection.execute(statement).fetchall()
+    connection.commit()
+    shutil.copy(str(source), str(path))
+    shutil.copy(str(source) + "-wal", str(path) + "-wal")
+    connection.close()
+
+
+def make_newer(path: Path) -> None:
+    sqlite_file(path, *(SCHEMA[:-1] + ("PRAGMA user_version = {}".format(SCHEMA_VERSION + 1),)))
+
+
+def make_torn(path: Path) -> None:
+    """A good header, and noise after it."""
+    sqlite_file(path, *SCHEMA)
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(range(256)) * (len(content) // 256))
+
+
+UNUSABLE = {
+    "directory": (make_directory, ["no regular file", "name another path"]),
+    "not SQLite": (make_text, ["no SQLite file", "left as it is", "name another path"]),
+    "cut in the header": (make_short, ["another program's SQLite file"]),
+    "another program's": (make_foreign, ["another program's SQLite file", "left as it is"]),
+    "another program's, with a log": (
+        make_foreign_with_a_log,
+        ["another program's SQLite file", "left as it is"],
+    ),
+    "newer schema": (make_newer, ["schema version 3", "knows 2", "upgrade hestiaos-lite"]),
+    "torn": (make_torn, ["it is damaged", ".recover"]),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_file_that_is_no_outbox_is_refused_and_left_alone(tmp_path, make, words):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "outbox.db"
+    make(path)
+    before = snapshot(folder)
+    error = refused(lambda: Outbox(path), path, *words)
+    assert error.delivered is False
+    assert snapshot(folder) == before
+
+
+def test_a_missing_folder(tmp_path):
+    path = tmp_path / "no" / "such" / "outbox.db"
+    refused(lambda: Outbox(path), path, "its folder does not exist", "mkdir -p {}".format(path.parent))
+
+
+@posix_only
+def test_a_named_pipe_is_refused_without_waiting(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(str(path))
+    refused(lambda: Outbox(path), path, "no regular file")
+
+
+@pytest.mark.parametrize("bad", [None, 7, "nul\0byte"])
+def test_what_is_no_path_at_all(bad):
+    with pytest.raises(errors.HestiaError, match="cannot be an outbox"):
+        Outbox(bad)
+
+
+@pytest.mark.parametrize("name", ["with space.db", "per%20cent?mode=ro#x.db", "grüße.db", ":memory:"])
+def test_any_name_is_only_a_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(str(tmp_path))
+    with Outbox(name) as box:
+        record(box)
+        monkeypatch.chdir("/")  # the path was made absolute when it was given
+        assert record(box).id == 1
+    assert os.listdir(str(tmp_path)) == [name]
+
+
+@posix_only
+def test_the_files_are_for_their_owner_only(tmp_path):
+    path = tmp_path / "outbox.db"
+    previous = os.umask(0)
+    try:
+        with Outbox(path) as box:
+            record(box)
+            modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()}
+    finally:
+        os.umask(previous)
+    assert modes == {"outbox.db": 0o600, "outbox.db-wal": 0o600, "outbox.db-shm": 0o600}
+
+
+@posix_only
+def test_a_file_that_is_there_keeps_its_mode(path):
+    path.touch(mode=0o640)
+    path.chmod(0o640)
+    with Outbox(path) as box:
+        record(box)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_the_file_is_marked_as_ours_and_logs_ahead(box, path):
+    header = path.read_bytes()[:100]
+    assert (header[18:20], header[60:64], header[68:72]) == (b"\2\2", b"\0\0\0\2", b"HLOB")
+    with box._file.transaction(write=False) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
+
+
+def test_locked_too_long(path):
+    Outbox(path).close()
+    other = sqlite3.connect(str(path), isolation_level=None)
+    try:
+        with Outbox(path, busy_seconds=0.2) as box:
+            other.execute("BEGIN IMMEDIATE")
+            error = refused(
+                lambda: box.submit(decision()),
+                path,
+                "another program has held it too long",
+                "database is locked",
+            )
+            assert error.delivered is False
+            assert box.list() == []  # readers are not held up
+            other.execute("ROLLBACK")
+            assert record(box).id == 1
+    finally:
+        other.close()
+
+
+def test_locked_while_it_is_being_made(path):
+    path.touch()
+    other = sqlite3.connect(str(path), isolation_level=None)
+    try:
+        other.execute("BEGIN EXCLUSIVE")
+        refused(lambda: Outbox(path, busy_seconds=0.2), path, "another program has held it too long")
+    finally:
+        other.close()
+    with Outbox(path) as box:
+        assert record(box).id == 1
+
+
+def test_the_switch_to_logging_waits_for_a_reader(path):
+    sqlite_file(path, *SCHEMA)  # made, but its maker was killed before the switch
+    other = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+    try:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM decision").fetchall()
+        refused(lambda: Outbox(path, busy_seconds=0.2), path, "another program has held it too long")
+        threading.Timer(0.3, lambda: other.execute("ROLLBACK")).start()
+        with Outbox(path, busy_seconds=30) as box:
+            assert record(box).id == 1
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("replace", [False, True], ids=["removed", "replaced"])
+def test_a_file_that_is_taken_away_while_open(box, path, replace):
+    record(box)
+    path.rename(path.with_name("away.db"))
+    if replace:
+        path.touch()
+    refused(lambda: record(box, "key-2"), path, "replaced" if replace else "removed", "run again")
+
+
+FILL = """
+    import sys
+    from hestiaos_lite.errors import HestiaError
+    from hestiaos_lite.aegis.outbox import Outbox
+    from hestiaos_lite.aegis.rows import Decision
+    {setup}
+    box = Outbox(sys.argv[1])
+    recorded = 0
+    try:
+        while recorded < 1000:
+            box.submit(Decision("http://h", "approve", "k%d" % recorded, None, "T", "r", {{"x": "y" * 5000}}))
+            recorded += 1
+    except HestiaError as error:
+        print(error.code, error.delivered, recorded, str(error), sep="|")
+    {after}
+    assert len(box.list()) == recorded, (len(box.list()), recorded)
+    box.submit(Decision("http://h", "approve", "small", None, "T", "r", {{}}))
+    box.close()
+"""
+
+
+@posix_only
+def test_a_file_size_limit(path, script):
+    setup = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300000, resource.RLIM_INFINITY))"
+    after = "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))"
+    out = finished(script(FILL.format(setup=setup, after=after), path))
+    code, delivered, recorded, message = out.strip().split("|")
+    assert (code, delivered) == ("OUTBOX", "False")
+    assert int(recorded) > 10
+    assert str(path) in message
+    assert "limits" in message
+    with Outbox(path) as box:
+        assert sum(box.counts().values()) == int(recorded) + 1
+
+
+@posix_only
+def test_a_full_disk(tmp_path):
+    mounted = "mount -t tmpfs -o size=500k,mode=700 tmpfs {}".format(tmp_path)
+    if subprocess.call(["unshare", "-m", "sh", "-c", mounted], stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("may not mount a small file system")
+    setup = "import os; open(os.path.dirname(sys.argv[1]) + '/ballast', 'wb').write(bytes(60000))"
+    after = "os.remove(os.path.dirname(sys.argv[1]) + '/ballast')"
+    code = textwrap.dedent(FILL.format(setup=setup, after=after))
+    ran = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mounted + ' && exec "$0" -c "$1" "$2"', sys.executable, code]
+        + [str(tmp_path / "outbox.db")],
+        env=dict(os.environ, PYTHONPATH=PACKAGE_PARENT),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    code, delivered, recorded, message = ran.stdout.strip().split("|")
+    assert (code, delivered) == ("OUTBOX", "False")
+    assert int(recorded) > 10
+    assert "the disk is full; make room" in message
+
+
+READ_ONLY = """
+    import os, sys
+    # loaded late, when the other user may not read the standard library any more
+    import urllib.parse
+    import hestiaos_lite.aegis.file
+    from hestiaos_lite.errors import HestiaError
+    from hestiaos_lite.aegis.outbox import Outbox
+    from hestiaos_lite.aegis.rows import Decision
+    if os.getuid() == 0:
+        os.setuid(65534)  # root may write anywhere
+    try:
+        with Outbox(sys.argv[1]) as box:
+            box.submit(Decision("http://h", "approve", "k", None, "T", "r", {}))
+    except HestiaError as error:
+        print(error.code, error.delivered, str(error), sep="|")
+"""
+
+
+@posix_only
+@pytest.mark.parametrize("case", ["file", "folder", "unreadable"])
+def test_what_may_not_be_written(case, script):
+    # Not tmp_path: another user may not enter it.
+    folder = Path(tempfile.mkdtemp())
+    path = folder / "outbox.db"
+    try:
+        if case != "folder":
+            Outbox(path).close()
+            path.chmod(0o444 if case == "file" else 0)
+        folder.chmod(0o555)
+        code, delivered, message = finished(script(READ_ONLY, path)).strip().split("|")
+        assert (code, delivered) == ("OUTBOX", "False")
+        assert "outbox {}: ".format(os.path.realpath(str(path))) in message
+        assert "check the owner and mode of the file and of its folder" in message
+        assert os.listdir(str(folder)) == ([] if case == "folder" else ["outbox.db"])
+    finally:
+        folder.chmod(0o700)
+        shutil.rmtree(str(folder))

@@ -1,0 +1,74 @@
+"""outbox: listing, flushing, requeueing, moving and dropping what waits."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..cli_call import Called, call
+
+
+def hitl(box: Any, *argv: str) -> Called:
+    return call("hitl", *argv, "-u", box.url, "--tenant", "t", "--thread", "th")
+
+
+def test_a_dead_decision_is_sent_again_after_requeue(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "o.db"), "-u", box.url]
+    box.fail_next(status=422, times=2)
+    assert call("hitl", "approve", "k1", "--tenant", "t", "--thread", "th", *outbox).code == 2
+    flushed = call("outbox", "flush", "-q", *outbox)
+    assert (flushed.code, flushed.out) == (1, "sent       0\nduplicate  0\nqueued     0\ndead       0\n")
+    assert "1 dead in the outbox" in flushed.err
+    assert "hestiaos-lite outbox requeue --all --outbox " in flushed.err
+    assert call("outbox", "requeue", "--all", *outbox) == Called(0, "", "queued again: 1\n")
+    assert call("outbox", "requeue", "--all", "-j", *outbox).json == {"requeued": 0}
+    assert call("outbox", "flush", *outbox).code == 1
+    assert call("outbox", "requeue", "1", *outbox) == Called(0, "", "queued again: approve k1\n")
+    assert call("outbox", "requeue", "1", *outbox).code == 1
+    for named in ([], ["1", "--all"]):
+        assert call("outbox", "requeue", *named, *outbox).code == 2
+    assert call("outbox", "flush", *outbox).code == 0
+    assert [action["status"] for action in box.actions()] == ["COMMITTED"]
+
+
+def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "outbox.db")]
+    missing = call("outbox", "list", *outbox)
+    assert (missing.code, missing.out, os.listdir(str(tmp_path))) == (0, "", [])
+    assert "nothing is queued" in missing.err
+    box.stop()
+    for key in ("k1", "k2"):
+        queued = hitl(box, "approve", key, "--retries", "0", *outbox)
+        assert (queued.code, queued.out.split()[0]) == (75, "queued")
+    assert call("outbox", "flush", "-u", box.url, "--retries", "0", "-j", *outbox).code == 75
+    box.start()
+    assert call("outbox", "drop", "2", *outbox) == Called(0, "", "dropped approve k2 (queued)\n")
+    assert call("outbox", "drop", "2", *outbox).code == 1
+    flushed = call("outbox", "flush", "-u", box.url, "-j", *outbox)
+    assert (flushed.code, flushed.json) == (
+        0,
+        {"sent": 1, "duplicate": 0, "queued": 0, "dead": 0, "elsewhere": 0},
+    )
+    listed = call("outbox", "list", "-j", *outbox).json
+    shown = [(row["id"], row["state"], row["idempotency_key"], row["payload"]) for row in listed]
+    assert shown == [(1, "settled", "k1", {})]
+    assert call("outbox", "list", *outbox).out.startswith("1  settled  approve  k1  thread th  20")
+    assert call("outbox", "list", "--state", "dead", *outbox).out == ""
+
+
+def test_a_decision_refused_in_a_flush_is_1_and_stays_dead(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "outbox.db")]
+    box.stop()
+    assert hitl(box, "approve", "k1", "--retries", "0", *outbox).code == 75
+    box.start()
+    box.fail_next(422)
+    flushed = call("outbox", "flush", "-u", box.url, "-j", *outbox)
+    assert (flushed.code, flushed.json["dead"]) == (1, 1)
+    assert "1 dead in the outbox" in flushed.err
+    for later in (
+        call("outbox", "flush", "-u", box.url, "-q", *outbox),
+        hitl(box, "approve", "k2", "-q", *outbox),
+    ):
+        assert later.code == 1
+        assert "1 dead in the outbox" in later.err
+    assert [action["idempotency_key"] for action in box.actions()] == ["k2"]
