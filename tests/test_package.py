@@ -30,8 +30,5 @@ def test_the_wheel_holds_the_package_and_no_tests(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(str(wheel)).namelist())
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "hestiaos_lite").rglob("*.py")}
     shipped = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
-    completions = {
-        "hestiaos_lite/cli/completions/hestiaos-lite." + shell for shell in ("bash", "zsh", "fish")
-    }
-    assert shipped == sources | completions | {"hestiaos_lite/py.typed"}
+    assert shipped == sources | {"hestiaos_lite/py.typed"}
     assert any(name.endswith("LICENSE") for name in names)

@@ -43,6 +43,11 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _run(argv: List[str], output: Output) -> int:
     args = None
     try:
+        if argv[:1] == ["__complete"]:  # what the shells' completion scripts ask
+            from .complete import complete
+
+            output.piece("".join(line + "\n" for line in complete(argv[1:])))
+            return 0
         try:
             args = parse(argv)
         except OSError as error:  # all it does is to print help

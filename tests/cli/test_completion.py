@@ -1,77 +1,209 @@
-"""The completion scripts: shipped, current, and of use."""
+"""Completion: what the program offers, and that each shell's script brings it to the line that is being typed."""
 
 from __future__ import annotations
 
-import argparse
 import os
+import select
 import shutil
 import subprocess
-from typing import Any, List
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
 
 import pytest
 
-from hestiaos_lite.cli import make_completions
-from hestiaos_lite.cli.completion import SHELLS
+from hestiaos_lite.cli.complete import complete
+from hestiaos_lite.cli.completion import SCRIPTS
+from hestiaos_lite.cli.parser import COMMANDS
 
-from ..cli_call import ROOT, call
+from ..cli_call import ROOT, Called, call
 
-
-def shipped(shell: str) -> str:
-    with open(os.path.join(make_completions.FOLDER, "hestiaos-lite." + shell), encoding="utf-8") as file:
-        return file.read()
+SHELL_LIMIT_SECONDS = 30
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_it_prints_what_is_shipped(shell: str) -> None:
-    assert call("completion", shell).out == shipped(shell)
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_it_prints_the_script(shell: str) -> None:
+    assert call("completion", shell) == Called(0, SCRIPTS[shell], "")
+    assert call("completion", shell, "-j").json == {"shell": shell, "script": SCRIPTS[shell]}
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_they_are_current(shell: str) -> None:
-    shtab = pytest.importorskip("shtab", reason="shtab is a development dependency: pip install '.[dev]'")
-    made_with = shipped(shell).splitlines()[-1].split()[-1]
-    if shtab.__version__ != made_with:
-        pytest.skip("the scripts were made with shtab {}, here is {}".format(made_with, shtab.__version__))
-    assert shipped(shell) == make_completions.make(shell), (
-        "stale: python -m hestiaos_lite.cli.make_completions"
-    )
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_they_know_every_command_and_option(shell: str) -> None:
-    """Needs no shtab, so that a forgotten regeneration shows everywhere."""
-    script = shipped(shell)
-    for parser in make_completions.walk(make_completions.build_parser()):
-        for action in parser._actions:
-            names = list(action.option_strings)
-            if isinstance(action, argparse._SubParsersAction):
-                names = list(action.choices)
-            for name in names:
-                word = name.lstrip("-") if shell == "fish" else name
-                assert word in script, "stale: {} of {}".format(name, parser.prog)
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
 @pytest.mark.parametrize(
     "words, offered",
     [
         (["hea"], ["health"]),
+        (["zzz"], []),
         (["--json", "out"], ["outbox"]),
+        (["--timeout", "3", "hea"], ["health"]),
+        (["--timeout=3", "hea"], ["health"]),
+        (["--timeout", "hea"], []),
         (["run", "--str"], ["--stream"]),
+        (["run", "some text", "--api"], ["--api-key", "--api-key-file"]),
+        (["run", "-u"], ["-u"]),
+        (["run", ""], []),
+        (["run", "--", "--str"], []),
+        (["bogus", ""], []),
         (["hitl", "ap"], ["approve"]),
         (["hitl", "approve", "--pay"], ["--payload"]),
-        (["completion", "z"], ["zsh"]),
-        (["outbox", "list", "--outbox", "setup."], ["setup.cfg"]),
+        (["hitl", "approve", "k", "--payload", "{"], []),
+        (["hitl", "approve", "k", "--payload", "@x"], [":files\t@"]),
+        (["hitl", "approve", "k", "--payload=@x"], [":files\t--payload=@"]),
+        (["outbox", "list", "--state", "d"], ["dead"]),
+        (["outbox", "list", "--outbox", ""], [":files\t"]),
+        (["health", "--api-key-file", ""], [":files\t"]),
+        (["batch", ""], [":files\t"]),
+        (["batch", "in", ""], []),
+        (["batch", "in", "--out", ""], [":files\t"]),
+        (["batch", "in", "--failed=b"], [":files\t--failed="]),
+        (["batch", "in", "--call=r"], ["--call=run"]),
+        (["sandbox", "--policy", ""], [":files\t"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["help", "e"], ["environment", "exit-codes", "explain"]),
+        (["help", "hitl", "k"], ["key"]),
     ],
     ids=" ".join,
 )
-def test_bash_completes(words: List[str], offered: Any) -> None:
-    line = ["hestiaos-lite"] + words
-    script = shipped("bash") + (
-        '\nCOMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); COMPREPLY=()\n'
-        '_shtab_hestiaos_lite "$1" "${@: -1}" "${@: -2:1}"\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
+def test_what_is_offered(words: List[str], offered: List[str]) -> None:
+    lines = list(complete(words))
+    assert [line if line.startswith(":") else line.partition("\t")[0] for line in lines] == offered
+
+
+def test_it_explains_what_it_offers() -> None:
+    assert list(complete([""])) == ["{}\t{}".format(command.name, command.help) for command in COMMANDS]
+    assert list(complete(["health", "--json"])) == ["--json\tprint JSON"]
+
+
+def test_the_hidden_command_prints_it() -> None:
+    assert call("__complete", "completion", "f") == Called(0, "fish\n", "")
+    assert call("__complete", "run", "x") == Called(0, "", "")
+    assert "__complete" not in call("--help").out
+
+
+LINES = [
+    ("hea", "health"),
+    ("hitl appr", "hitl approve"),
+    ('run "two words" --str', 'run "two words" --stream'),
+    ("batch in.jsonl --call=ch", "batch in.jsonl --call=chat"),
+    ("batch inp", "batch input.jsonl"),
+    ("batch x --out inp", "batch x --out input.jsonl"),
+    ("batch x --out=inp", "batch x --out=input.jsonl"),
+    ("batch two\\ w", "batch two\\ words.jsonl"),
+    ("hitl approve k --payload @inp", "hitl approve k --payload @input.jsonl"),
+    ("hitl approve k --payload=@inp", "hitl approve k --payload=@input.jsonl"),
+    ("run inp", "run inp"),
+]
+
+
+@pytest.fixture(name="shell_environment")
+def _shell_environment(tmp_path: Path) -> Dict[str, str]:
+    """A folder with files in it, and a ``hestiaos-lite`` on the path that is this one."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "hestiaos-lite"
+    program.write_text(
+        "#!/bin/sh\nPYTHONPATH='{}' exec '{}' -m hestiaos_lite \"$@\"\n".format(ROOT, sys.executable)
+    )
+    program.chmod(0o755)
+    for name in ("input.jsonl", "two words.jsonl"):
+        (tmp_path / name).touch()
+    return dict(
+        os.environ, PATH="{}:{}".format(program.parent, os.environ["PATH"]), TERM="dumb", HOME=str(tmp_path)
+    )
+
+
+class Terminal:
+    """A shell in a terminal of its own."""
+
+    def __init__(self, argv: List[str], folder: Path, environment: Dict[str, str]) -> None:
+        import pty
+
+        self._child, self._screen = pty.fork()
+        if self._child == 0:
+            os.chdir(str(folder))
+            os.execvpe(argv[0], argv, environment)
+
+    def type(self, text: str) -> None:
+        os.write(self._screen, text.encode("utf-8"))
+
+    def read_until(self, mark: str) -> str:
+        shown = b""
+        deadline = time.monotonic() + SHELL_LIMIT_SECONDS
+        while mark.encode("utf-8") not in shown:
+            left = deadline - time.monotonic()
+            assert left > 0, "the shell showed {!r}, not {!r}".format(shown, mark)
+            if select.select([self._screen], [], [], left)[0]:
+                shown += os.read(self._screen, 4096)
+        return shown.decode("utf-8")
+
+    def close(self) -> None:
+        os.kill(self._child, 9)
+        os.waitpid(self._child, 0)
+        os.close(self._screen)
+
+
+SHELLS: Dict[str, Any] = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], "bind 'set enable-bracketed-paste off'"),
+    "zsh": (["zsh", "-f", "-i"], "autoload -U compinit; compinit -u -D; unsetopt zle_bracketed_paste"),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals as POSIX has them")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_tab_in_a_real_shell(shell: str, shell_environment: Dict[str, str], tmp_path: Path) -> None:
+    """Each line is typed with a tab, and then run as the arguments of a command that prints them."""
+    argv, setup = SHELLS[shell]
+    if shutil.which(shell) is None:
+        pytest.skip("no {} on this machine".format(shell))
+    script = tmp_path / "script"
+    script.write_text(SCRIPTS[shell])
+    terminal = Terminal(argv, tmp_path, shell_environment)
+    try:
+        # ^A goes to the beginning of the line; the mark is written so that its echo is not taken for its output
+        terminal.type(
+            "PS1=; {}; . {}; show() {{ printf '<%s>' \"$@\"; echo en''d; }}; echo rea''dy\n".format(
+                setup, script
+            )
+        )
+        terminal.read_until("ready")
+        for typed, completed in LINES:
+            terminal.type("hestiaos-lite {}\t\x01show \n".format(typed))
+            shown = terminal.read_until("end")
+            expected = subprocess.run(
+                ["bash", "-c", "printf '<%s>' hestiaos-lite " + completed], stdout=subprocess.PIPE, check=True
+            ).stdout.decode("utf-8")
+            assert expected + "end" in shown, (typed, shown)
+    finally:
+        terminal.close()
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish on this machine")
+def test_a_tab_in_fish(shell_environment: Dict[str, str], tmp_path: Path) -> None:
+    """fish says itself what a tab would offer."""
+    script = tmp_path / "script"
+    script.write_text(SCRIPTS["fish"])
+    asked = "".join(
+        "echo {}; complete -C {};".format(n, quoted("hestiaos-lite " + typed))
+        for n, (typed, _) in enumerate(LINES)
     )
     done = subprocess.run(
-        ["bash", "-c", script, "bash"] + line, stdout=subprocess.PIPE, cwd=ROOT, check=True, timeout=30
+        ["fish", "--no-config", "-c", "source {}; {}".format(script, asked)],
+        stdout=subprocess.PIPE,
+        env=shell_environment,
+        cwd=str(tmp_path),
+        check=True,
+        timeout=SHELL_LIMIT_SECONDS,
     )
-    assert done.stdout.decode("utf-8").split() == offered
+    offered: Dict[int, List[str]] = {}
+    for line in done.stdout.decode("utf-8").splitlines():
+        if line.isdigit():
+            current = offered[int(line)] = []
+        else:
+            current.append(line.partition("\t")[0])
+    expected = {}
+    for number, (typed, completed) in enumerate(LINES):
+        last = completed.replace("\\ ", "\0").split()[-1].replace("\0", " ")
+        expected[number] = [] if typed == completed else [last]
+    assert offered == expected
+
+
+def quoted(text: str) -> str:
+    return "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))

@@ -22,7 +22,7 @@ ROWS = [
     ["wire"],
     ["stream", "namespaces", "aegis"],
     ["client", "batch"],
-    ["cli", "zipapp"],
+    ["cli"],
 ]
 # An outbox opens without requests.
 WITHOUT_WIRE = {"aegis/" + name for name in "__init__ keys rows schema trust file outbox truth flush".split()}
@@ -33,7 +33,6 @@ PACKAGES = {
     "sse": {"sseclient"},
     "wire": {"requests", "urllib3"},
     "sandbox/pytest_plugin": {"pytest"},
-    "cli/make_completions": {"shtab"},
     "cli/doctor": {"requests", "urllib3", "sseclient"},  # looks at them, and sends nothing of a client's
 }
 
