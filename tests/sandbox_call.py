@@ -43,7 +43,7 @@ def call(
         content = response.read()
     finally:
         connection.close()
-    if response.headers.get_content_type() == "application/json":
+    if content and response.headers.get_content_type() == "application/json":
         return Answer(response.status, json.loads(content.decode("utf-8")), response.headers)
     return Answer(response.status, content, response.headers)
 

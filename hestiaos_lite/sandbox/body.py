@@ -44,7 +44,7 @@ COUNT = Kind(
     "greater_than",
 )
 
-Fields = Mapping[str, Union[Kind, Mapping[str, Kind]]]
+Fields = Mapping[str, Union[Kind, Dict[str, Kind]]]
 Problem = Dict[str, Any]
 
 
@@ -108,7 +108,7 @@ def _fields(
     found: Dict[str, Any] = {}
     for name, kind in {**required, **optional}.items():
         value, place = values.get(name), location + (name,)
-        if isinstance(kind, Mapping):
+        if isinstance(kind, dict):
             if value is not None and not isinstance(value, dict):
                 problems.append(_problem(place, OBJECT.message, OBJECT.type))
                 value = None

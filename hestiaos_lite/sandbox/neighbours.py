@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import lru_cache
 from typing import Optional
 from urllib.parse import urlsplit
 
@@ -43,6 +44,7 @@ def refused(request: Request, bound_host: str) -> Optional[Reply]:
     return None
 
 
+@lru_cache(maxsize=64)
 def _is_own(url: str, bound_host: str) -> bool:
     """Whether a URL's host is a loopback one by its spelling alone: a name is never looked up, whoever owns it."""
     try:

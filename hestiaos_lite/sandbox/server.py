@@ -254,10 +254,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         for event in reply.events:
             data = b"data: " + encode_json(event) + b"\n\n"
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-            self.wfile.flush()
+            self.connection.sendall(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
         if chunked:
-            self.wfile.write(b"0\r\n\r\n")
+            self.connection.sendall(b"0\r\n\r\n")
 
     def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
         """Refuse what is no request; what follows it cannot be told apart, so the connection ends."""

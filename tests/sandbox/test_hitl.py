@@ -130,6 +130,47 @@ def test_500_connections_with_one_key_at_once(box):
     assert Counter(statuses) == {202: 1, 409: 499}
 
 
+FIRST = {
+    "request_id": "r-k-1",
+    "status": "COMMITTED",
+    "action": "approve",
+    "idempotency_key": "k-1",
+    "thread_id": "t-1",
+}
+
+
+@pytest.mark.parametrize(
+    ("conflict_body", "body"),
+    [
+        (lambda action: action, FIRST),
+        (lambda action: {"detail": action}, {"detail": FIRST}),
+        (lambda action: {"detail": "duplicate", "request_id": action["request_id"]}, A(dict)),
+        (lambda action: b"", b""),
+        (lambda action: "<html>", b"<html>"),
+    ],
+    ids=["flat", "under detail", "a request id alone", "empty", "a page"],
+)
+def test_the_body_of_a_409_may_have_any_shape(box, conflict_body, body):
+    box.hitl.conflict_body = conflict_body
+    call(box, "POST", APPROVE, {}, headers())
+    assert call(box, "POST", REJECT, {}, headers(X_Request_Id="r-later"))[:2] == (409, body)
+    assert [row["request_id"] for row in box.actions()] == ["r-k-1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        (APPROVE, 202, {"request_id": "r-k-1", "status": "PENDING", "action": "reject"}),
+        ("/api/governance/explain", 200, {"result": "block"}),
+        ("/api/governance/explain", 200, []),
+    ],
+)
+def test_any_answer_may_be_scripted_in_place_of_the_services_own(box, path, status, body):
+    box.fail_next(status, body=body, path=path)
+    assert call(box, "POST", path, {}, headers())[:2] == (status, body)
+    assert box.actions() == []
+
+
 # -- headers and body
 
 
