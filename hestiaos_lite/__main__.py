@@ -5,6 +5,7 @@ What is done to the process as a whole is done here, so that `hestiaos_lite.cli.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from types import ModuleType
@@ -19,6 +20,8 @@ def run() -> NoReturn:
     code = main()
     for stream in (sys.stdout, sys.stderr):
         _let_go_if_broken(stream)
+    # the interpreter's last collection would walk all that ends with the process anyway: a fifteenth of a one-shot call
+    gc.freeze()
     sys.exit(code)
 
 
