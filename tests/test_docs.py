@@ -197,9 +197,8 @@ def test_the_code_names_what_the_documents_have() -> None:
         assert not heading or heading in headings, (path, document, heading)
 
 
-def test_the_files_and_tests_that_are_named_exist() -> None:
-    for path in DOCUMENTS:
-        for name in re.findall(
-            r"`((?:tests|examples|docs|hestiaos_lite)/[\w./-]+\.\w+)", path.read_text("utf-8")
-        ):
-            assert (ROOT / name).exists(), (path.name, name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_files_that_are_named_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|examples|docs|hestiaos_lite)/[\w./-]+\.\w+)", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []

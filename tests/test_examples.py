@@ -153,26 +153,29 @@ def test_threaded_service(box: Sandbox) -> None:
 
 # What cron mails for each line of the crontab, as a pattern: nothing, or one line that is of use.
 CRONTAB, JOBS = jobs((EXAMPLES / "crontab").read_text(encoding="utf-8"))
-REPORT, FLUSH, DAILY, HEALTH = JOBS
+REPORT, FLUSH, DAILY, GUARD, HEALTH = JOBS
 NOTHING = ""
 MAILED = {
-    "up": {REPORT: NOTHING, FLUSH: NOTHING, DAILY: NOTHING, HEALTH: NOTHING},
+    "up": {REPORT: NOTHING, FLUSH: NOTHING, DAILY: NOTHING, GUARD: NOTHING, HEALTH: NOTHING},
     "down": {
         REPORT: r"hestiaos-lite: .* it never reached the service; try again later",
         FLUSH: NOTHING,
         DAILY: r'{.*"queued": 1.*}',
+        GUARD: r"hestiaos-lite: not run: .* it never reached the service; try again later",
         HEALTH: r"hestiaos-lite: .* it never reached the service; try again later",
     },
     "blocking": {
         REPORT: r"hestiaos-lite: \[SCRIPTED_FAULT\] .*HTTP 403.* nothing was done; its trace says which rule spoke",
         FLUSH: r"hestiaos-lite: .*",
         DAILY: r"hestiaos-lite: .*",
+        GUARD: r"hestiaos-lite: not run: .*HTTP 403.*",
         HEALTH: r"hestiaos-lite: \[SCRIPTED_FAULT\] .*HTTP 403.*",
     },
     "slow": {
         REPORT: r"hestiaos-lite: \[TIMEOUT\] .* it may have taken effect; look for its request id .*",
         FLUSH: NOTHING,
         DAILY: r'{.*"queued": 1.*}',
+        GUARD: r"hestiaos-lite: not run: \[TIMEOUT\] .*",
         HEALTH: r"hestiaos-lite: \[TIMEOUT\] .*",
     },
 }
