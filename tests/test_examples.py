@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, Optional
 
 import pytest
 
-from hestiaos_lite import AegisClient, Outbox, idempotency_key
+from hestiaos_lite import AegisClient, IdempotencyConflict, Outbox, idempotency_key
 from hestiaos_lite.sandbox import Sandbox
 from tests.markdown import INSTALLED, ROOT, SCRIPTS, jobs, run_job
 
@@ -132,7 +132,58 @@ def test_a_rerunnable_decision_does_not_act_on_a_rejection(box: Sandbox, tmp_pat
         client.reject(key, payload={"invoice": "77", "date": "2026-11-21"})
     gate = run(box, EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "77", "2026-11-21")
     assert (gate.returncode, gate.stdout) == (1, "")
-    assert "already stands for 'reject'" in gate.stderr
+    assert "for 'reject', not 'approve'" in gate.stderr
+
+
+def person(box: Sandbox) -> AegisClient:
+    return AegisClient(box.url, tenant_id="acme", thread_id="nightly")
+
+
+@pytest.mark.parametrize(
+    ("decide", "code", "said"),
+    [
+        pytest.param(lambda client: client.approve("k"), 0, "", id="approved"),
+        pytest.param(
+            lambda client: client.reject("k"), 1, r"k is not paid: rejected [\w-]+\n", id="rejected"
+        ),
+        pytest.param(lambda client: None, 1, r"k is not paid: expired [\w-]+\n", id="nobody-decided"),
+    ],
+)
+def test_a_person_decides_and_a_job_acts(
+    decide: Any, code: int, said: str, box: Sandbox, tmp_path: Path
+) -> None:
+    with person(box) as client:
+        decide(client)
+        first, again = (run(box, EXAMPLES / "pay_if_approved.sh", "k", tmp_path) for _ in range(2))
+        assert (first.returncode, again.returncode) == (code, code), first.stderr
+        assert re.match(said + r"\Z", first.stderr), first.stderr
+        paid = ["paid k\n", "k was paid before\n"] if code == 0 else ["", ""]
+        assert [first.stdout, again.stdout] == paid
+        if code:
+            with pytest.raises(IdempotencyConflict):
+                client.approve("k")  # too late, for good
+
+
+def test_what_could_not_be_concluded_is_not_paid(box: Sandbox, tmp_path: Path) -> None:
+    box.fail_next(403)
+    done = run(box, EXAMPLES / "pay_if_approved.sh", "k", tmp_path)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_waits_for_one_decision() -> None:
+    with Sandbox(hitl_delay_seconds=0.5) as box, person(box) as client:
+        approved = client.approve("yes").request_id
+        rejected = client.reject("no").request_id
+        done = run(box, EXAMPLES / "wait_for_decision.sh", approved, "echo", "a  b")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "a  b\n", "")
+        refused = run(box, EXAMPLES / "wait_for_decision.sh", rejected, "echo", "a")
+        assert (refused.returncode, refused.stdout) == (1, "")
+    with Sandbox(hitl_delay_seconds=60) as box, person(box) as client:
+        pending = client.approve("later").request_id
+        done = run(box, EXAMPLES / "wait_for_decision.sh", pending, "echo", "a", WAIT_SECONDS="0.1")
+        assert (done.returncode, done.stdout) == (75, "")
 
 
 def test_batch_with_retries(box: Sandbox, tmp_path: Path) -> None:
@@ -160,7 +211,7 @@ MAILED = {
     "down": {
         REPORT: r"hestiaos-lite: .* it never reached the service; try again later",
         FLUSH: NOTHING,
-        DAILY: r'{.*"queued": 1.*}',
+        DAILY: r"1  queued   approve  invoice-42  thread invoices  .*",
         GUARD: r"hestiaos-lite: not run: .* it never reached the service; try again later",
         HEALTH: r"hestiaos-lite: .* it never reached the service; try again later",
     },
@@ -174,7 +225,7 @@ MAILED = {
     "slow": {
         REPORT: r"hestiaos-lite: \[TIMEOUT\] .* it may have taken effect; look for its request id .*",
         FLUSH: NOTHING,
-        DAILY: r'{.*"queued": 1.*}',
+        DAILY: r"1  queued   approve  invoice-42  thread invoices  .*",
         GUARD: r"hestiaos-lite: not run: \[TIMEOUT\] .*",
         HEALTH: r"hestiaos-lite: \[TIMEOUT\] .*",
     },
