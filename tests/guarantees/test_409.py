@@ -1,0 +1,206 @@
+"""A 409 says that a key was used, not for what: the truth of it is asked, and a rejection is never told as an approval."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping
+
+import pytest
+
+from hestiaos_lite import ActionResult, AegisClient, IdempotencyConflict, InvalidResponse, Outbox
+from hestiaos_lite.sandbox import Sandbox
+
+from ..aegis.outbox_kit import record
+from ..cli_call import call
+
+# What a 409 has been seen to say of the first decision, and whether that alone tells which action it was.
+BODIES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "flat": lambda first: first,
+    "under detail": lambda first: {"detail": first},
+    "in capitals": lambda first: {"action": first["action"].upper()},
+    "only a request id": lambda first: {"detail": "duplicate", "request_id": first["request_id"]},
+    "only a request id, under detail": lambda first: {"detail": {"request_id": first["request_id"]}},
+}
+SILENT: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "empty": lambda first: b"",
+    "a word": lambda first: {"detail": "duplicate"},
+    "a list": lambda first: [first],
+    "a request id that nobody knows": lambda first: {"request_id": "another"},
+    "a request id that is no text": lambda first: {"request_id": 7},
+    "a request id that is no path": lambda first: {"request_id": ".."},
+}
+
+
+@pytest.fixture(name="outbox")
+def _outbox(tmp_path: Any) -> Any:
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        yield outbox
+
+
+def client_of(box: Sandbox, **options: Any) -> AegisClient:
+    return AegisClient(box.url, **dict({"tenant_id": "acme", "thread_id": "T", "max_retries": 0}, **options))
+
+
+def facts(result: ActionResult) -> Any:
+    return (result.status_code, result.duplicate, result.confirmed)
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_who_decided_otherwise_first_is_told(box: Sandbox, outbox: Outbox, body: Any) -> None:
+    box.hitl.conflict_body = body
+    with client_of(box) as aegis:
+        assert aegis.reject("k").accepted
+        assert facts(aegis.reject("k")) == (409, True, True)
+        with pytest.raises(IdempotencyConflict) as caught:
+            aegis.approve("k")
+    assert (caught.value.status, caught.value.exit_code) == (409, 1)
+    assert "has this idempotency key for 'reject', not 'approve'" in str(caught.value)
+    with client_of(box, outbox=outbox) as aegis, pytest.raises(IdempotencyConflict):
+        aegis.approve("k")
+    assert [row.state for row in outbox.list()] == ["dead"]
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_a_flush_tells_the_same(box: Sandbox, outbox: Outbox, body: Any) -> None:
+    box.hitl.conflict_body = body
+    with client_of(box, outbox=outbox) as aegis:
+        for key, action in (("same", "approve"), ("other", "reject")):
+            client_of(box).execute(action, key)
+            record(outbox, key, service=box.url + "/api/v1", payload={})
+        report = aegis.flush()
+    assert (report.sent, report.duplicate, report.dead) == (0, 1, 1)
+    assert [(row.idempotency_key, row.state, row.confirmed) for row in outbox.list()] == [
+        ("same", "settled", True),
+        ("other", "dead", True),
+    ]
+
+
+@pytest.mark.parametrize("body", SILENT.values(), ids=SILENT.keys())
+def test_where_nobody_says_it_is_not_confirmed(box: Sandbox, outbox: Outbox, body: Any) -> None:
+    box.hitl.conflict_body = body
+    with client_of(box) as aegis:
+        aegis.reject("k")
+        assert facts(aegis.approve("k")) == (409, True, False)
+    with client_of(box, outbox=outbox) as aegis:
+        assert facts(aegis.approve("k")) == (409, True, False)
+        assert facts(aegis.approve("k")) == (
+            409,
+            True,
+            False,
+        )  # from the outbox, which remembers that nobody said
+    options = ("-u", box.url, "--tenant", "acme", "--thread", "T")
+    called = call("hitl", "approve", "k", *options)
+    assert called.code == 0
+    assert "the service does not say whether to approve or to reject" in called.err
+    assert call("hitl", "approve", "k", "-j", *options).json["confirmed"] is False
+
+
+# How the look at the first request may fail; it never raises, and never says more than was learned.
+LOOKS: Dict[str, Dict[str, Any]] = {
+    "not found": {"status": 404},
+    "not allowed": {"status": 401},
+    "broken": {"status": 500, "times": 9},
+    "an answer about another request": {
+        "status": 200,
+        "body": {"request_id": "x", "status": "COMMITTED", "action": "approve"},
+    },
+    "no JSON": {"status": 200, "body": "<html>"},
+    "without an action": {"status": 200, "body": {"status": "COMMITTED"}},
+}
+
+
+@pytest.mark.parametrize("fault", LOOKS.values(), ids=LOOKS.keys())
+def test_a_look_that_fails_leaves_it_unconfirmed(box: Sandbox, fault: Any) -> None:
+    box.hitl.conflict_body = BODIES["only a request id"]
+    with client_of(box) as aegis:
+        aegis.reject("k")
+        box.fail_next(path="*/hitl/status/*", **fault)
+        assert facts(aegis.approve("k")) == (409, True, False)
+
+
+@pytest.mark.parametrize("action", [["approve"], {"approve": True}, 1, "approved", "REJECTED", "deny"])
+def test_a_word_that_is_not_ours_is_another_action(box: Sandbox, action: Any) -> None:
+    box.hitl.conflict_body = lambda first: {"action": action}
+    with client_of(box) as aegis:
+        aegis.approve("k")
+        with pytest.raises(IdempotencyConflict):
+            aegis.approve("k")
+
+
+def test_two_levels_that_disagree_are_no_approval(box: Sandbox) -> None:
+    box.hitl.conflict_body = lambda first: {"action": "approve", "detail": {"action": "reject"}}
+    with client_of(box) as aegis:
+        aegis.reject("k")
+        with pytest.raises(IdempotencyConflict):
+            aegis.approve("k")
+
+
+def test_the_look_is_within_the_deadline_of_the_call(box: Sandbox) -> None:
+    box.hitl.conflict_body = BODIES["only a request id"]
+    with client_of(box) as aegis:
+        aegis.approve("k")
+    with client_of(box, timeout=0.5) as aegis:
+        box.delay_next(60, path="*/hitl/status/*")
+        assert facts(aegis.approve("k")) == (409, True, False)
+
+
+@pytest.mark.parametrize(
+    "body", [{"action": "reject"}, {"detail": {"action": "reject"}}, {"action": ["approve"]}]
+)
+def test_a_202_that_names_another_action_is_a_conflict(box: Sandbox, outbox: Outbox, body: Any) -> None:
+    with client_of(box) as aegis:
+        box.fail_next(202, body=body)
+        with pytest.raises(IdempotencyConflict) as caught:
+            aegis.approve("k")
+        assert (caught.value.status, caught.value.effect, caught.value.exit_code) == (202, "accepted", 1)
+    with client_of(box, outbox=outbox) as aegis:
+        box.fail_next(202, body=body)
+        with pytest.raises(IdempotencyConflict):
+            aegis.approve("k2")
+        record(outbox, "k3", service=box.url + "/api/v1")
+        box.fail_next(202, body=body)
+        assert aegis.flush().dead == 1
+    assert [row.state for row in outbox.list()] == ["dead", "dead"]
+
+
+def test_an_answer_lost_after_the_commit_is_confirmed_by_the_retry(box: Sandbox) -> None:
+    box.hitl.conflict_body = BODIES["only a request id"]
+    box.lose_next_answer()
+    with client_of(box, max_retries=3) as aegis:
+        assert facts(aegis.approve("k")) == (409, True, True)
+
+
+# A status
+
+STATUSES = {
+    ("COMMITTED", "approve"): 0,
+    ("COMMITTED", "reject"): 1,
+    ("COMMITTED", "REJECT"): 1,
+    ("COMMITTED", "rejected"): 1,
+    ("COMMITTED", "deny"): 1,
+    ("COMMITTED", "Approve"): 1,
+    ("COMMITTED", None): 1,
+    ("COMMITTED", 1): 1,
+    ("FAILED", "approve"): 1,
+    ("REJECTED", "approve"): 1,
+    ("rejected", None): 1,
+    ("PENDING", "approve"): 75,
+    ("QUEUED", None): 75,
+}
+
+
+@pytest.mark.parametrize(("status", "action"), STATUSES)
+def test_only_a_committed_approval_is_exit_0(box: Sandbox, status: str, action: Any) -> None:
+    box.fail_next(200, body={"request_id": "r", "status": status, "action": action})
+    assert call("hitl", "status", "r", "-u", box.url).code == STATUSES[status, action]
+
+
+def test_an_action_that_is_a_list_is_no_approval(box: Sandbox) -> None:
+    box.fail_next(200, body={"request_id": "r", "status": "COMMITTED", "action": ["approve"]})
+    assert call("hitl", "status", "r", "-u", box.url).code == 1
+
+
+def test_a_status_of_another_request_is_not_taken(box: Sandbox) -> None:
+    box.fail_next(200, body={"request_id": "another", "status": "COMMITTED", "action": "approve"}, times=2)
+    with client_of(box) as aegis, pytest.raises(InvalidResponse, match="about another request"):
+        aegis.get_status("r")
+    assert call("hitl", "status", "r", "-u", box.url).code == 76

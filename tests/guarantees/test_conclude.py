@@ -1,0 +1,283 @@
+"""The deadline is a decision: a job that concludes a key and the people who decide it never disagree."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any, Callable, Dict, List, Mapping
+
+import pytest
+
+from hestiaos_lite import (
+    AegisClient,
+    Conclusion,
+    ConnectionFailed,
+    HestiaError,
+    IdempotencyConflict,
+    InvalidResponse,
+    Outbox,
+    ServerError,
+)
+from hestiaos_lite.sandbox import Sandbox
+
+from ..cli_call import call
+
+# What the 409 of a server says of the first decision; the last one leaves all but its request id to the status.
+BODIES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "flat": lambda first: first,
+    "under detail": lambda first: {"detail": first},
+    "only a request id": lambda first: {"detail": "duplicate", "request_id": first["request_id"]},
+}
+FACTS = {"tenant_id": "acme", "thread_id": "T"}
+EXIT_CODES = {"approved": 0, "pending": 75, "rejected": 1, "expired": 1, "failed": 1, "unknown": 3}
+
+
+@pytest.fixture(name="outbox")
+def _outbox(tmp_path: Any) -> Any:
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        yield outbox
+
+
+def client_of(box: Sandbox, **options: Any) -> AegisClient:
+    return AegisClient(box.url, **dict(FACTS, **options))
+
+
+def bring_about(box: Sandbox, outcome: str) -> None:
+    """Let somebody decide so that the outcome of the key "k" is this one."""
+    with client_of(box) as person:
+        if outcome in ("approved", "unknown"):
+            person.approve("k")
+        elif outcome == "rejected":
+            person.reject("k")
+        elif outcome == "pending":
+            box.hitl.delay_seconds = 60
+            person.approve("k")
+        elif outcome == "failed":
+            box.fail_next_action()
+            person.approve("k")
+    if outcome == "unknown":
+        box.hitl.conflict_body = lambda first: b""
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+@pytest.mark.parametrize("outcome", EXIT_CODES)
+def test_the_six_outcomes(box: Sandbox, outcome: str, body: Any) -> None:
+    box.hitl.conflict_body = body
+    bring_about(box, outcome)
+    with client_of(box) as job:
+        conclusion = job.conclude("k")
+    (action,) = box.actions()
+    expected = {
+        "approved": ("COMMITTED", action["request_id"]),
+        "pending": ("PENDING", action["request_id"]),
+        "failed": ("FAILED", action["request_id"]),
+        "rejected": (conclusion.status, action["request_id"]),
+        "expired": ("PENDING", action["request_id"]),
+        "unknown": (None, None),
+    }[outcome]
+    assert conclusion == Conclusion("k", outcome, expected[1], expected[0], 1)
+    assert conclusion.approved is (outcome == "approved")
+
+
+@pytest.mark.parametrize("outcome", EXIT_CODES)
+def test_the_six_outcomes_on_the_command_line(box: Sandbox, outcome: str) -> None:
+    bring_about(box, outcome)
+    options = ("-u", box.url, "--tenant", "acme", "--thread", "T")
+    called = call("hitl", "conclude", "k", *options)
+    assert called.code == EXIT_CODES[outcome]
+    assert called.out.split()[0] == outcome
+    assert called.err.startswith(outcome + ": ")
+    again = call("hitl", "conclude", "k", "-j", "-q", *options)
+    if outcome == "expired":  # what it decided is by now somebody's decision
+        assert (again.code, again.json["outcome"]) == (1, "rejected")
+    else:
+        assert (again.code, again.err) == (EXIT_CODES[outcome], "")
+        assert {name: again.json[name] for name in ("idempotency_key", "outcome", "attempts")} == {
+            "idempotency_key": "k",
+            "outcome": outcome,
+            "attempts": 1,
+        }
+
+
+def test_a_late_approver_is_told(box: Sandbox) -> None:
+    with client_of(box) as job, client_of(box) as person:
+        assert job.conclude("k").outcome == "expired"
+        with pytest.raises(IdempotencyConflict):
+            person.approve("k")
+    options = ("-u", box.url, "--tenant", "acme", "--thread", "T")
+    assert call("hitl", "approve", "k", *options).code == 1
+    assert [action["action"] for action in box.actions()] == ["reject"]
+
+
+def test_a_late_row_of_an_outbox_is_dead(box: Sandbox, outbox: Outbox) -> None:
+    box.stop()
+    with client_of(box, outbox=outbox, max_retries=0) as person:
+        assert person.approve("k").queued
+        box.start()
+        with client_of(box) as job:
+            assert job.conclude("k").outcome == "expired"
+        assert person.flush().dead == 1
+    assert [row.state for row in outbox.list()] == ["dead"]
+
+
+def test_the_trail_does_not_take_a_timeout_for_a_person(box: Sandbox) -> None:
+    with client_of(box) as job:
+        job.conclude("k")
+        job.conclude("k2", payload={"by": "cron"})
+        job.conclude("k3", payload={})
+    payloads = [action["payload"] for action in box.actions()]
+    assert payloads == [{"reason": "no decision by the deadline"}, {"by": "cron"}, {}]
+
+
+def test_its_own_lost_answer_is_no_decision_of_another(box: Sandbox) -> None:
+    box.hitl.conflict_body = BODIES["only a request id"]
+    box.lose_next_answer()
+    with client_of(box) as job:
+        conclusion = job.conclude("k")
+    assert (conclusion.outcome, conclusion.attempts) == ("expired", 2)
+
+
+WORDS: Dict[str, Any] = {
+    "approved in another word": ({"action": "approved", "status": "COMMITTED"}, "unknown"),
+    "in capitals": ({"action": "APPROVE", "status": "COMMITTED"}, "approved"),
+    "rejected in another word": ({"action": "REJECTED", "status": "COMMITTED"}, "rejected"),
+    "two words": ({"action": "approve", "detail": {"action": "reject"}, "status": "COMMITTED"}, "rejected"),
+    "a list": ({"action": ["approve"], "status": "COMMITTED"}, "unknown"),
+    "no status": ({"action": "approve"}, "unknown"),
+    "a status of its own": ({"action": "approve", "status": "QUEUED"}, "pending"),
+    "a status that says no": ({"action": "approve", "status": "REJECTED"}, "rejected"),
+    "no action": ({"status": "COMMITTED"}, "unknown"),
+}
+
+
+@pytest.mark.parametrize(("body", "outcome"), WORDS.values(), ids=WORDS.keys())
+def test_only_certain_words_are_an_approval(box: Sandbox, body: Any, outcome: str) -> None:
+    box.fail_next(409, body=body)
+    with client_of(box) as job:
+        assert job.conclude("k").outcome == outcome
+
+
+def test_what_is_no_conclusion(box: Sandbox) -> None:
+    with client_of(box, max_retries=0) as job:
+        box.fail_next(202, body={"action": "approve"})
+        with pytest.raises(IdempotencyConflict):
+            job.conclude("k")
+        box.fail_next(200, body={"status": "ok"})
+        with pytest.raises(InvalidResponse):
+            job.conclude("k")
+        box.fail_next(500)
+        with pytest.raises(ServerError) as caught:
+            job.conclude("k")
+        assert caught.value.exit_code == 3
+        box.stop()
+        with pytest.raises(ConnectionFailed) as never_sent:
+            job.conclude("k")
+        assert never_sent.value.exit_code == 69
+
+
+# With an outbox
+
+
+def test_what_waits_in_the_outbox_goes_first(box: Sandbox, outbox: Outbox) -> None:
+    box.stop()
+    with client_of(box, outbox=outbox, max_retries=0) as client:
+        for key, thread_id in (("older", "T"), ("k", "T"), ("other", "U")):
+            assert client.approve(key, thread_id=thread_id).queued
+        box.start()
+        assert client.conclude("k").outcome == "approved"
+        assert client.conclude("nobody").outcome == "expired"
+    assert [action["idempotency_key"] for action in box.actions()] == ["older", "k", "nobody"]
+    assert [row.state for row in outbox.list()] == [
+        "settled",
+        "settled",
+        "queued",
+    ]  # the conclusion is no row
+
+
+def test_while_a_decision_of_the_key_cannot_be_sent_nothing_is_concluded(
+    box: Sandbox, outbox: Outbox
+) -> None:
+    box.stop()
+    with client_of(box, outbox=outbox, max_retries=0) as client:
+        client.approve("k")
+        box.start()
+        box.fail_next(503, path="*/hitl/approve")
+        conclusion = client.conclude("k")
+        assert (conclusion.outcome, conclusion.status) == ("pending", None)
+        assert box.actions() == []
+        box.fail_next(503, path="*/hitl/approve")
+        arguments = (
+            "-u",
+            box.url,
+            "--tenant",
+            "acme",
+            "--thread",
+            "T",
+            "--retries",
+            "0",
+            "--outbox",
+            outbox.path,
+        )
+        called = call("hitl", "conclude", "k", *arguments)
+        assert called.code == 75
+        assert "waits in the outbox and cannot be sent" in called.err
+        assert client.conclude("k").outcome == "approved"
+
+
+# Races
+
+
+def race(box: Sandbox, rounds: int, seed: int) -> Dict[str, int]:
+    """Let a person approve and a job conclude at once, a hundred times, on a service that loses answers."""
+    print("seed", seed)
+    box.random_faults(rate=0.2, seed=seed, kinds=("lose",))
+    seen: Dict[str, int] = {}
+    random.seed(seed)
+    with client_of(box, timeout=30) as person, client_of(box, timeout=30) as job:
+        for number in range(rounds):
+            key, told = "k{}".format(number), {}
+            start = threading.Barrier(2)
+
+            def approve() -> None:
+                start.wait()
+                try:
+                    told["person"] = person.approve(key).confirmed
+                except IdempotencyConflict:
+                    told["person"] = False
+
+            def conclude() -> None:
+                start.wait()
+                told["job"] = job.conclude(key).outcome
+
+            run_both(approve, conclude)
+            assert told["person"] is (told["job"] in ("approved", "pending")), (key, told)
+            seen[told["job"]] = seen.get(told["job"], 0) + 1
+    decided = {action["idempotency_key"]: action["action"] for action in box.actions()}
+    assert len(decided) == len(box.actions()) == rounds
+    return seen
+
+
+def run_both(*calls: Callable[[], None]) -> None:
+    failures: List[BaseException] = []
+
+    def guarded(act: Callable[[], None]) -> None:
+        try:
+            act()
+        except HestiaError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(act,)) for act in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("body", ["flat", "only a request id"])
+def test_a_person_and_a_job_never_disagree(box: Sandbox, body: str, rounds: int) -> None:
+    box.hitl.conflict_body = BODIES[body]
+    seen = race(box, rounds, random.randrange(2**32))
+    print(seen)
+    assert set(seen) <= {"approved", "pending", "expired", "rejected"}
