@@ -1,0 +1,161 @@
+"""A row of an outbox belongs to the service and the mode it was recorded for, and goes to no other."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, List
+
+import pytest
+
+from hestiaos_lite import AegisClient, Conflict, FlushReport, Outbox
+from hestiaos_lite.aegis.rows import service_of
+from hestiaos_lite.sandbox import Sandbox
+
+from ..aegis.outbox_kit import claimed, decision, record
+from ..cli_call import call
+
+SENDER = ("--tenant", "t", "--thread", "th", "--retries", "0")
+
+
+@pytest.fixture(name="other")
+def _other() -> Iterator[Sandbox]:
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture(name="outbox")
+def _outbox(tmp_path: Any) -> Iterator[Outbox]:
+    with Outbox(tmp_path / "outbox.db") as outbox:
+        yield outbox
+
+
+def keys_of(box: Sandbox) -> List[str]:
+    return [action["idempotency_key"] for action in box.actions()]
+
+
+def test_the_same_key_for_two_services_is_two_decisions(box: Sandbox, other: Sandbox, tmp_path: Any) -> None:
+    options = SENDER + ("--outbox", str(tmp_path / "o.db"))
+    for service in (box, other):
+        called = call("hitl", "approve", "k", "-u", service.url, *options)
+        assert (called.code, called.out.split()[0]) == (0, "accepted")
+    assert keys_of(box) == keys_of(other) == ["k"]
+
+
+def test_rows_of_one_service_are_not_flushed_to_another(box: Sandbox, other: Sandbox, outbox: Outbox) -> None:
+    box.stop()
+    with AegisClient(box.url, tenant_id="t", thread_id="th", outbox=outbox, max_retries=0) as client:
+        assert client.approve("k").queued
+    box.start()
+    with AegisClient(other.url, tenant_id="t", thread_id="th", outbox=outbox) as client:
+        assert client.flush() == FlushReport(elsewhere=1)
+        assert client.approve("k2").accepted  # nor does the older one hold back its thread there
+    called = call("outbox", "flush", "-u", other.url, "--outbox", outbox.path)
+    assert called.code == 75
+    assert called.out.splitlines()[-1] == "elsewhere  1"
+    assert "1 queued for another service" in called.err
+    assert (keys_of(box), keys_of(other)) == ([], ["k2"])
+    flushed = call("outbox", "flush", "-u", box.url, "--outbox", outbox.path)
+    assert (flushed.code, keys_of(box)) == (0, ["k"])
+
+
+def test_a_row_of_a_tenant_does_not_leave_under_an_api_key(outbox: Outbox) -> None:
+    with Sandbox(api_key="s3cr3t") as box:
+        service = box.url + "/api/v1"
+        record(outbox, "tenant's", tenant_id="acme", service=service)
+        record(outbox, "hosted", tenant_id=None, service=service)
+        with AegisClient(box.url, api_key="s3cr3t", thread_id="T", outbox=outbox) as client:
+            assert client.flush() == FlushReport(sent=1, elsewhere=1)
+            assert client.approve("tenant's").accepted  # another decision: the account's, not the tenant's
+        (first, second) = box.requests
+        assert "Tenant-Id" not in first.headers
+    assert [(row.id, row.state) for row in outbox.list()] == [(1, "queued"), (2, "settled"), (3, "settled")]
+
+
+def test_a_row_of_an_account_does_not_leave_under_a_tenant(box: Sandbox, outbox: Outbox) -> None:
+    record(outbox, "hosted", tenant_id=None, service=box.url + "/api/v1")
+    with AegisClient(box.url, tenant_id="acme", thread_id="T", outbox=outbox) as client:
+        assert client.flush() == FlushReport(elsewhere=1)
+    assert box.requests == []
+
+
+def test_the_path_prefix_is_part_of_the_service(box: Sandbox, outbox: Outbox) -> None:
+    record(outbox, "k", service=box.url + "/api/v1")
+    with AegisClient(box.url, tenant_id="acme", thread_id="T", outbox=outbox, api_prefix="") as client:
+        assert client.flush() == FlushReport(elsewhere=1)
+
+
+SPELLINGS = [
+    ("http://h", "HTTP://H:80/", True),
+    ("https://h", "https://H:443", True),
+    ("http://h/base", "http://h/base/", True),
+    ("http://[::1]:8000", "http://[::1]:8000/", True),
+    ("http://h", "https://h", False),
+    ("http://h", "http://h:8000", False),
+    ("http://h/a", "http://h/A", False),
+    ("http://h:443", "https://h:443", False),
+]
+
+
+@pytest.mark.parametrize(("one", "two", "same"), SPELLINGS)
+def test_two_spellings_of_one_url_are_one_service(one: str, two: str, same: bool) -> None:
+    assert (service_of(one, "/api/v1") == service_of(two, "/api/v1")) is same
+
+
+# Moving
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/api/v1"])
+def test_the_rows_follow_a_service_that_has_moved(
+    box: Sandbox, other: Sandbox, tmp_path: Any, suffix: str
+) -> None:
+    options = ("--outbox", str(tmp_path / "o.db"))
+    assert call("hitl", "approve", "sent", "-u", box.url, *SENDER, *options).code == 0
+    box.stop()
+    assert call("hitl", "approve", "k", "-u", box.url, *SENDER, *options).code == 75
+    moved = call("outbox", "move", "--from", box.url + suffix, "--to", other.url + suffix, "-j", *options)
+    assert (moved.code, moved.json) == (0, {"moved": 2})
+    assert call("outbox", "flush", "-u", other.url, *options).code == 0
+    assert keys_of(other) == ["k"]
+    again = call("hitl", "approve", "sent", "-u", other.url, *SENDER, *options)
+    assert again.out.split()[0] == "duplicate"  # what was settled there is known here
+
+
+def test_a_url_that_only_begins_alike_is_another(outbox: Outbox) -> None:
+    for n, url in enumerate(
+        ["http://h:8/api/v1", "http://h:80/api/v1", "http://h:8b", "http://h:8", "http://h/x"]
+    ):
+        record(outbox, "k{}".format(n), service=url)
+    assert outbox.move("http://h:8", "http://new/base") == 2
+    assert [row.service for row in outbox.list()] == [
+        "http://new/base/api/v1",
+        "http://h:80/api/v1",
+        "http://h:8b",
+        "http://new/base",
+        "http://h/x",
+    ]
+
+
+def test_a_move_that_would_lose_a_decision_moves_nothing(outbox: Outbox) -> None:
+    record(outbox, "first", service="http://old")
+    record(outbox, "k", service="http://old")
+    record(outbox, "k", service="http://new", action="reject")
+    before = outbox.list()
+    with pytest.raises(
+        Conflict, match="row 2 of the outbox .* cannot be moved: row 3 has its key there already"
+    ):
+        outbox.move("http://old", "http://new")
+    assert outbox.list() == before
+
+
+def test_what_is_being_sent_does_not_move(outbox: Outbox) -> None:
+    record(outbox, "k", service="http://old")
+    claimed(outbox, 1)
+    with pytest.raises(Conflict, match="row 1 of the outbox .* is being sent"):
+        outbox.move("http://old", "http://new")
+    outbox.submit(decision("k2"))
+    assert outbox.move("http://old:81", "http://new") == 0
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "h", "http://user:password@h", "http://h?x"])
+def test_a_url_that_is_none_is_refused(outbox: Outbox, url: str) -> None:
+    for options in (("--from", url, "--to", "http://h"), ("--from", "http://h", "--to", url)):
+        assert call("outbox", "move", "--outbox", outbox.path, *options).code == 78
