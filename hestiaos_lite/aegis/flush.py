@@ -115,10 +115,7 @@ class Delivery:
 
 def _stays_queued(error: HestiaError, outbox: Outbox) -> None:
     """Tell the caller, whose fault it is, that nothing is lost; a wrong address is a matter of configuration."""
-    advice = "{}; it stays queued in the outbox {}, and the next flush sends it".format(
-        error.advice, outbox.path
-    )
-    error.with_facts(advice=advice.lstrip("; "))
+    error.with_facts(message="{}; it stays queued in the outbox {}".format(error.message, outbox.path))
     if not isinstance(error, (AuthenticationError, PermissionDenied)):
         error.with_facts(_exit_code=_CONFIGURATION)
 
