@@ -61,12 +61,17 @@ class Wire:
             assert name.lower() not in headers, "header sent twice: " + name
             headers[name.lower()] = value.strip()
         length = int(headers.get("content-length", "0"))
-        while len(self._buffer) < length:
-            self._receive()
-        body, self._buffer = self._buffer[:length], self._buffer[length:]
+        body = self.read(length)
         received = Received(method, target, headers, body)
         self._server._record(received)
         return received
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, of something that is no HTTP."""
+        while len(self._buffer) < size:
+            self._receive()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)

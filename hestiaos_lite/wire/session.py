@@ -20,7 +20,8 @@ from requests.utils import get_encoding_from_headers
 from .._redact import bare_url
 from .call import Call
 from .network import network_settings
-from .sockets import POOL_CLASSES, current_attempt
+from .pools import SOCKET_OPTIONS, limit
+from .sockets import current_attempt
 
 
 class Prepared(NamedTuple):
@@ -188,8 +189,8 @@ class _Adapter(HTTPAdapter):
         return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
+        super().init_poolmanager(*args, socket_options=SOCKET_OPTIONS, **kwargs)
+        limit(self.poolmanager)
 
     def close(self) -> None:
         """Close the idle connections now; urllib3 2 does so when it happens that nothing refers to their pool any more."""
@@ -202,9 +203,8 @@ class _Adapter(HTTPAdapter):
         super().close()
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):  # those bring connections of their own
-            manager.pool_classes_by_scheme = POOL_CLASSES
+        manager = super().proxy_manager_for(proxy, socket_options=SOCKET_OPTIONS, **kwargs)
+        limit(manager)
         return manager
 
 

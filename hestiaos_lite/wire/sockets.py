@@ -13,10 +13,8 @@ import ipaddress
 import socket
 import threading
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar, Union
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import create_connection
 
@@ -25,6 +23,7 @@ from ..deadline import Deadline, SilenceLimit
 _LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
 _READ_BUFFER_BYTES = 32 * 1024
 
+_T = TypeVar("_T")
 _current = threading.local()
 
 
@@ -85,17 +84,20 @@ class Attempt:
                 pass  # it is closed already: nobody is left to wake
 
 
-class _Connection:
-    """What both kinds of connection do differently from urllib3's."""
+class LimitedConnection:
+    """What a connection of ours does differently from the class of urllib3's that it is mixed into (see `pools`)."""
 
     _connecting = False
 
     def _new_conn(self: Any) -> socket.socket:
-        """Connect to the first address that answers; urllib3 gives each of a host's addresses the whole timeout."""
         attempt = current_attempt()
         if attempt is None:
             return super()._new_conn()  # type: ignore[misc,no-any-return]
         attempt.ours = True
+        return self._connect_within(attempt)  # type: ignore[no-any-return]
+
+    def _connect_within(self: Any, attempt: Attempt) -> socket.socket:
+        """Connect to the first address that answers; urllib3 gives each of a host's addresses the whole timeout."""
         failure: Optional[OSError] = None
         try:
             for address in _resolve(self.host, self.port, attempt.wait_seconds()):
@@ -147,6 +149,18 @@ class _Connection:
             return http.client.HTTPResponse(sock, *args, **kwargs)
         attempt.sock = sock
         return _Response(_LimitedReads(sock, attempt), *args, **kwargs)
+
+
+class LimitedSocksConnection(LimitedConnection):
+    """The same for a connection through a SOCKS proxy, whose look-ups and exchanges each take the whole timeout."""
+
+    def _connect_within(self: Any, attempt: Attempt) -> socket.socket:
+        connect = super(LimitedConnection, self)._new_conn  # type: ignore[misc]
+        try:
+            sock: socket.socket = _in_time(connect, attempt.wait_seconds(), discard=socket.socket.close)
+        except socket.timeout as error:
+            raise ConnectTimeoutError(self, "the SOCKS proxy took too long") from error
+        return sock
 
 
 class _Response(http.client.HTTPResponse):
@@ -215,30 +229,6 @@ class _LimitedReads(io.RawIOBase):
         super().close()
 
 
-class _HTTPConnection(_Connection, HTTPConnection):  # type: ignore[misc]
-    pass
-
-
-class _HTTPSConnection(_Connection, HTTPSConnection):  # type: ignore[misc]
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-    def _validate_conn(self, conn: Any) -> None:
-        """Connect early, as urllib3 does, without its warning at every connection: `Client` has warned of verify=False."""
-        if conn.sock is None:
-            conn.connect()
-
-
-POOL_CLASSES = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
 def current_attempt() -> Optional[Attempt]:
     """The attempt that this thread works for, or None."""
     return getattr(_current, "attempt", None)
@@ -249,24 +239,38 @@ def _resolve(host: str, port: int, seconds: float) -> List[Tuple[str, int]]:
     host = host.strip("[]").rstrip(".")
     if host == "localhost" or _is_address(host):
         return _look_up(host, port)
-    answers: List[Any] = []
+    try:
+        return _in_time(lambda: _look_up(host, port), seconds, discard=len)
+    except UnicodeError as error:
+        raise OSError("{} is not a host name".format(host)) from error
 
-    def look_up() -> None:
+
+def _in_time(work: Callable[[], _T], seconds: float, discard: Callable[[_T], object]) -> _T:
+    """Return what ``work`` gives in a thread of its own; too late for that, raise ``socket.timeout`` and discard it."""
+    results: List[_T] = []
+    failures: List[Exception] = []
+    claim = threading.Lock()  # whoever has it decides whether the result is still wanted
+
+    def run() -> None:
         try:
-            answers.append(_look_up(host, port))
-        except (OSError, UnicodeError) as error:
-            answers.append(error)
+            result = work()
+        except Exception as error:  # noqa: BLE001  # raised below
+            failures.append(error)
+            return
+        if claim.acquire(blocking=False):
+            results.append(result)
+        else:
+            discard(result)
 
-    thread = threading.Thread(target=look_up, name="hestiaos-lite-dns", daemon=True)
+    thread = threading.Thread(target=run, name="hestiaos-lite-connect", daemon=True)
     thread.start()
     thread.join(seconds)
-    if not answers:
-        raise socket.timeout("looking up {} took too long".format(host))
-    if isinstance(answers[0], UnicodeError):
-        raise OSError("{} is not a host name".format(host)) from answers[0]
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    return answers[0]  # type: ignore[no-any-return]
+    if thread.is_alive() and claim.acquire(blocking=False):
+        raise socket.timeout("it took too long")
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
 
 
 def _look_up(host: str, port: int) -> List[Tuple[str, int]]:

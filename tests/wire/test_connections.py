@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import select
+import os
 import socket
 import threading
 import time
@@ -18,7 +18,6 @@ from hestiaos_lite import AuthenticationError, Client, ConnectionFailed, Invalid
 from ..faultserver import (
     TLS_AUTHORITY,
     FaultServer,
-    Script,
     Wire,
     answer,
     answer_and_close,
@@ -27,6 +26,7 @@ from ..faultserver import (
     ok,
     reply,
 )
+from ..proxies import http_proxy
 
 PATIENT = 10.0
 HEALTHY = ok({"status": "ok"})
@@ -139,41 +139,12 @@ def test_a_stream_over_tls(session: Any) -> None:
 # -- proxies
 
 
-def proxy(target_port: int, log: List[str]) -> Script:
-    """A proxy for everything: whatever host is asked for, the answer comes from a port of this machine."""
-
-    def script(wire: Wire) -> None:
-        request = wire.request()
-        log.append(
-            "{} {} {}".format(request.method, request.target, request.headers.get("proxy-authorization", "-"))
-        )
-        with socket.create_connection(("127.0.0.1", target_port)) as onward:
-            if request.method == "CONNECT":
-                wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            else:
-                path = "/" + request.target.split("/", 3)[3]
-                lines = ["{} {} HTTP/1.1".format(request.method, path), "Connection: close"]
-                lines += [
-                    "{}: {}".format(*item) for item in request.headers.items() if item[0] != "connection"
-                ]
-                onward.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + request.body)
-            ends = {wire.sock: onward, onward: wire.sock}
-            while True:
-                for end in select.select(list(ends), [], [])[0]:
-                    data = end.recv(65536)
-                    if not data:
-                        return
-                    ends[end].sendall(data)
-
-    return script
-
-
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("named_by", ["environment", "session"])
 def test_a_proxy_is_used(named_by: str, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     log: List[str] = []
     with FaultServer(answer(HEALTHY), tls=scheme == "https") as server, FaultServer(
-        proxy(server.port, log)
+        http_proxy(server.port, log)
     ) as middle:
         url = "http://user:word@127.0.0.1:{}".format(middle.port)
         with requests.Session() as lent:
@@ -217,7 +188,7 @@ def test_a_loopback_url_never_goes_through_a_proxy_of_the_environment(
 def test_a_loopback_url_goes_through_a_proxy_of_the_caller() -> None:
     log: List[str] = []
     with FaultServer(answer(HEALTHY)) as server, FaultServer(
-        proxy(server.port, log)
+        http_proxy(server.port, log)
     ) as middle, requests.Session() as lent:
         lent.proxies = {"http": middle.url}
         with Client(server.url, timeout=PATIENT, session=lent) as client:
@@ -389,6 +360,39 @@ def test_a_kept_connection_that_ends_with_the_next_request(session: Any) -> None
             client.health()
             assert client.health().ok
             assert (server.connections, server.hits) == (3, 5)
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
+    """A NAT or firewall may have forgotten it: what is sent on it is never answered."""
+
+    def forgotten(wire: Wire) -> None:
+        wire.request()
+        wire.send(HEALTHY)
+        wire.hang()
+
+    with FaultServer(forgotten, answer(ok({"result": "r", "trace_id": "t"}))) as server:
+        with Client(server.url, timeout=PATIENT, retries=0) as client:
+            client.health()
+            time.sleep(5.1)
+            assert client.run("hello").trace_id == "t"
+        assert (server.connections, server.hits) == (2, 2)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="shows a connection's timers on Linux alone")
+def test_a_connection_on_which_an_answer_is_awaited_is_probed() -> None:
+    """TCP keep-alive is on, so that a NAT does not forget it, and a service that is gone is noticed."""
+    timers: List[str] = []
+
+    def looks(wire: Wire) -> None:
+        wire.request()
+        port = ":{:04X}".format(wire.sock.getpeername()[1])
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            timers.extend(fields[5] for fields in map(str.split, file) if fields[1].endswith(port))
+        wire.send(HEALTHY)
+
+    with FaultServer(looks) as server, Client(server.url, timeout=PATIENT) as client:
+        client.health()
+    assert [timer[:2] for timer in timers] == ["02"]  # the keep-alive timer
 
 
 def test_an_answer_that_says_more_than_it_should_does_not_reach_the_next_call() -> None:
