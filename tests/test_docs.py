@@ -23,6 +23,7 @@ import pytest
 import hestiaos_lite
 from hestiaos_lite.config import resolve
 from hestiaos_lite.sandbox import Sandbox
+from tests.cli.test_zipapp import RECIPE
 from tests.markdown import (
     DOCUMENTS,
     ROOT,
@@ -195,6 +196,10 @@ def test_the_code_names_what_the_documents_have() -> None:
         assert (ROOT / document).is_file(), (path, document)
         headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
         assert not heading or heading in headings, (path, document, heading)
+
+
+def test_the_recipe_for_a_single_file_is_the_one_that_is_tested() -> None:
+    assert RECIPE in [block.text for block in BLOCKS if block.document == "docs/operations.md"]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
