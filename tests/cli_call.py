@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any, Dict, NamedTuple, Sequence, Union
+import time
+from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
 from unittest import mock
 
 from hestiaos_lite.cli import main
@@ -63,3 +64,30 @@ def run(*argv: str, stdin: bytes = b"", **variables: str) -> Called:
         command(*argv), input=stdin, capture_output=True, env=environment(**variables), timeout=60
     )
     return Called(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+
+def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Tuple[int, str]:
+    """Run it with a terminal on all three streams; return the exit code and what the screen shows."""
+    import pty
+
+    child, screen = pty.fork()
+    if child == 0:
+        os.chdir(ROOT)
+        os.environ.update(environment(**dict({"TERM": "xterm"}, **variables)))
+        os.execv(sys.executable, list(command(*argv)))
+    shown = b""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            data = os.read(screen, 4096)
+        except OSError:  # Linux says EIO where the child has gone
+            break
+        if not data:
+            break
+        shown += data
+        if typed and b"not shown" in shown:
+            os.write(screen, typed)
+            typed = b""
+    _, status = os.waitpid(child, 0)
+    os.close(screen)
+    return os.WEXITSTATUS(status), shown.replace(b"\r\n", b"\n").decode("utf-8")

@@ -17,6 +17,7 @@ __all__ = ["main"]
 _INTERRUPTED = 130  # 128 + SIGINT
 _TERMINATED = 143  # 128 + SIGTERM
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell sees of any other tool whose reader went away
+_BROKEN_CONTRACT = 76  # sysexits' EX_PROTOCOL
 _NOT_WRITTEN = 74  # sysexits' EX_IOERR: the result could not be written
 
 
@@ -58,11 +59,16 @@ def _run(argv: List[str], output: Output) -> int:
 
                 return usage_exit_code(argv)
             raise
-        output.configure(json=args.json, quiet=args.quiet)
+        output.configure(json=args.json, quiet=args.quiet, field=args.get)
         from .signals import terminable  # only now: --help ends above
 
         with terminable(_TERMINATED), output.listening(args.verbose):
             code = args.execute(args, output)
+        if output.missing_field is not None and code == 0:
+            output.complain(
+                "the result has no field {!r}; --json shows what it has".format(output.missing_field)
+            )
+            code = _BROKEN_CONTRACT
         # guard becomes its command only now: what is ignored, handled or open here would be inherited
         return int(code() if callable(code) else code)
     except SystemExit as end:  # --help and --version, a usage error, SIGTERM

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Optional, Tuple
 
+from .._redact import one_line
 from ..errors import ConnectionFailed, HestiaError, InvalidInput, RequestTimeout, ServerError
 from .exits import DONE, REFUSED
 from .output import Output
@@ -12,6 +13,9 @@ from .parser import Arguments, Parser, seconds
 
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)  # the exit codes of the Monitoring Plugins guidelines
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_LONGEST_UPTIME_SECONDS = (
+    1e12  # more than any service has been up: NaN, infinity or a number that no float holds
+)
 _STATES = {
     "ok": _OK,
     "healthy": _OK,
@@ -77,9 +81,9 @@ def _nagios(args: Arguments, output: Output) -> int:
         )
         state, text = _judge_time(state, text, took_seconds, args)
     data = ["time={:.3f}s;{};{};0".format(took_seconds, _threshold(args.warning), _threshold(args.critical))]
-    if uptime is not None:
+    if uptime is not None and 0 <= uptime < _LONGEST_UPTIME_SECONDS:
         data.append("uptime={:.0f}s;;;0".format(uptime))
-    line = "HESTIAOS {} - {}".format(_NAMES[state], " ".join(text.replace("|", "/").split()))
+    line = "HESTIAOS {} - {}".format(_NAMES[state], one_line(text.replace("|", "/"), limit=1000))
     output.text("{} | {}".format(line, " ".join(data)))
     return state
 

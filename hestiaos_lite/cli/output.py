@@ -26,11 +26,17 @@ class Output:
 
     With ``json`` the result is one JSON document, of a stream one object a line; notices and warnings stay text, and an
     error is one JSON object on standard error, its last line. ``quiet`` silences notices and warnings, never an error.
+
+    What a service says is data. Standard error and the log are one line a message without control characters, wherever
+    they go. Standard output shows control characters on a terminal as escapes, and is left as it is in a pipe or a file.
     """
 
     def __init__(self) -> None:
-        self.json = False
+        self.json = False  # the result is wanted as a document, whole or one field of it
         self.quiet = False
+        self._errors_as_json = False
+        self._field: Optional[str] = None
+        self._field_was_found = False
         self._out: Optional[TextIO] = sys.stdout
         self._err: Optional[TextIO] = sys.stderr
         self._line_is_open = False
@@ -39,24 +45,26 @@ class Output:
             if stream is not None and hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
 
-    def configure(self, *, json: bool, quiet: bool) -> None:
-        """Set what the arguments say."""
-        self.json = json
+    def configure(self, *, json: bool, quiet: bool, field: Optional[str] = None) -> None:
+        """Set what the arguments say; of a document only ``field`` is printed where one is named."""
+        self.json = json or field is not None
         self.quiet = quiet
+        self._errors_as_json = json
+        self._field = field
 
     # -- results
 
     def text(self, text: str) -> None:
         """Print a result, and end its line."""
-        self._write(self._safe(self._out, text if text.endswith("\n") else text + "\n"))
+        self._write(self._shown(text if text.endswith("\n") else text + "\n"))
 
     def heading(self, text: str) -> None:
         """Print a line in bold."""
-        self._write(self._coloured(self._out, _BOLD, text) + "\n")
+        self._write(self._coloured(self._out, _BOLD, self._shown(text)) + "\n")
 
     def piece(self, text: str) -> None:
         """Print a piece of a result at once; `end_line` ends its line."""
-        self._write(self._safe(self._out, text))
+        self._write(self._shown(text))
         self.flush()
 
     def end_line(self) -> None:
@@ -68,11 +76,11 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Print a result as one JSON document: indented for a reader at a terminal, else on one line."""
-        self._write(self._dumps(value, indent=2 if self._is_terminal(self._out) else None) + "\n")
+        self._print_json(value, indent=2 if self._is_terminal(self._out) else None)
 
     def object_line(self, value: Any) -> None:
         """Print one JSON object on one line, at once."""
-        self._write(self._dumps(value) + "\n")
+        self._print_json(value)
         self.flush()
 
     def fields(self, values: Mapping[str, Any]) -> None:
@@ -80,13 +88,23 @@ class Output:
         if self.json:
             self.document(values)
             return
-        shown = {name: value for name, value in values.items() if value is not None}
-        width = max((len(name) for name in shown), default=0)
-        for name, value in shown.items():
-            if not isinstance(value, str):
-                value = self._dumps(value)
+        shown = [
+            (
+                self._shown_line(name),
+                self._shown_line(value if isinstance(value, str) else self._dumps(value)),
+            )
+            for name, value in values.items()
+            if value is not None
+        ]
+        width = max((len(name) for name, _ in shown), default=0)
+        for name, value in shown:
             label = self._coloured(self._out, _BOLD, name) + " " * (width - len(name))
-            self._write("{}  {}\n".format(label, self._safe(self._out, value)))
+            self._write("{}  {}\n".format(label, value))
+
+    @property
+    def missing_field(self) -> Optional[str]:
+        """The field that was asked for and was in no result, or None."""
+        return None if self._field_was_found else self._field
 
     def flush(self) -> None:
         """Flush the results; raises OutputClosed when they cannot be written."""
@@ -101,43 +119,39 @@ class Output:
     def notice(self, text: str) -> None:
         """Tell the user something about the result."""
         if not self.quiet:
-            self._say("", text)
+            self._say(text)
 
     def warning(self, text: str) -> None:
         """Warn the user of something that works but should not stay."""
         if not self.quiet:
-            self._say(PROGRAM + ": " + self._coloured(self._err, _YELLOW, "warning:") + " ", text)
+            label = PROGRAM + ": " + self._coloured(self._err, _YELLOW, "warning:") + " "
+            self._say(text, label=label)
 
     def complain(self, text: str) -> None:
         """Print an error line."""
-        self._say(self._coloured(self._err, _RED, PROGRAM + ":") + " ", text)
+        self._say(text, label=self._coloured(self._err, _RED, PROGRAM + ":") + " ")
 
     def report(self, error: Exception, *, exit_code: int) -> None:
         """Report an error: one line, or with ``json`` one object."""
-        if self.json:
-            self._say("", self._dumps({"error": dict(_facts(error), exit_code=exit_code)}))
+        if self._errors_as_json:
+            self._say_json({"error": dict(_facts(error), exit_code=exit_code)})
         else:
-            self.complain(" ".join(str(error).splitlines()))
+            self.complain(str(error))
 
     def report_bug(self, error: Exception, *, traceback: bool, exit_code: int) -> None:
         """Report an exception that should not have come here."""
         if traceback:
             import traceback as module
 
-            self._say(
-                "", "".join(module.format_exception(type(error), error, error.__traceback__)).rstrip("\n")
-            )
-        message = "this is a bug in hestiaos-lite, please report it: {}: {}".format(
-            type(error).__name__, error
-        )
-        if self.json:
-            facts = {
-                "type": type(error).__name__,
-                "code": "INTERNAL",
-                "message": message,
-                "exit_code": exit_code,
-            }
-            self._say("", self._dumps({"error": facts}))
+            for line in "".join(
+                module.format_exception(type(error), error, error.__traceback__)
+            ).splitlines():
+                self._say(line)
+        name = type(error).__name__
+        message = "this is a bug in hestiaos-lite, please report it: {}: {}".format(name, error)
+        if self._errors_as_json:
+            facts = {"type": name, "code": "INTERNAL", "message": message, "exit_code": exit_code}
+            self._say_json({"error": facts})
         else:
             self.complain(message if traceback else message + " (-vv shows where)")
 
@@ -153,8 +167,14 @@ class Output:
     def _logging(self, verbosity: int) -> Iterator[None]:
         import logging  # here: --help does without it
 
+        say = self._say
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                say(self.format(record))
+
         logger = logging.getLogger("hestiaos_lite")
-        handler = logging.StreamHandler(self._err)
+        handler = Handler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         before = logger.level
         logger.addHandler(handler)
@@ -178,35 +198,65 @@ class Output:
         except OSError as error:
             raise OutputClosed(error) from error
 
-    def _say(self, label: str, text: str) -> None:
+    def _print_json(self, value: Any, indent: Optional[int] = None) -> None:
+        if self._field is not None:
+            value = find_field(value, self._field)
+            if value is None:
+                return
+            self._field_was_found = True
+            if isinstance(value, str):
+                self._write(self._shown(value) + "\n")
+                return
+        text = self._dumps(value, indent)
+        if self._is_terminal(self._out):
+            from .._redact import harmless_json
+
+            text = harmless_json(text)
+        self._write(text + "\n")
+
+    def _say(self, text: str, *, label: str = "") -> None:
+        from .._redact import harmless
+
+        self._say_line(label + harmless(text))
+
+    def _say_json(self, value: Any) -> None:
+        from .._redact import harmless_json
+
+        self._say_line(harmless_json(self._dumps(value)))
+
+    def _say_line(self, line: str) -> None:
         if self._is_terminal(self._out):
             self.end_line()  # both streams are likely to be the same screen
         if self._err is not None:
             with contextlib.suppress(OSError):  # there is nobody left to tell
-                self._err.write(label + self._safe(self._err, text) + "\n")
+                self._err.write(line + "\n")
                 self._err.flush()
 
     def _dumps(self, value: Any, indent: Optional[int] = None) -> str:
-        import json
+        from .._json import dumps
 
         encoding = getattr(self._out, "encoding", None) or "ascii"
-        return json.dumps(value, indent=indent, ensure_ascii=encoding.lower().replace("-", "") != "utf8")
+        return dumps(value, indent=indent, ascii=encoding.lower().replace("-", "") != "utf8")
 
     def _coloured(self, stream: Optional[TextIO], colour: str, text: str) -> str:
         if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not self._is_terminal(stream):
             return text
         return colour + text + _PLAIN
 
-    def _safe(self, stream: Optional[TextIO], text: str) -> str:
+    def _shown(self, text: str) -> str:
         """Show control characters instead of sending them to a terminal: a service's text must not steer it."""
-        if not self._is_terminal(stream) or (text.isprintable() and text.isascii()):
+        if not self._is_terminal(self._out):
             return text
-        return "".join(
-            char
-            if char in "\n\t" or ord(char) >= 160 or 32 <= ord(char) < 127
-            else "\\x{:02x}".format(ord(char))
-            for char in text
-        )
+        from .._redact import harmless_lines
+
+        return harmless_lines(text)
+
+    def _shown_line(self, text: str) -> str:
+        if not self._is_terminal(self._out):
+            return text
+        from .._redact import harmless
+
+        return harmless(text)
 
     @staticmethod
     def _is_terminal(stream: Optional[TextIO]) -> bool:
@@ -229,3 +279,17 @@ def _facts(error: Exception) -> Dict[str, Any]:
     ):
         facts[name] = getattr(error, name, facts.get(name))
     return facts
+
+
+def find_field(value: Any, path: str) -> Any:
+    """Return what a dotted path leads to (``data.items.0.name``), or None; a name that has dots itself is found too."""
+    if isinstance(value, Mapping) and path in value:
+        return value[path]
+    name, _, rest = path.partition(".")
+    if isinstance(value, Mapping):
+        found = value.get(name)
+    elif isinstance(value, (list, tuple)) and name.isdecimal() and int(name) < len(value):
+        found = value[int(name)]
+    else:
+        return None
+    return find_field(found, rest) if rest else found

@@ -166,6 +166,7 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
         api_key=None,
         api_key_file=None,
         json=False,
+        get=None,
         timeout=None,
         retries=None,
         profile=None,
@@ -207,13 +208,14 @@ _SHORT = {
     "api_key": "-k KEY",
     "api_key_file": "--api-key-file FILE",
     "json": "-j",
+    "get": "--get FIELD",
     "timeout": "--timeout SECONDS",
     "retries": "--retries N",
     "profile": "--profile NAME",
     "quiet": "-q",
     "verbose": "-v",
 }
-OUTPUT_OPTIONS = ("json", "quiet", "verbose")  # what a command takes that asks no service
+OUTPUT_OPTIONS = ("json", "get", "quiet", "verbose")  # what a command takes that asks no service
 
 
 def add_global_options(command: Parser) -> None:
@@ -262,6 +264,8 @@ def _add_options(parser: argparse.ArgumentParser, *, explain: bool = True) -> No
     add("-k", "--api-key", metavar="KEY", help=help)
     add("--api-key-file", metavar="FILE", help="file to read the API key from")
     add("-j", "--json", action="store_true", help="print JSON")
+    help = "print one field of the result and nothing else, such as trace_id or data.id; exit 76 where it is missing"
+    add("--get", metavar="FIELD", help=help)
     help = "total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)"
     add("--timeout", type=seconds, metavar="SECONDS", help=help)
     add("--retries", type=count, metavar="N", help="extra attempts where one is safe (default 3)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
 
 from .exits import DONE, REFUSED
 from .output import Output
@@ -60,10 +60,18 @@ def _run(args: Arguments, output: Output) -> int:
     else:
         output.text(response.text)
         _tell(output, trace_id=response.trace_id, mode=response.mode)
-    if "BLOCK" in (response.result, response.mode):
-        output.complain("the service says BLOCK (trace id {})".format(response.trace_id))
-        return REFUSED
-    return DONE
+    return _judged(output, [response.result, response.mode], response.trace_id)
+
+
+def _judged(output: Output, words: Sequence[object], trace_id: Optional[str]) -> int:
+    """Return the exit code of a whole answer by the words in it that decide, and say which one refuses."""
+    from ..models import is_refusal
+
+    refusals = [word for word in words if is_refusal(word)]
+    if not refusals:
+        return DONE
+    output.complain("the service says {} (trace id {})".format(refusals[0], trace_id or "unknown"))
+    return REFUSED
 
 
 def _granted_ms(args: Arguments, client: Client) -> int:
@@ -79,6 +87,7 @@ def _stream(
 ) -> int:
     """Print a stream as it comes. ``--timeout`` bounds the whole of it; without, only silence is bounded."""
     failed: Optional[StreamEvent] = None
+    final: Mapping[str, Any] = {}
     with client.run_stream(text, timeout=timeout_seconds, **options) as stream:
         said_anything = False
         for event in stream:
@@ -93,6 +102,8 @@ def _stream(
                 output.piece(_final_text(event.data))
             if event.type == "error":
                 failed = event
+            elif event.type == "final":
+                final = event.data
         output.end_line()
         if not output.json:
             _tell(output, trace_id=stream.trace_id)
@@ -103,7 +114,7 @@ def _stream(
             "the stream ended in an error: {} (trace id {})".format(reason, failed.trace_id or "unknown")
         )
         return REFUSED
-    return DONE
+    return _judged(output, [final.get("result"), final.get("mode")], stream.trace_id)
 
 
 def _final_text(data: Mapping[str, Any]) -> str:
@@ -126,10 +137,11 @@ def _chat(args: Arguments, output: Output) -> int:
     else:
         output.text(response.result)
         _tell(output, trace_id=response.trace_id, session_id=response.session_id)
-    return DONE
+    return _judged(output, [response.result], response.trace_id)
 
 
 def _agent(args: Arguments, output: Output) -> int:
+    from ..models import is_refusal
     from .arguments import json_object, text_or_stdin
     from .connect import open_client
 
@@ -143,7 +155,7 @@ def _agent(args: Arguments, output: Output) -> int:
         if result.result is not None:
             output.text(result.result)
         _tell(output, trace_id=result.trace_id, status=result.status)
-    if result.error or result.status in ("FAILED", "BLOCKED"):
+    if result.error or is_refusal(result.status):
         ending = result.status or "with an error"
         output.complain("the agent ended {}: {}".format(ending, result.error or "it gives no reason"))
         return REFUSED

@@ -35,14 +35,14 @@ def test_help_of_a_command(name: str) -> None:
     [
         (
             "run",
-            "-u URL, -k KEY, --api-key-file FILE, -j, --timeout SECONDS, --retries N, --profile NAME, -q, -v",
+            "-u URL, -k KEY, --api-key-file FILE, -j, --get FIELD, --timeout SECONDS, --retries N, --profile NAME, -q, -v",
         ),
         (
             "secret get",
-            "-u URL, -k KEY, --api-key-file FILE, -j, --timeout SECONDS, --retries N, --profile NAME, -q, -v",
+            "-u URL, -k KEY, --api-key-file FILE, -j, --get FIELD, --timeout SECONDS, --retries N, --profile NAME, -q, -v",
         ),
-        ("completion", "-j, -q, -v"),
-        ("help", "-j, -q, -v"),
+        ("completion", "-j, --get FIELD, -q, -v"),
+        ("help", "-j, --get FIELD, -q, -v"),
     ],
 )
 def test_help_names_only_the_options_that_mean_something_there(name: str, takes: str) -> None:

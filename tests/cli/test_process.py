@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import Any, Iterator, List
 
 import pytest
 
 from hestiaos_lite import Client
 
-from ..cli_call import ROOT, call, command, environment, run
+from ..cli_call import call, command, environment, in_a_terminal, run
 from ..faultserver import FaultServer, answer, answer_and_hang, head, reply
 
 if os.name != "posix":
@@ -226,33 +225,6 @@ def test_the_sandbox_can_demand_a_key(tmp_path: Any) -> None:
     finally:
         process.terminate()
         process.communicate(timeout=30)
-
-
-def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Any:
-    """Run it with a terminal on all three streams; return the exit code and what the screen shows."""
-    import pty
-
-    child, screen = pty.fork()
-    if child == 0:
-        os.chdir(ROOT)
-        os.environ.update(environment(**dict({"TERM": "xterm"}, **variables)))
-        os.execv(sys.executable, list(command(*argv)))
-    shown = b""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            data = os.read(screen, 4096)
-        except OSError:  # Linux says EIO where the child has gone
-            break
-        if not data:
-            break
-        shown += data
-        if typed and b"not shown" in shown:
-            os.write(screen, typed)
-            typed = b""
-    _, status = os.waitpid(child, 0)
-    os.close(screen)
-    return os.WEXITSTATUS(status), shown.replace(b"\r\n", b"\n").decode("utf-8")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 
 # Row by row; a file or folder may import from the rows above its own, and from itself.
 ROWS = [
-    ["_version", "_redact", "_lazy"],
+    ["_version", "_redact", "_lazy", "_json"],
     ["deadline", "errors", "sse"],
     ["_check"],
     ["models", "config"],
