@@ -41,9 +41,11 @@ _ABOUT_THE_ADDRESS = (405, 421, 426)
 # What an exit code is decided by where the error's class alone does not say it (sysexits' names in brackets).
 _EXIT_CODES: Mapping[str, int] = {
     "AGENT_FAILED": 1,
+    "BAD_DATA": 65,  # EX_DATAERR
     "BATCH_BUSY": 75,  # EX_TEMPFAIL: another run has the files
     "BATCH_FILE": 74,  # EX_IOERR
     "CONFIGURATION": 78,  # EX_CONFIG
+    "NOT_SENT": 75,
     "OUTBOX": 78,
 }
 _LOOK_FIRST = 3

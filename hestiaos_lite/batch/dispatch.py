@@ -1,36 +1,25 @@
-"""The sending side of a batch: one loop in the caller's thread that keeps a bounded window of rows in flight.
+"""The sending side of a batch: one loop in the caller's thread that draws rows, sends them and takes in what became of them.
 
-Every row that is drawn gets exactly one result. The loop draws a row only when it can be sent at once, so that an endless
-source is not read ahead and whoever keeps a journal knows what was sent. Of the executor only ``submit`` and the future's
-own methods are used.
+Every row that is drawn gets exactly one result, whatever interrupts the loop. It draws a row only when it can be sent at
+once, so that an endless source is not read ahead and whoever keeps a journal knows what was sent.
 """
 
 from __future__ import annotations
 
-import queue
+import itertools
 import threading
 import time
 from collections import deque
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import (
-    Any,
-    Callable,
-    Deque,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Set,
-    Union,
-)
+from concurrent.futures import CancelledError, Executor, Future
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
-from .. import errors
+from ..errors import NONE, HestiaError, InvalidInput
+from .ending import Ending, Limits
 from .rate import SharedPause, TokenBucket
-from .rows import BatchResult, Row
-from .worker import error_facts, work
+from .results import BatchResult, concerns_every_row, error_facts, was_turned_away
+from .rows import BatchRow
+from .window import Sending, Window
+from .worker import Report, Task
 
 _STOP_POLL_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 1.0  # Windows does not interrupt a longer wait for Ctrl-C
@@ -43,395 +32,306 @@ class Settled(NamedTuple):
     unsent: bool
 
 
-class Limits(NamedTuple):
-    """What bounds a run.
-
-    Attributes:
-        window: rows in flight at most.
-        retries: how often a row that was certainly not executed is sent again while the service accepts others.
-        patience_seconds: how long the service may refuse everything before the run ends.
-        deadline_seconds: when sending ends, or None.
-    """
-
-    window: int
-    retries: int = 5
-    patience_seconds: float = 900.0
-    deadline_seconds: Optional[float] = None
-
-
-class _Sending:
-    """A row on its way: what was tried so far."""
-
-    __slots__ = ("attempts", "first_refused_at", "refusals", "row", "seconds", "sendings", "sent_at")
-
-    def __init__(self, row: Row) -> None:
-        self.row = row
-        self.sendings = 0
-        self.attempts = 0
-        self.seconds = 0.0
-        self.refusals = 0
-        self.sent_at = 0.0
-        self.first_refused_at = 0.0
-
-    def result(
-        self, response: Optional[Dict[str, Any]] = None, error: Optional[Dict[str, Any]] = None
-    ) -> BatchResult:
-        return BatchResult(self.row.id, error is None, response, error, self.attempts, self.seconds)
+def _as_it_is(item: Any) -> Union[BatchRow, BatchResult]:
+    row: BatchRow = item
+    return row
 
 
 class Dispatcher:
     """Sends rows through an executor.
 
     Args:
-        factory: gives a worker its client; ``key`` names it in the worker's cache (see `work`).
-        call: the call each row is an argument list of.
-        rows: what to send, or a finished result for a row that cannot be sent.
-        executor: None makes a pool of threads, which is shut down at the end; a lent one never is.
+        task: what is done with each row.
+        rows: the source of the rows.
+        read: makes of what the source gives a row, or the result of one that cannot be sent.
+        executor: None makes a pool of threads for this run.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
-        before_send: called with the rows that are about to be submitted; nothing of them is sent when it raises.
+        before_send: called with the rows that are about to be sent, as many as may be sent now, which are drawn together
+            for it; nothing of them is sent when it raises. None: each row is sent as soon as it is drawn.
         on_turned_away: called with a row that was certainly not executed and waits to be sent again.
         on_settled: called with each result before anything further is sent.
     """
 
     def __init__(
         self,
-        factory: Callable[[], Any],
-        key: bytes,
-        call: str,
-        rows: Iterator[Union[Row, BatchResult]],
+        task: Task,
+        rows: Iterable[Any],
         *,
         limits: Limits,
+        read: Callable[[Any], Union[BatchRow, BatchResult]] = _as_it_is,
         executor: Optional[Executor] = None,
         bucket: Optional[TokenBucket] = None,
-        pause: Optional[SharedPause] = None,
         stop: Optional[threading.Event] = None,
-        before_send: Optional[Callable[[Sequence[Row]], None]] = None,
-        on_turned_away: Optional[Callable[[Row], None]] = None,
+        before_send: Optional[Callable[[Sequence[BatchRow]], None]] = None,
+        on_turned_away: Optional[Callable[[BatchRow], None]] = None,
         on_settled: Optional[Callable[[Settled], None]] = None,
     ) -> None:
-        self._factory = factory
-        self._key = key
-        self._call = call
-        self._rows = rows
+        self._task = task
+        self._rows = iter(rows)
+        self._read = read
         self._limits = limits
         self._executor = executor
         self._bucket = bucket
-        self._stop = stop
+        self._poll_seconds = _LONGEST_WAIT_SECONDS if stop is None else _STOP_POLL_SECONDS
         self._before_send = before_send
         self._on_turned_away = on_turned_away
         self._on_settled = on_settled
-        self.pause = pause or SharedPause()
-        self._done: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
-        self._in_flight: Dict[Future[Any], _Sending] = {}
-        self._waiting: Deque[_Sending] = deque()  # refused, to be sent again
+        self._ending = Ending(limits, stop)
+        self.pause = SharedPause()
+        self._hand: List[Any] = []  # drawn and not yet sent; the last one may not be read yet
+        self._waiting: Deque[Sending] = deque()  # turned away, to be sent again
         self._ready: Deque[Settled] = deque()
         self._exhausted = False
-        self._ending = False
-        self._failure: Optional[BaseException] = None
-        self._ends_at: Optional[float] = None
+        self._window: Window
 
     def settled(self) -> Iterator[Settled]:
         """Send everything, yielding results as rows complete; raise at the end what ended the run early."""
-        if self._limits.deadline_seconds is not None:
-            self._ends_at = time.monotonic() + self._limits.deadline_seconds
-        lent = self._executor
-        executor = lent or ThreadPoolExecutor(self._limits.window, thread_name_prefix="hestiaos-lite-batch")
+        self._ending.start_clock()
+        self._window = window = Window(self._task, self._executor, self._limits.window)
         try:
             while True:
-                self._fill(executor)
-                if self._ready:
-                    while self._ready:
-                        yield self._ready.popleft()
-                    continue
-                if not self._in_flight and (self._ending or (self._exhausted and not self._waiting)):
-                    break
-                self._await_completions()
-            if self._waiting:
-                self._give_up_waiting()
+                self._fill()
+                if not self._ready:
+                    if not len(window) and (self._ending.has_begun or not self._anything_left):
+                        break
+                    self._receive(window.completed(self._wait_seconds()))
                 while self._ready:
                     yield self._ready.popleft()
         finally:
             self._wind_down()
-            if lent is None:
-                executor.shutdown(wait=True)
-        if self._failure is not None:
-            raise self._failure
+        while self._ready:
+            yield self._ready.popleft()
+        if self._ending.failure is not None:
+            raise self._ending.failure
+
+    @property
+    def _anything_left(self) -> bool:
+        return bool(self._waiting) or not self._exhausted
 
     # -- sending
 
-    def _fill(self, executor: Executor) -> None:
-        """Submit rows until the window is full, or none may be sent now."""
-        while True:
-            self._look_at_clock()
-            taken = self._take()
-            if not taken:
+    def _fill(self) -> None:
+        """Send rows until the window is full, none may be sent now, or results are to be taken in first."""
+        while not self._ready and not self._window.has_completed:
+            self._ending.look(anything_left=self._anything_left)
+            self._draw()
+            if not self._hand:
                 return
             if self._before_send is not None:
                 try:
-                    self._before_send([sending.row for sending in taken])
+                    self._before_send([sending.item for sending in self._hand])
                 except Exception as error:  # noqa: BLE001 - the caller's journal failed: raised at the end
-                    self._end(error)
-                    self._not_sent(taken, "NOT_SENT", "the run ended before it was sent")
-                    return
-            while taken:
-                sending = taken.pop(0)
-                sending.sendings += 1
-                sending.sent_at = time.monotonic()
-                try:
-                    future = executor.submit(
-                        work, self._factory, self._key, self._call, sending.row.arguments, sending.sendings
-                    )
-                except Exception as error:  # noqa: BLE001 - a broken or closed pool, or what its pickling raises
-                    self._end(_executor_failure(error))
-                    self._not_sent([sending] + taken, "NOT_SENT", "the executor did not take it")
-                    return
-                self._in_flight[future] = sending
-                future.add_done_callback(self._done.put)
+                    self._ending.begin(error)
+            while self._hand and not self._ending.has_begun:
+                self._send(self._hand[0])
+                del self._hand[0]
+            self._put_down_hand()
 
-    def _take(self) -> List[_Sending]:
-        """Draw the rows that may be sent now."""
-        taken: List[_Sending] = []
-        if self._ending or self.pause.wait_seconds() > 0:
-            return taken
-        window = 1 if self.pause.probing else self._limits.window
-        while len(self._in_flight) + len(taken) < window and not self._ready:
-            if self._bucket is not None and not self._bucket.take():
-                break
-            sending = self._next()
-            if sending is None:
+    def _draw(self) -> None:
+        """Draw the rows that may be sent now: all of them for a journal, else one, since it is sent at once."""
+        size = 1 if self.pause.probing else self._window.size
+        most = min(size - len(self._window), size if self._before_send is not None else 1)
+        while len(self._hand) < most and not self._ready and not self._ending.has_begun:
+            if self.pause.wait_seconds() > 0 or (self._bucket is not None and not self._bucket.take()):
+                return
+            if not self._draw_one():
                 if self._bucket is not None:
                     self._bucket.put_back()
-                break
-            taken.append(sending)
-        return taken
+                return
 
-    def _next(self) -> Optional[_Sending]:
-        """The next row to send: one that was turned away, or a new one."""
-        if self._ending:
-            return None
+    def _draw_one(self) -> bool:
+        """Take a new row, or one that was turned away, into the hand; False where there is none to send."""
+        hand, waiting = self._hand, self._waiting
         # A probe is a new row where there is one: a row that alone is turned away must not hold up the others. So one row
         # is added to those waiting with each pause, and patience bounds the pauses.
-        if self._exhausted or (self._waiting and not self.pause.probing):
-            return self._waiting.popleft() if self._waiting else None
-        try:
-            row = next(self._rows)
-        except StopIteration:
+        if not self._exhausted and (self.pause.probing or not waiting):
+            drawn = len(hand)
+            try:
+                hand.extend(
+                    itertools.islice(self._rows, 1)
+                )  # one step: an interrupt finds it drawn, or not drawn
+                if len(hand) > drawn:
+                    hand[-1] = sending = Sending(self._read(hand[-1]))
+            except Exception as error:  # noqa: BLE001 - the source's own: raised once what it gave before is finished
+                self._ending.begin(error)
+                del hand[drawn:]
+                return False
+            if len(hand) > drawn:
+                if isinstance(sending.item, BatchRow):
+                    return True
+                self._settle(sending, sending.item)
+                hand.pop()
+                return False
             self._exhausted = True
-            return self._waiting.popleft() if self._waiting else None
-        except Exception as error:  # noqa: BLE001 - the source's own: raised once what it gave before is finished
-            self._end(error)
-            return None
-        if isinstance(row, BatchResult):
-            self._settle(row)
-            return None
-        return _Sending(row)
+        if not waiting:
+            return False
+        hand.append(waiting[0])
+        waiting.popleft()
+        return True
 
-    def _look_at_clock(self) -> None:
-        if self._ending:
+    def _send(self, sending: Sending) -> None:
+        try:
+            self._window.send(sending)
+        except InvalidInput as error:  # what was to be sent cannot be pickled, so nothing has left
+            self._ending.begin(error)
+            self._not_sent(sending, error.message)
+        except Exception as error:  # noqa: BLE001 - a pool that is broken or closed, or has no thread for what it queued
+            failure = HestiaError("EXECUTOR", "the executor takes no more rows: {}".format(_named(error)))
+            failure.__cause__ = error
+            self._ending.begin(failure)
+            self._lost(sending, "the executor failed when it was given the row: {}".format(_named(error)))
+        else:
             return
-        if self._stop is not None and self._stop.is_set():
-            self._end(None)
-        elif (
-            self._ends_at is not None
-            and time.monotonic() >= self._ends_at
-            and not (self._exhausted and not self._waiting)
-        ):
-            self._end(_deadline_passed(self._limits.deadline_seconds))
+        self._window.forget(sending)
 
     # -- receiving
 
-    def _await_completions(self) -> None:
-        """Wait until a row completes, or something else may be done; then take in everything that has completed."""
-        try:
-            self._receive(self._done.get(timeout=self._wait_seconds()))
-            while True:
-                self._receive(self._done.get_nowait())
-        except queue.Empty:
-            pass
-
     def _wait_seconds(self) -> float:
-        waits = [_LONGEST_WAIT_SECONDS if self._stop is None else _STOP_POLL_SECONDS]
-        may_send = not self._ending and (self._waiting or not self._exhausted)
-        if may_send and len(self._in_flight) < (1 if self.pause.probing else self._limits.window):
+        longest = self._poll_seconds
+        size = 1 if self.pause.probing else self._window.size
+        if not self._ending.has_begun and self._anything_left and len(self._window) < size:
             next_token = 0.0 if self._bucket is None else self._bucket.wait_seconds()
-            waits.append(max(self.pause.wait_seconds(), next_token))
-        if self._ends_at is not None and not self._ending:
-            waits.append(self._ends_at - time.monotonic())
-        return max(0.0, min(waits))
+            longest = min(longest, max(self.pause.wait_seconds(), next_token))
+        return self._ending.wait_seconds(longest)
 
-    def _receive(self, future: Future[Any]) -> None:
-        """Take in one completed row."""
-        sending = self._in_flight.pop(future)
-        failure = None if future.cancelled() else future.exception()
-        if future.cancelled() or failure is not None:
-            if isinstance(
-                failure, errors.InvalidInput
-            ):  # the client refused to be pickled, so nothing has left
-                self._end(failure)
-                self._not_sent([sending], "NOT_SENT", failure.message)
-            else:
-                sending.attempts += 1
-                self._settle(sending.result(error=_lost(failure)))
+    def _receive(self, sendings: Iterable[Sending]) -> None:
+        """Take in rows that have completed; a row is let go of last, so that an interrupt loses none."""
+        for sending in sendings:
+            future = self._window.future(sending)
+            if future is not None:
+                self._take_in(sending, future)
+                self._window.forget(sending)
+
+    def _take_in(self, sending: Sending, future: Future[Any]) -> None:
+        if self._window.was_not_sent(future):
+            self._not_sent(sending, "the run ended before it was sent")
             return
-        answer = future.result()
-        sending.attempts += answer["attempts"]
-        sending.seconds += answer["seconds"]
-        error = answer["error"]
-        response = answer["response"]
-        if response is not None:
+        failure = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(failure, InvalidInput):  # the client refused to be pickled, so nothing has left
+            self._ending.begin(failure)
+            self._not_sent(sending, failure.message)
+            return
+        if failure is not None:
+            self._lost(sending, "its worker failed: {}".format(_named(failure)))
+            return
+        report: Report = future.result()
+        error = report.error
+        sending.attempts += report.attempts
+        sending.seconds += report.seconds
+        if error is not None and report.response is None:
+            if concerns_every_row(error):
+                self._ending.begin(error)
+                self._settle(sending, _result(sending, error=error), unsent=error.effect == NONE)
+                return
+            if was_turned_away(error):
+                self._turned_away(sending, error)
+                return
+        if error is None or error.delivered:
             self.pause.accepted(sending.sent_at)
-            self._settle(sending.result(response, error))
-        elif _ends_every_row(error):
-            self._end(_as_exception(error))
-            self._settle(sending.result(error=error), unsent=True)
-        elif _was_turned_away(error):
-            self._turned_away(sending, error, answer["retry_after"])
-        else:
-            if error["status"] is not None:
-                self.pause.accepted(sending.sent_at)
-            self._settle(sending.result(error=error))
+        self._settle(sending, _result(sending, report.response, error))
 
-    def _turned_away(self, sending: _Sending, error: Dict[str, Any], retry_after: Optional[float]) -> None:
+    def _turned_away(self, sending: Sending, error: HestiaError) -> None:
         """Pause everything for a row that was certainly not executed; put it back, unless it or the run is at its end."""
         pause = self.pause
-        pause.refused(sending.sent_at, retry_after, "[{code}] {message}".format(**error))
+        pause.refused(sending.sent_at, error.retry_after, "[{}] {}".format(error.code, error.message))
         sending.refusals += 1
         if sending.refusals == 1:
             sending.first_refused_at = time.monotonic()
         if self._was_tried_enough(sending) and self._is_no_outage(sending):
-            self._settle(sending.result(error=error))
+            self._settle(sending, _result(sending, error=error))
             return
-        since = pause.refused_since if pause.refused_since is not None else pause.until
-        if (
-            (pause.accepted_at is None and pause.waves > self._limits.retries)
-            or pause.until - since > self._limits.patience_seconds
-            or (self._ends_at is not None and pause.until >= self._ends_at)
-        ):
-            self._end(_as_exception(error))
-        if self._ending:
-            self._settle(sending.result(error=error), unsent=True)
+        self._ending.refused(pause, error)
+        if self._ending.has_begun:
+            self._settle(sending, _result(sending, error=error), unsent=True)
             return
         self._waiting.append(sending)
         if self._on_turned_away is not None:
             try:
-                self._on_turned_away(sending.row)
+                self._on_turned_away(sending.item)
             except Exception as failure:  # noqa: BLE001 - the caller's journal failed: raised at the end
-                self._end(failure)
+                self._ending.begin(failure)
 
-    def _was_tried_enough(self, sending: _Sending) -> bool:
+    def _was_tried_enough(self, sending: Sending) -> bool:
         return sending.refusals > self._limits.retries
 
-    def _is_no_outage(self, sending: _Sending) -> bool:
+    def _is_no_outage(self, sending: Sending) -> bool:
         """True when the refusals are this row's own: others were accepted meanwhile, or there is none left to ask with."""
         accepted_at = self.pause.accepted_at
         if not self._limits.retries or (accepted_at is not None and accepted_at > sending.first_refused_at):
             return True
-        is_last = self._exhausted and not self._in_flight and all(map(self._was_tried_enough, self._waiting))
+        is_last = (
+            self._exhausted and len(self._window) == 1 and all(map(self._was_tried_enough, self._waiting))
+        )
         return is_last and accepted_at is not None
 
-    # -- the end
+    # -- results
 
-    def _settle(self, result: BatchResult, *, unsent: bool = False) -> None:
+    def _settle(self, sending: Sending, result: BatchResult, *, unsent: bool = False) -> None:
+        if sending.is_settled:
+            return
         settled = Settled(result, unsent)
         self._ready.append(settled)
+        sending.is_settled = True
         if self._on_settled is not None:
             try:
                 self._on_settled(settled)
             except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
                 self._on_settled = None
-                self._end(error)
+                self._ending.begin(error)
 
-    def _end(self, failure: Optional[BaseException]) -> None:
-        """Send nothing further; what is in flight is finished. The first reason is the one that is raised."""
-        if not self._ending:
-            self._ending = True
-            self._failure = failure
+    def _not_sent(self, sending: Sending, message: str) -> None:
+        error = HestiaError("NOT_SENT", message, delivered=False)
+        self._settle(sending, _result(sending, error=error), unsent=True)
 
-    def _not_sent(self, sendings: List[_Sending], code: str, message: str) -> None:
-        for sending in sendings:
-            error = errors.HestiaError(code, message, delivered=False)
-            self._settle(sending.result(error=error_facts(error)), unsent=True)
+    def _lost(self, sending: Sending, message: str) -> None:
+        """Settle a row whose worker gave no answer of ours: nobody can know how far it came."""
+        sending.attempts += 1
+        error = HestiaError("WORKER_LOST", message + "; it may have taken effect")
+        self._settle(sending, _result(sending, error=error))
 
-    def _give_up_waiting(self) -> None:
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        self._not_sent(
-            waiting, "NOT_SENT", "the service turned it away, and the run ended before it was sent again"
-        )
+    # -- the end
+
+    def _put_down_hand(self) -> None:
+        """Settle what was drawn and will not be sent."""
+        if self._hand and not isinstance(self._hand[-1], Sending):
+            self._hand[-1] = Sending(self._read(self._hand[-1]))
+        for sending in self._hand:
+            if isinstance(sending.item, BatchResult):
+                self._settle(sending, sending.item)
+            else:
+                self._not_sent(sending, "the run ended before it was sent")
+        self._hand.clear()
 
     def _wind_down(self) -> None:
-        """Let nothing in flight go unrecorded, also when the caller stops taking results or is interrupted."""
-        self._end(None)
-        cancelled: Set[Future[Any]] = {future for future in list(self._in_flight) if future.cancel()}
-        while self._in_flight:
-            try:
-                future = self._done.get(timeout=_LONGEST_WAIT_SECONDS)
-            except queue.Empty:
-                continue
-            if future in cancelled:
-                self._not_sent([self._in_flight.pop(future)], "NOT_SENT", "the run ended before it was sent")
-            else:
-                self._receive(future)
-        self._give_up_waiting()
+        """Let no row that was drawn go without its result, also when the caller stops taking results or is interrupted."""
+        window = self._window
+        self._ending.begin()
+        try:
+            for sending in window.half_sent:
+                self._lost(sending, "the run was interrupted as it was sent")
+                window.forget(sending)
+            window.cancel()
+            while len(window):
+                self._receive(window.completed(_LONGEST_WAIT_SECONDS))
+        finally:
+            in_flight = window.sendings  # none, unless this was interrupted as well
+            for sending in in_flight:
+                self._lost(sending, "the run was interrupted before its answer came")
+            self._put_down_hand()
+            for sending in self._waiting:
+                self._not_sent(
+                    sending, "the service turned it away, and the run ended before it was sent again"
+                )
+            window.close(wait=not in_flight)
 
 
-def _was_turned_away(error: Mapping[str, Any]) -> bool:
-    """True for what was certainly not executed, for a reason that concerns every row: 429, 503, no connection."""
-    return error["status"] in (429, 503) or (error["delivered"] is False and error["class"] != "InvalidInput")
+def _result(
+    sending: Sending, response: Optional[Dict[str, Any]] = None, error: Optional[HestiaError] = None
+) -> BatchResult:
+    facts = None if error is None else error_facts(error)
+    return BatchResult(sending.item.id, error is None, response, facts, sending.attempts, sending.seconds)
 
 
-def _ends_every_row(error: Mapping[str, Any]) -> bool:
-    """True for what no other row would fare better with: credentials, permission, a setting."""
-    if error["class"] in ("AuthenticationError", "PermissionDenied"):
-        return True
-    return bool(
-        error["class"] == "InvalidInput" and error["code"] == "CONFIGURATION" and error["status"] is None
-    )
-
-
-def _as_exception(error: Mapping[str, Any]) -> errors.HestiaError:
-    """Make the exception again that a worker has reported as plain facts."""
-    facts = {"code": error["code"], "status": error["status"], "delivered": error["delivered"], "attempts": 1}
-    cls = getattr(errors, error["class"], None)
-    if error["class"] == "HestiaError" or cls is None:
-        return errors.HestiaError(facts.pop("code"), error["message"], error["trace_id"], **facts)
-    failure: errors.HestiaError = cls(message=error["message"], trace_id=error["trace_id"], **facts)
-    return failure
-
-
-def _lost(failure: Optional[BaseException]) -> Dict[str, Any]:
-    """The facts of a row whose worker gave no answer of ours: nobody can know how far it came."""
-    name = "CancelledError" if failure is None else type(failure).__name__
-    reason = (
-        "its future was cancelled" if failure is None else "its worker failed: {}: {}".format(name, failure)
-    )
-    message = reason + "; it may have taken effect"
-    return {
-        "class": name,
-        "code": "WORKER_LOST",
-        "message": message,
-        "status": None,
-        "trace_id": None,
-        "delivered": None,
-    }
-
-
-def _executor_failure(error: Exception) -> errors.HestiaError:
-    if isinstance(error, errors.HestiaError):
-        return error
-    failure = errors.HestiaError(
-        "EXECUTOR",
-        "the executor takes no more rows: {}: {}".format(type(error).__name__, error),
-        delivered=False,
-    )
-    failure.__cause__ = error
-    return failure
-
-
-def _deadline_passed(seconds: Optional[float]) -> errors.RequestTimeout:
-    return errors.RequestTimeout(
-        "the batch's deadline of {:g} s passed; rows may be left unsent".format(seconds or 0.0),
-        code="BATCH_DEADLINE",
-        delivered=False,
-    )
+def _named(error: BaseException) -> str:
+    return "{}: {}".format(type(error).__name__, error)

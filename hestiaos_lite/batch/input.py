@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 from ..errors import InvalidInput
 from .index import RowIndex
-from .rows import FORMS, Row, check_row, digest, id_key
+from .rows import FORMS, BatchRow, check_row, digest, id_key
 
 JSONL, TEXT = FORMATS = ("jsonl", "text")
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -23,7 +23,7 @@ class Line(NamedTuple):
     """One line of the input: its number, from 1, and the row it holds, or what is wrong with it."""
 
     number: int
-    row: Union[Row, str]
+    row: Union[BatchRow, str]
 
 
 class BatchInput:
@@ -71,22 +71,23 @@ class BatchInput:
             if raw.strip():
                 yield Line(number, self._row(number, raw))
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[BatchRow]:
         """Read the rows again after `check` found no fault; raises InvalidInput if the file has changed since."""
         for number, row in self.lines():
             if isinstance(row, str):
                 raise InvalidInput(
-                    "{} line {}: {} (it has changed while it was read)".format(self.name, number, row)
+                    "{} line {}: {} (it has changed while it was read)".format(self.name, number, row),
+                    code="BAD_DATA",
                 )
             yield row
 
-    def _row(self, number: int, raw: bytes) -> Union[Row, str]:
+    def _row(self, number: int, raw: bytes) -> Union[BatchRow, str]:
         try:
             text = raw.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             return "is not UTF-8 text (byte {})".format(error.start + 1)
         if self._format == TEXT:
-            return Row(number, {FORMS[self._call].main: text})
+            return BatchRow(number, {FORMS[self._call].main: text})
         try:
             return check_row(_decode(text), self._call)
         except InvalidInput as error:

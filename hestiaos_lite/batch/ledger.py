@@ -26,7 +26,8 @@ from ..errors import HestiaError, InvalidInput
 from .dispatch import Settled
 from .files import BATCH_FILE, LineFile, are_same, has_content, is_regular
 from .index import SENT, UNSENT, RowIndex
-from .rows import AGAIN, REFUSED, UNKNOWN, BatchResult, Row, id_key, outcome_of
+from .results import AGAIN, OK, REFUSED, UNKNOWN, BatchResult, error_facts, outcome_of
+from .rows import BatchRow, id_key
 
 JOURNAL_SUFFIX = ".journal"
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
@@ -72,7 +73,7 @@ class Ledger:
 
     # -- while the run goes on
 
-    def before_send(self, rows: Sequence[Row]) -> None:
+    def before_send(self, rows: Sequence[BatchRow]) -> None:
         """Record that these rows are about to be sent; returns when that is on the disk."""
         if self._journal is not None:
             lines = [_line({"sent": row.id, "row": self._index.digest(id_key(row.id))}) for row in rows]
@@ -81,7 +82,7 @@ class Ledger:
         for row in rows:
             self._index.mark(id_key(row.id), SENT)
 
-    def turned_away(self, row: Row) -> None:
+    def turned_away(self, row: BatchRow) -> None:
         """Record that a row was certainly not executed, and will be sent again."""
         self._index.mark(id_key(row.id), UNSENT)
         if self._journal is not None:
@@ -92,7 +93,7 @@ class Ledger:
         result = settled.result
         assert result.id is not None  # noqa: S101 - the input was checked: every row has its id
         if settled.unsent:
-            self.turned_away(Row(result.id, {}))
+            self.turned_away(BatchRow(result.id, {}))
         else:
             self._write(result)
 
@@ -222,7 +223,8 @@ class Ledger:
                     "{} line {}: the id {} stands in {} already".format(file.path, number, key, earlier),
                     delivered=False,
                 )
-            self._index.mark(key, outcome_of(entry.get("error")), file.path)
+            outcome = OK if entry["ok"] is True else outcome_of(entry.get("error") or {})
+            self._index.mark(key, outcome, file.path)
 
     def _remove_reopened(self, file: LineFile) -> None:
         def stays(line: bytes) -> bool:
@@ -243,15 +245,11 @@ class Ledger:
     def _report_doubts(self) -> None:
         """Write the rows that an earlier run sent without learning what became of them."""
         for key in self._index.in_state(SENT):
-            error = {
-                "class": "HestiaError",
-                "code": OUTCOME_UNKNOWN,
-                "message": "an earlier run sent it and ended before its answer was recorded; it may have taken effect",
-                "status": None,
-                "trace_id": None,
-                "delivered": None,
-            }
-            self._write(BatchResult(json.loads(key), False, error=error, attempts=1))
+            error = HestiaError(
+                OUTCOME_UNKNOWN,
+                "an earlier run sent it and ended before its answer was recorded; it may have taken effect",
+            )
+            self._write(BatchResult(json.loads(key), False, error=error_facts(error), attempts=1))
 
 
 def open_ledger(

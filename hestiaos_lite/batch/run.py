@@ -10,18 +10,20 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 import sys
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Optional, Tuple, Union
 
+from .._check import check_seconds, check_whole_number
 from ..errors import InvalidInput
-from .dispatch import Dispatcher, Limits, Settled
+from .dispatch import Dispatcher, Settled
+from .ending import Limits
 from .rate import TokenBucket, parse_rate
-from .rows import BatchResult, Row, check_call, check_row
-from .worker import Lent, build_client, error_facts
+from .results import BatchResult, error_facts
+from .rows import BatchRow, check_call, check_row, is_row_id
+from .worker import Lent, Task, build_client
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -93,10 +95,9 @@ def run_batch(
     bucket = None if rate is None else TokenBucket(parse_rate(rate))
     factory, key = _worker_factory(client_or_factory, executor)
     dispatcher = Dispatcher(
-        factory,
-        key,
-        call,
-        _checked(rows, call),
+        Task(call, factory, key),
+        enumerate(rows, 1),
+        read=lambda numbered: _checked(numbered[0], numbered[1], call),
         limits=limits,
         executor=executor,
         bucket=bucket,
@@ -108,20 +109,12 @@ def run_batch(
 
 def check_limits(jobs: Any, retries: Any, patience: Any, deadline: Any) -> Limits:
     """Return the limits of a run, or raise InvalidInput."""
-    for name, value, least in (("jobs", jobs, 1), ("retries", retries, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidInput("{} must be a whole number, {} or more, not {!r}".format(name, least, value))
-    for name, value in (("patience", patience), ("deadline", deadline)):
-        if value is None and name == "deadline":
-            continue
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, float))
-            or not value > 0
-            or math.isinf(value)
-        ):
-            raise InvalidInput("{} must be a number of seconds above 0, not {!r}".format(name, value))
-    return Limits(jobs, retries, float(patience), None if deadline is None else float(deadline))
+    return Limits(
+        check_whole_number("jobs", jobs, least=1),
+        check_whole_number("retries", retries),
+        check_seconds("patience", patience),
+        None if deadline is None else check_seconds("deadline", deadline),
+    )
 
 
 def _worker_factory(client_or_factory: Any, executor: Optional[Executor]) -> Tuple[Callable[[], Any], bytes]:
@@ -150,15 +143,13 @@ def _worker_factory(client_or_factory: Any, executor: Optional[Executor]) -> Tup
         ) from error
 
 
-def _checked(rows: Iterable[Any], call: str) -> Iterator[Union[Row, BatchResult]]:
-    for number, row in enumerate(rows, 1):
-        try:
-            yield check_row(row, call)
-        except InvalidInput as error:
-            error.message = "row {}: {}".format(number, error.message)
-            row_id = row.get("id") if isinstance(row, Mapping) else None
-            is_id = isinstance(row_id, (str, int)) and not isinstance(row_id, bool)
-            yield BatchResult(row_id if is_id else None, False, error=error_facts(error))
+def _checked(number: int, row: Any, call: str) -> Union[BatchRow, BatchResult]:
+    try:
+        return check_row(row, call)
+    except InvalidInput as error:
+        error.message = "row {}: {}".format(number, error.message)
+        row_id = row.get("id") if isinstance(row, Mapping) else None
+        return BatchResult(row_id if is_row_id(row_id) else None, False, error=error_facts(error))
 
 
 def _results_to(on_result: Callable[[BatchResult], Any]) -> Callable[[Settled], None]:

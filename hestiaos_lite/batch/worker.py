@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable, Dict, Mapping, NoReturn, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
-from ..errors import GovernanceBlock, HestiaError, InvalidInput
-from .rows import AGENT_FAILED
+from ..errors import ACCEPTED, GovernanceBlock, HestiaError, InvalidInput
+from ..models import is_refusal
+from .results import AGENT_FAILED
+from .rows import BatchRow
 
 _CALLS: Mapping[str, Callable[[Any], Callable[..., Any]]] = {
     "run": lambda client: client.run,
     "chat": lambda client: client.chat.run,
     "agent": lambda client: client.agents.run,
+}
+# In which fields of an answer a word may say no; any other text is what the service made of the input.
+_DECIDING: Mapping[str, Tuple[str, ...]] = {
+    "run": ("result", "mode"),
+    "chat": ("result",),
+    "agent": ("status",),
 }
 
 # (process id, factory's key) -> client. A forked child finds its parent's entries and, by the process id, not its own.
@@ -39,59 +47,59 @@ class Lent:
         )
 
 
-def work(
-    factory: Callable[[], Any], key: bytes, call: str, arguments: Dict[str, Any], sending: int
-) -> Dict[str, Any]:
-    """Send one row and return what became of it, as a plain dict.
+class Task(NamedTuple):
+    """What is to be done with every row of a run.
+
+    Attributes:
+        call: ``run``, ``chat`` or ``agent``.
+        factory: gives the client.
+        key: names the factory among those of a process; empty when its client is not to be kept.
+    """
+
+    call: str
+    factory: Callable[[], Any]
+    key: bytes = b""
+
+
+class Report(NamedTuple):
+    """What became of one sending; both response and error where a good answer's content says no."""
+
+    response: Optional[Dict[str, Any]]
+    error: Optional[HestiaError]
+    attempts: int
+    seconds: float
+
+
+def work(task: Task, row: BatchRow, sending: int) -> Report:
+    """Send one row and return what became of it.
 
     Args:
-        factory: gives the client.
-        key: names the factory among those of this process; empty when it is not to be cached.
-        call: ``run``, ``chat`` or ``agent``.
-        arguments: of the call.
         sending: counts the sendings of this row, so that an executor that caches by arguments (dask with ``pure=True``)
             takes no earlier answer for this one.
-
-    Returns:
-        ``response`` (dict or None), ``error`` (dict or None), ``attempts``, ``seconds`` and ``retry_after``. Both response
-        and error where a good answer's content says no.
     """
-    started = time.perf_counter()
-    answer: Dict[str, Any] = {"response": None, "error": None, "attempts": 1, "retry_after": None}
+    began = time.perf_counter()
+    response, error, attempts = None, None, 1
     try:
-        answer["response"] = _CALLS[call](_client(factory, key))(**arguments).to_dict()
-        answer["error"] = _no_in_a_good_answer(call, answer["response"])
-    except HestiaError as error:
-        answer["error"] = error_facts(error)
-        answer["attempts"] = error.attempts
-        answer["retry_after"] = error.retry_after
-    answer["seconds"] = time.perf_counter() - started
-    return answer
+        response = _CALLS[task.call](_client(task))(**row.arguments).to_dict()
+        error = _no_in_a_good_answer(task.call, response)
+    except HestiaError as failure:
+        # without its traceback: this frame is in it, and holds the error in turn
+        error, attempts = failure.with_traceback(None), failure.attempts
+    return Report(response, error, attempts, time.perf_counter() - began)
 
 
-def _no_in_a_good_answer(call: str, response: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """The facts of a 2xx whose content says no: a decision BLOCK, an agent that failed; None where it says yes."""
-    trace_id = response.get("trace_id")
-    said: Optional[HestiaError] = None
-    if call == "run" and "BLOCK" in (response["result"], response["mode"]):
-        said = GovernanceBlock(trace_id, "the service says BLOCK", delivered=True)
-    elif call == "agent" and response["status"] == "BLOCKED":
-        said = GovernanceBlock(trace_id, response["error"] or "", delivered=True)
-    elif call == "agent" and (response["status"] == "FAILED" or response["error"]):
-        said = HestiaError(AGENT_FAILED, response["error"] or "the agent failed", trace_id, delivered=True)
-    return None if said is None else error_facts(said)
-
-
-def error_facts(error: HestiaError) -> Dict[str, Any]:
-    """An error as it stands in a result line."""
-    return {
-        "class": type(error).__name__,
-        "code": error.code,
-        "message": error.message,
-        "status": error.status,
-        "trace_id": error.trace_id,
-        "delivered": error.delivered,
-    }
+def _no_in_a_good_answer(call: str, response: Mapping[str, Any]) -> Optional[HestiaError]:
+    """The error of a 2xx whose content says no, such as a decision BLOCK or an agent that failed; else None."""
+    word = next((response[name] for name in _DECIDING[call] if is_refusal(response.get(name))), None)
+    failed = word is None or word.strip().upper() == "FAILED"
+    reason, trace_id = response.get("error"), response.get("trace_id")
+    if word is None and not (call == "agent" and reason):
+        return None
+    if not failed:
+        return GovernanceBlock(trace_id, reason or "the service says {}".format(word), delivered=True)
+    return HestiaError(
+        AGENT_FAILED, reason or "the service says FAILED", trace_id, delivered=True, earlier_effect=ACCEPTED
+    )
 
 
 def build_client(factory: Callable[[], Any]) -> Any:
@@ -106,11 +114,11 @@ def build_client(factory: Callable[[], Any]) -> Any:
         ) from error
 
 
-def _client(factory: Callable[[], Any], key: bytes) -> Any:
-    if not key:
-        return factory()
-    entry = (os.getpid(), key)
+def _client(task: Task) -> Any:
+    if not task.key:
+        return task.factory()
+    entry = (os.getpid(), task.key)
     if entry not in _clients:
         # Two threads may both build one; setdefault lets the first win, and needs no lock that a fork could leave held.
-        _clients.setdefault(entry, build_client(factory))
+        _clients.setdefault(entry, build_client(task.factory))
     return _clients[entry]

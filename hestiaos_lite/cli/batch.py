@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..batch.index import RowIndex
     from ..batch.input import BatchInput
     from ..batch.ledger import Ledger
-    from ..batch.rows import Row
+    from ..batch.rows import BatchRow
 
 _NOT_WRITTEN = 74  # sysexits' EX_IOERR: a result could not be written
 _EPILOG = """\
@@ -130,9 +130,10 @@ class _Run:
         return self._end(failure, counts)
 
     def _dispatcher(self) -> Dispatcher:
-        from ..batch.dispatch import Dispatcher, Limits
+        from ..batch.dispatch import Dispatcher
+        from ..batch.ending import Limits
         from ..batch.rate import TokenBucket
-        from ..batch.worker import Lent
+        from ..batch.worker import Lent, Task
         from .connect import open_client
 
         args = self._args
@@ -140,9 +141,7 @@ class _Run:
         client = open_client(argparse.Namespace(**dict(vars(args), retries=0)), self._output)
         granted_ms = None if args.timeout is None else max(1, min(30000, int(args.timeout * 1000)))
         return Dispatcher(
-            Lent(client),
-            b"",
-            args.call,
+            Task(args.call, Lent(client)),
             self._unsent_rows(granted_ms),
             limits=Limits(
                 args.jobs, 5 if args.retries is None else args.retries, args.patience, args.deadline
@@ -154,7 +153,7 @@ class _Run:
             on_settled=self._settled,
         )
 
-    def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[Row]:
+    def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[BatchRow]:
         """The rows to send; the service is granted no more time for one than ``--timeout``, as with ``run``."""
         from ..batch.index import UNSENT
         from ..batch.rows import id_key
@@ -206,14 +205,13 @@ class _Run:
     def _exit_code(self, failure: Optional[Exception], counts: Mapping[str, int]) -> int:
         if self._signal is not None:
             return 128 + self._signal
-        if isinstance(failure, (errors.AuthenticationError, errors.PermissionDenied)):
-            return DENIED
-        if isinstance(failure, errors.InvalidInput):
-            return CONFIGURATION if failure.code == "CONFIGURATION" else BAD_DATA
+        code = failure.exit_code if isinstance(failure, errors.HestiaError) else DONE
+        if code in (BAD_DATA, DENIED, CONFIGURATION):
+            return code
         if counts.get("unknown") or counts.get("sent"):
             return UNKNOWN
-        if isinstance(failure, errors.HestiaError) and failure.code == "BATCH_FILE":
-            return _NOT_WRITTEN
+        if code == _NOT_WRITTEN:
+            return code
         if counts.get("again") or counts.get("unsent"):
             return TRY_LATER
         return REFUSED if counts.get("blocked") or counts.get("refused") else DONE
@@ -274,11 +272,8 @@ def _open_ledger(args: Arguments, index: RowIndex, output: Output) -> Ledger:
 
 
 def _cannot_begin(error: errors.HestiaError, output: Output) -> int:
-    codes: Dict[str, int] = {"BATCH_FILE": CONFIGURATION, "BATCH_BUSY": TRY_LATER, "BAD_DATA": BAD_DATA}
-    if error.code not in codes:
-        raise error
-    output.report(error, exit_code=codes[error.code])
-    return codes[error.code]
+    output.report(error, exit_code=error.exit_code)
+    return error.exit_code
 
 
 def _tally(counts: Mapping[str, int]) -> Dict[str, int]:

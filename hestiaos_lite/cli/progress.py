@@ -12,7 +12,7 @@ import time
 from typing import Any, Dict, Mapping, Optional, TextIO, Type
 
 from ..batch.rate import SharedPause
-from ..batch.rows import BLOCKED, OK, OUTCOMES
+from ..batch.results import BLOCKED, OK, OUTCOMES
 
 _TERMINAL_SECONDS = 0.2
 _LINE_SECONDS = 30.0

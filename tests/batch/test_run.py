@@ -17,8 +17,8 @@ import pytest
 
 from hestiaos_lite import BatchResult, Client, PermissionDenied, run_batch
 from hestiaos_lite.batch.rate import SharedPause, TokenBucket, parse_rate
-from hestiaos_lite.batch.rows import check_row, outcome_of
-from hestiaos_lite.batch.worker import error_facts
+from hestiaos_lite.batch.results import error_facts, outcome_of
+from hestiaos_lite.batch.rows import check_row
 from hestiaos_lite.errors import (
     AuthenticationError,
     ConnectionFailed,
@@ -111,6 +111,7 @@ def test_a_result_is_one_plain_object(box: Sandbox) -> None:
         "status": 403,
         "trace_id": box.requests and bad["error"]["trace_id"],
         "delivered": True,
+        "effect": "none",
     }
     assert Client(box.url).trace(bad["error"]["trace_id"]).decision == "BLOCK"
 
@@ -126,11 +127,11 @@ def test_a_result_is_one_plain_object(box: Sandbox) -> None:
         ({"id": 1.5, "input": "x"}, "id must be a string that is not empty, or a whole number"),
         ({"id": "\ud800", "input": "x"}, "id is not valid text"),
         ({"id": 1}, "input is missing"),
-        ({"id": 1, "input": 5, "foo": 1}, 'input must be a string; unknown field "foo"'),
+        ({"id": 1, "input": 5, "foo": 1}, 'input must be a string, not int; unknown field "foo"'),
         ({"id": 1, "input": "\udfff"}, "input is not valid text"),
         (
             {"id": 1, "input": "x", "timeout_ms": 0},
-            "timeout_ms must be a whole number of milliseconds above 0",
+            "timeout_ms must be a whole number, 1 or more, not 0",
         ),
         ({"id": 1, "input": "x", "task": "x"}, 'unknown field "task"'),
     ],
@@ -165,7 +166,9 @@ def test_a_faulty_row_is_a_result_and_the_others_go_on(box: Sandbox) -> None:
         (InvalidResponse("redirect", status=302, delivered=True), "refused"),
         (InvalidResponse("not JSON", status=200, delivered=True), "unknown"),
         (RateLimited("", status=429, delivered=True), "again"),
-        (ServerError("", status=500, delivered=True), "again"),
+        (ServerError("", status=500, delivered=True), "unknown"),
+        (ServerError("", status=599, delivered=True), "unknown"),
+        (AuthenticationError("", status=401, delivered=True), "again"),
         (ServerError("", status=503, delivered=True), "again"),
         (ServerError("", status=502, delivered=True), "unknown"),
         (ServerError("", status=504, delivered=True), "unknown"),
@@ -186,7 +189,16 @@ def test_the_outcome_says_whether_a_row_may_have_been_executed(error: HestiaErro
     [
         ("run", b'{"result": "BLOCK", "trace_id": "t"}', "blocked"),
         ("run", b'{"result": "text", "mode": "BLOCK", "trace_id": "t"}', "blocked"),
+        ("run", b'{"result": "denied", "trace_id": "t"}', "blocked"),
+        ("run", b'{"result": "text", "mode": "failed", "trace_id": "t"}', "refused"),
+        ("chat", b'{"result": "Rejected", "trace_id": "t"}', "blocked"),
         ("agent", b'{"agent_id": "a", "status": "BLOCKED", "trace_id": "t"}', "blocked"),
+        ("agent", b'{"agent_id": "a", "status": "rejected", "error": "no", "trace_id": "t"}', "blocked"),
+        (
+            "agent",
+            b'{"agent_id": "a", "status": "COMPLETED", "error": "no disk", "trace_id": "t"}',
+            "refused",
+        ),
         (
             "agent",
             b'{"agent_id": "a", "status": "FAILED", "error": "out of steps", "trace_id": "t"}',
@@ -195,7 +207,7 @@ def test_the_outcome_says_whether_a_row_may_have_been_executed(error: HestiaErro
     ],
 )
 def test_a_good_answer_that_says_no_is_not_ok_and_is_kept(call: str, answer: bytes, outcome: str) -> None:
-    row = {"id": 1, "input": "x"} if call == "run" else {"id": 1, "agent_id": "a", "task": "x"}
+    row = {"id": 1, "agent_id": "a", "task": "x"} if call == "agent" else {"id": 1, "input": "x"}
     with FaultServer(scripted(reply(200, answer))) as server:
         (result,) = run_batch(Client(server.url), [row], call=call)
     assert (result.ok, result.outcome) == (False, outcome)
@@ -315,9 +327,9 @@ def test_rows_of_a_worker_that_died_are_unknown_and_the_run_ends() -> None:
     ):
         for result in run_batch(kill_this_process, rows(10), executor=executor, jobs=2):
             results.append(result)
-    assert {result.error["code"] for result in results if result.error} == {"WORKER_LOST", "NOT_SENT"}
-    outcomes = {result.error["code"]: result.outcome for result in results if result.error}
-    assert outcomes == {"WORKER_LOST": "unknown", "NOT_SENT": "again"}
+    assert {(result.error["code"], result.outcome) for result in results if result.error} == {
+        ("WORKER_LOST", "unknown")
+    }
     assert len(results) < 10
 
 

@@ -30,6 +30,7 @@ UNKNOWN_ERROR = {
     "status": None,
     "trace_id": None,
     "delivered": None,
+    "effect": "unknown",
 }
 
 
@@ -105,7 +106,15 @@ def test_a_run_leaves_each_id_in_one_of_both_files(box: Sandbox, batch: Batch) -
     assert batch.ids(batch.out) == ["a", "b"]
     (blocked,) = batch.lines(batch.bad)
     assert list(blocked) == ["id", "ok", "error", "attempts", "seconds"]
-    assert list(blocked["error"]) == ["class", "code", "message", "status", "trace_id", "delivered"]
+    assert list(blocked["error"]) == [
+        "class",
+        "code",
+        "message",
+        "status",
+        "trace_id",
+        "delivered",
+        "effect",
+    ]
     assert (blocked["id"], blocked["error"]["code"], blocked["attempts"]) == (7, "GOVERNANCE_BLOCK", 1)
     assert [
         line["id"] for line in batch.lines(batch.out) if line["response"]["output"] == "processed: ho"
@@ -276,7 +285,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
         (base + ["--out", batch.out, "--format", "text", "--call", "agent"], 2, "give it JSON lines"),
         (
             base + ["--out", os.path.join(batch.folder, "no", "out")],
-            78,
+            74,
             "cannot be opened: no such file or directory",
         ),
         (base + ["--out", batch.out, "--rate", "fast"], 2, "the rate must be above 0"),
@@ -379,6 +388,35 @@ def test_a_row_in_doubt_is_unknown_until_told_to_repeat_it(box: Sandbox, batch: 
     batch.check_each_id_once(4)
 
 
+@pytest.mark.parametrize("status", [500, 502, 520, 599])
+def test_a_failure_of_the_service_is_not_repeated_as_one_without_effect(
+    box: Sandbox, batch: Batch, status: int
+) -> None:
+    batch.give_rows(3)
+    box.fail_next(status)
+    assert batch.go("--jobs", "1").code == 3
+    assert batch.go("--retry-failed").code == 3
+    assert box.requests_total == 3
+    assert batch.go("--retry-unknown").code == 0
+    assert box.requests_total == 4
+
+
+def test_a_result_line_of_an_earlier_version_is_read_on_the_safe_side(box: Sandbox, batch: Batch) -> None:
+    """It has no ``effect``, and called a 500 a failure without one."""
+    batch.give_rows(3)
+    box.fail_next(500)
+    box.fail_next(422)
+    assert batch.go("--jobs", "1").code == 3
+    lines = batch.lines(batch.bad)
+    for line in lines:
+        del line["error"]["effect"]
+    with open(batch.bad, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    assert batch.go("--retry-failed").code == 3
+    assert box.requests_total == 4
+    assert batch.ids(batch.bad) == ["r0"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 def test_killed_in_a_pause_it_leaves_no_doubt_about_what_was_turned_away(box: Sandbox, batch: Batch) -> None:
     batch.give_rows(30)
@@ -400,8 +438,8 @@ def test_killed_in_a_pause_it_leaves_no_doubt_about_what_was_turned_away(box: Sa
 def test_failed_rows_are_repeated_when_asked_also_with_a_mended_row(box: Sandbox, batch: Batch) -> None:
     batch.give_rows(4)
     box.fail_next(422, path="/api/v1/run")
-    box.fail_next(500, path="/api/v1/run")
-    assert batch.go("--jobs", "1").code == 75
+    box.fail_next(503, path="/api/v1/run")
+    assert batch.go("--jobs", "1", "--retries", "0").code == 75
     assert batch.ids(batch.bad) == ["r0", "r1"]
     assert batch.go("--resume").code == 75
     assert box.requests_total == 4
@@ -466,7 +504,7 @@ def test_files_that_no_run_has_left_are_not_touched(
     with open(batch.out, "wb") as file:
         file.writelines(lines)
     called = batch.go("--resume")
-    assert called.code == 78
+    assert called.code == 74
     assert words in called.err
     with open(batch.out, "rb") as file:
         assert file.read() == b"".join(lines)
@@ -547,8 +585,9 @@ def test_the_deadline_leaves_the_rest_unsent(box: Sandbox, batch: Batch) -> None
     [
         ([], 0),
         ([(422, 1)], 1),
-        ([(422, 1), (500, 1)], 75),
-        ([(422, 1), (500, 1), (504, 1)], 3),
+        ([(422, 1), (503, 1)], 75),
+        ([(422, 1), (503, 1), (504, 1)], 3),
+        ([(500, 1)], 3),
     ],
 )
 def test_the_gravest_outcome_is_the_exit_code(
@@ -557,7 +596,7 @@ def test_the_gravest_outcome_is_the_exit_code(
     batch.give_rows(6)
     for status, times in faults:
         box.fail_next(status, times=times)
-    assert batch.go().code == code
+    assert batch.go("--retries", "0", "--jobs", "1").code == code
     assert len(batch.lines(batch.bad)) == len(faults)
 
 
@@ -642,7 +681,7 @@ def test_a_full_disk_stops_the_sending_and_names_the_file(box: Sandbox, batch: B
     err = process.stderr.decode("utf-8")
     assert "jsonl" in err
     assert "cannot be written: file too large" in err
-    assert process.returncode == (3 if box.requests_total else 78), err
+    assert process.returncode == (3 if box.requests_total else 74), err
     sent = box.requests_total
     assert sent < 100
     resumed = batch.go("--resume")
