@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Mapping, NamedTuple, Optional, Tuple, Union
+import stat
+import warnings
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from ._check import check_seconds, check_text
@@ -12,6 +14,10 @@ from ._redact import MASK, bare_url
 from .errors import InvalidInput
 
 DEFAULT_BASE_URL = "http://localhost:8000"
+_OF_HESTIAOS = ("base_url", "api_key", "api_key_file", "timeout")
+_OF_AEGIS = (*_OF_HESTIAOS, "tenant_id", "thread_id")
+KNOWN = (*_OF_HESTIAOS, *("aegis_" + name for name in _OF_AEGIS))  # what a section of the file may hold
+_LARGEST_FILE = 1 << 20  # characters
 CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is to blame for
 
 
@@ -34,18 +40,32 @@ _TIMEOUTS = {"hestiaos": HESTIAOS_TIMEOUT, "aegis": AEGIS_TIMEOUT}
 
 
 class Settings(NamedTuple):
-    """What one client is built from; `resolve` makes it."""
+    """What one client is built from; `resolve` makes it.
+
+    ``sources`` says of each setting where it came from: ``argument``, the variable, the key and section of a file, or
+    ``default``.
+    """
 
     base_url: str
     api_key: Optional[str]
     timeout_seconds: float
     tenant_id: Optional[str] = None
     thread_id: Optional[str] = None
+    sources: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         return "Settings(base_url={!r}, api_key={}, timeout_seconds={!r})".format(
             self.base_url, "***" if self.api_key else None, self.timeout_seconds
         )
+
+
+class Profile(NamedTuple):
+    """One section of the configuration file; without a file ``values`` is empty."""
+
+    path: str
+    section: str
+    values: Mapping[str, str]
+    fault: str = ""  # why the file is not to be trusted with more than a timeout
 
 
 def resolve(
@@ -63,36 +83,51 @@ def resolve(
     The environment's names are ``HESTIAOS_BASE_URL`` and so on; the profile's keys are ``base_url`` and so on for
     HestiaOS, ``aegis_base_url`` and so on for AEGIS. An empty variable counts as not set.
 
-    Raises:
-        InvalidInput: a setting is malformed; its code is ``CONFIGURATION``.
-    """
-    section = read_profile(profile)
-    prefix = "" if service == "hestiaos" else service + "_"
+    Warns of a key in the file that is no setting, and of a file with an API key that others can read.
 
-    def setting(name: str, argument: Any = None) -> Any:
+    Raises:
+        InvalidInput: a setting is malformed, or is in a file that others may write; its code is ``CONFIGURATION``.
+    """
+    file = read_profile(profile)
+    sources: Dict[str, str] = {}
+
+    def find(name: str, argument: Any = None) -> Any:
+        """Return a setting, None where nobody has set it, and keep where it came from."""
+        sources[name] = "default" if argument is None else "argument"
         if argument is not None:
             return argument
-        return os.environ.get("{}_{}".format(service, name).upper()) or section.get(prefix + name) or None
+        for given in (name, name + "_file") if name == "api_key" else (name,):
+            variable = "{}_{}".format(service, given).upper()
+            if os.environ.get(variable):
+                sources[name] = variable
+                return os.environ[variable] if given == name else read_key_file(os.environ[variable])
+        for given in (name, name + "_file") if name == "api_key" else (name,):
+            key = given if service == "hestiaos" else "{}_{}".format(service, given)
+            if file.values.get(key):
+                if file.fault and name != "timeout":
+                    raise _configuration("{} would be read from it, but {}".format(key, file.fault))
+                sources[name] = "{} in [{}] of {}".format(key, file.section, file.path)
+                return file.values[key] if given == name else read_key_file(file.values[key])
+        return None
 
-    key: Optional[str] = api_key
-    variable = service.upper() + "_API_KEY"
-    sources: Tuple[Tuple[Mapping[str, str], str, str], ...] = (
-        (os.environ, variable, variable + "_FILE"),
-        (section, prefix + "api_key", prefix + "api_key_file"),
-    )
-    for source, key_name, file_name in sources:
-        if key is None:
-            key = source.get(key_name) or None
-        if key is None and source.get(file_name):
-            key = read_key_file(source[file_name])
-    url = setting("base_url", base_url)
-    seconds = setting("timeout", None if isinstance(timeout, NotGiven) else timeout)
+    def checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:
+        try:
+            return check(value)
+        except InvalidInput as error:
+            if sources[name] == "argument":
+                raise
+            raise _configuration("{} ({})".format(error.message, sources[name])) from None
+
+    url = find("base_url", base_url)
+    key = find("api_key", api_key)
+    seconds = find("timeout", None if isinstance(timeout, NotGiven) else timeout)
     return Settings(
-        check_base_url(DEFAULT_BASE_URL if url is None else url),
-        check_api_key(key),
-        _TIMEOUTS[service].seconds if seconds is None else check_timeout(seconds),
-        setting("tenant_id", tenant_id),
-        setting("thread_id", thread_id),
+        checked("base_url", DEFAULT_BASE_URL if url is None else url, check_base_url),
+        checked("api_key", key, check_api_key),
+        checked("timeout", _TIMEOUTS[service].seconds if seconds is None else seconds, check_timeout),
+        find("tenant_id", tenant_id) if service == "aegis" else None,
+        find("thread_id", thread_id) if service == "aegis" else None,
+        sources,
     )
 
 
@@ -163,14 +198,20 @@ def check_timeout(seconds: Any) -> float:
 
 
 def read_key_file(path: str) -> str:
-    """Read an API key from a file, as a service manager's credential folder offers it."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            key = file.read(65536).strip()
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise _configuration("the API key file {} cannot be read: {}".format(path, _why(error))) from error
+    """Read an API key from a file, as a service manager's credential folder offers it.
+
+    Warns where others can read it; where others may write it, it is InvalidInput.
+    """
+    what = "the API key file {}".format(path)
+    text, found = _read_file(path, what)
+    fault = _distrust(found, what, path)
+    if fault:
+        raise _configuration(fault)
+    key = text.strip()
     if not key:
-        raise _configuration("the API key file {} is empty".format(path))
+        raise _configuration("{} is empty".format(what))
+    if _is_readable_by_others(found):
+        warnings.warn("others can read {}; cure: chmod 600 {}".format(what, path), stacklevel=2)
     return key
 
 
@@ -183,54 +224,87 @@ def config_path() -> str:
     return os.path.join(folder, "hestiaos", "config.ini")
 
 
-def read_profile(profile: Optional[str] = None) -> Mapping[str, str]:
+def read_profile(profile: Optional[str] = None) -> Profile:
     """Return the profile's section of the INI file; empty when there is no file and none was asked for."""
     path = config_path()
-    name = profile or os.environ.get("HESTIAOS_PROFILE")
+    asked = profile or os.environ.get("HESTIAOS_PROFILE")
+    section = asked or "default"
+    if path == os.devnull:
+        return Profile(path, section, {})
     if not os.path.exists(path):
-        if name or os.environ.get("HESTIAOS_CONFIG"):
+        if asked or os.environ.get("HESTIAOS_CONFIG"):
             raise _configuration("the configuration file {} does not exist".format(path))
-        return {}
+        return Profile(path, section, {})
     import configparser  # here: most jobs have no file, and start faster without
 
+    what = "the configuration file {}".format(path)
+    text, found = _read_file(path, what)
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            parser.read_file(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise _configuration(
-            "the configuration file {} cannot be read: {}".format(path, _why(error))
-        ) from error
+        parser.read_string(text)
     except configparser.Error as error:
         line = getattr(error, "lineno", None) or next(
             (number for number, _ in getattr(error, "errors", ())), None
         )
-        where = (
-            " at line {}".format(line) if line else ""
-        )  # the parser's own words would quote the line, key and all
-        raise _configuration("the configuration file {} is malformed{}".format(path, where)) from None
-    if name and not parser.has_section(name):
-        raise _configuration("the configuration file {} has no section [{}]".format(path, name))
-    section = name or "default"
-    return dict(parser.items(section)) if parser.has_section(section) else {}
+        # the parser's own words would quote the line, key and all
+        raise _configuration(
+            "{} is malformed{}".format(what, " at line {}".format(line) if line else "")
+        ) from None
+    if asked and not parser.has_section(asked):
+        raise _configuration("{} has no section [{}]".format(what, asked))
+    values = dict(parser.items(section)) if parser.has_section(section) else {}
+    for name in values:
+        if name not in KNOWN:
+            _warn_of_unknown(name, section, path)
+    holds_key = any(key in parser[name] for name in parser for key in ("api_key", "aegis_api_key"))
+    if holds_key and _is_readable_by_others(found):
+        warnings.warn(
+            "others can read {}, which holds an API key; cure: chmod 600 {}".format(path, path), stacklevel=3
+        )
+    return Profile(path, section, values, _distrust(found, what, path))
 
 
-def exposed_key_file() -> Optional[str]:
-    """Return the path of an INI file that holds a key and that others may read, or None."""
-    path = config_path()
+def _warn_of_unknown(name: str, section: str, path: str) -> None:
+    import difflib  # here: it is a slip of the pen
+
+    likely = difflib.get_close_matches(name, KNOWN, 1)
+    hint = "did you mean {}?".format(likely[0]) if likely else "known are {}".format(", ".join(KNOWN))
+    warnings.warn("{!r} in [{}] of {} is no setting; {}".format(name, section, path, hint), stacklevel=4)
+
+
+def _read_file(path: str, what: str) -> Tuple[str, os.stat_result]:
+    """Read a small text file; a FIFO or a device, which might keep us waiting, is refused."""
     try:
-        mode = os.stat(path).st_mode
-        if os.name != "posix" or not mode & 0o044:
-            return None
-        with open(path, encoding="utf-8", errors="replace") as file:
-            keys = [line.partition("=")[0].partition(":")[0].strip().lower() for line in file]
-    except OSError:
-        return None  # a file that cannot be read is read_profile's to report
-    return path if "api_key" in keys or "aegis_api_key" in keys else None
+        with open(path, encoding="utf-8-sig", opener=_open_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise _configuration("{} is no regular file".format(what))
+            text = file.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a zero byte
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
+        raise _configuration("{} cannot be read: {}".format(what, why)) from error
+    if len(text) > _LARGEST_FILE:
+        raise _configuration("{} is too large".format(what))
+    return text, found
 
 
-def _why(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _is_readable_by_others(found: os.stat_result) -> bool:
+    return os.name == "posix" and bool(found.st_mode & 0o044)
+
+
+def _distrust(found: os.stat_result, what: str, path: str) -> str:
+    """Say why a file must not decide who gets the key: somebody else may write it; "" where nobody else may."""
+    if os.name != "posix":
+        return ""
+    if found.st_uid not in (0, os.geteuid()):
+        return "{} belongs to another user (uid {}); cure: make it your own".format(what, found.st_uid)
+    if found.st_mode & 0o022:
+        return "others may write {}; cure: look at what it holds, then chmod go-w {}".format(what, path)
+    return ""
 
 
 def _configuration(message: str) -> InvalidInput:

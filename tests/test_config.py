@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 
 import pytest
 
@@ -13,7 +14,6 @@ from hestiaos_lite.config import (
     check_api_key,
     check_base_url,
     check_timeout,
-    exposed_key_file,
     resolve,
 )
 
@@ -57,54 +57,62 @@ def configuration_error(call, *args, **kwargs):
     return error.message
 
 
+def resolved(*args, **kwargs):
+    """What `resolve` returns, without where it came from."""
+    return resolve(*args, **kwargs)._replace(sources={})
+
+
 def test_the_defaults():
-    assert resolve() == Settings("http://localhost:8000", None, 30.0, None, None)
-    assert resolve("aegis") == Settings("http://localhost:8000", None, 10.0, None, None)
+    assert resolved() == Settings("http://localhost:8000", None, 30.0, None, None)
+    assert resolved("aegis") == Settings("http://localhost:8000", None, 10.0, None, None)
 
 
 def test_argument_over_environment_over_profile_over_default(monkeypatch, ini):
     ini(INI)
-    assert resolve() == Settings("http://ini:1", "ini-key", 11.0)
+    assert resolved() == Settings("http://ini:1", "ini-key", 11.0)
     monkeypatch.setenv("HESTIAOS_PROFILE", "work")
-    assert resolve() == Settings("http://work:1", "100%key", 12.0)
-    assert resolve(profile="default") == Settings("http://ini:1", "ini-key", 11.0)
+    assert resolved() == Settings("http://work:1", "100%key", 12.0)
+    assert resolved(profile="default") == Settings("http://ini:1", "ini-key", 11.0)
     monkeypatch.setenv("HESTIAOS_BASE_URL", "http://env:1")
     monkeypatch.setenv("HESTIAOS_API_KEY", "env-key")
     monkeypatch.setenv("HESTIAOS_TIMEOUT", "13")
-    assert resolve() == Settings("http://env:1", "env-key", 13.0)
-    assert resolve(base_url="http://arg:1/", api_key="arg-key", timeout=14) == Settings(
+    assert resolved() == Settings("http://env:1", "env-key", 13.0)
+    assert resolved(base_url="http://arg:1/", api_key="arg-key", timeout=14) == Settings(
         "http://arg:1", "arg-key", 14.0
     )
-    assert resolve(api_key="") == Settings("http://env:1", None, 13.0)  # an empty key says: none
+    assert resolved(api_key="") == Settings("http://env:1", None, 13.0)  # an empty key says: none
     for name in ("HESTIAOS_BASE_URL", "HESTIAOS_API_KEY", "HESTIAOS_TIMEOUT", "HESTIAOS_PROFILE"):
         monkeypatch.setenv(name, "")
-    assert resolve() == Settings("http://ini:1", "ini-key", 11.0)  # an empty variable counts as not set
+    assert resolved() == Settings("http://ini:1", "ini-key", 11.0)  # an empty variable counts as not set
 
 
 def test_each_setting_is_looked_up_by_itself(monkeypatch, ini):
     ini("[default]\napi_key = ini-key\n")
     monkeypatch.setenv("HESTIAOS_TIMEOUT", "2.5")
-    assert resolve(base_url="http://arg:1") == Settings("http://arg:1", "ini-key", 2.5)
+    assert resolved(base_url="http://arg:1") == Settings("http://arg:1", "ini-key", 2.5)
 
 
 def test_aegis_has_names_of_its_own(monkeypatch, ini):
     monkeypatch.setenv("HESTIAOS_BASE_URL", "http://hestia:1")
     monkeypatch.setenv("HESTIAOS_API_KEY", "hestia-key")
-    assert resolve("aegis") == Settings("http://localhost:8000", None, 10.0)
+    assert resolved("aegis") == Settings("http://localhost:8000", None, 10.0)
     ini(INI)
-    assert resolve("aegis") == Settings(
+    assert resolved("aegis") == Settings(
         "http://ini-aegis:1", "ini-aegis-key", 10.0, "ini-tenant", "ini-thread"
     )
     for name in ("BASE_URL", "API_KEY", "TENANT_ID", "THREAD_ID"):
         monkeypatch.setenv("AEGIS_" + name, "http://env:1" if name == "BASE_URL" else "env-" + name.lower())
-    assert resolve("aegis") == Settings("http://env:1", "env-api_key", 10.0, "env-tenant_id", "env-thread_id")
-    assert resolve("aegis", tenant_id="arg-t", thread_id="arg-h")[3:] == ("arg-t", "arg-h")
+    assert resolved("aegis") == Settings(
+        "http://env:1", "env-api_key", 10.0, "env-tenant_id", "env-thread_id"
+    )
+    assert resolve("aegis", tenant_id="arg-t", thread_id="arg-h")[3:5] == ("arg-t", "arg-h")
 
 
 def test_the_file_is_looked_for_in_the_users_folder(monkeypatch, tmp_path):
     folder = tmp_path / "elsewhere" / "hestiaos"
     folder.mkdir(parents=True)
     (folder / "config.ini").write_text(INI)
+    (folder / "config.ini").chmod(0o600)
     assert resolve().base_url == "http://localhost:8000"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
     assert resolve().base_url == "http://ini:1"
@@ -126,6 +134,7 @@ def test_the_client_takes_its_settings_from_here(ini):
 def test_a_key_file(monkeypatch, tmp_path, ini):
     path = tmp_path / "key"
     path.write_bytes(b"\xef\xbb\xbf  file-key\r\n")
+    path.chmod(0o600)
     monkeypatch.setenv("HESTIAOS_API_KEY_FILE", str(path))
     ini(INI)
     assert resolve().api_key == "file-key"
@@ -247,7 +256,9 @@ def test_a_url_of_another_type():
 
 def test_a_bad_url_of_the_environment(monkeypatch):
     monkeypatch.setenv("HESTIAOS_BASE_URL", "localhost")
-    assert configuration_error(Client) == "the base URL localhost must begin with http:// or https://"
+    assert configuration_error(Client) == (
+        "the base URL localhost must begin with http:// or https:// (HESTIAOS_BASE_URL)"
+    )
 
 
 # -- the timeout
@@ -273,10 +284,11 @@ def test_bad_timeouts_would_let_a_call_hang(given, shown):
 
 
 def test_a_bad_timeout_of_the_environment_or_the_file(monkeypatch, ini):
-    ini("[default]\ntimeout = soon\n")
-    assert configuration_error(Client) == "the timeout must be a number of seconds above 0, not 'soon'"
+    path = ini("[default]\ntimeout = soon\n")
+    words = "the timeout must be a number of seconds above 0, not "
+    assert configuration_error(Client) == words + "'soon' (timeout in [default] of {})".format(path)
     monkeypatch.setenv("HESTIAOS_TIMEOUT", "-3")
-    assert configuration_error(Client) == "the timeout must be a number of seconds above 0, not -3.0"
+    assert configuration_error(Client) == words + "-3.0 (HESTIAOS_TIMEOUT)"
     assert Client(timeout=4).timeout == 4.0
 
 
@@ -322,15 +334,18 @@ def test_a_file_or_section_that_is_asked_for_must_exist(monkeypatch, ini, tmp_pa
         tmp_path
     )
     ini("[other]\nbase_url = http://h\n")
-    assert resolve() == Settings("http://localhost:8000", None, 30.0)  # nobody asked for a section
+    assert resolved() == Settings("http://localhost:8000", None, 30.0)  # nobody asked for a section
 
 
 def test_a_file_with_a_bom_comments_and_odd_spelling(ini):
     ini(b"\xef\xbb\xbf# ours\n[default]\nBase_URL: http://h:1\n; old\nAPI_KEY=k%(x)s\n")
-    assert resolve() == Settings("http://h:1", "k%(x)s", 30.0)
+    assert resolved() == Settings("http://h:1", "k%(x)s", 30.0)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+posix = pytest.mark.skipif(os.name != "posix", reason="file modes and FIFOs are POSIX's")
+
+
+@posix
 @pytest.mark.parametrize(
     ("text", "mode", "exposed"),
     [
@@ -339,14 +354,131 @@ def test_a_file_with_a_bom_comments_and_odd_spelling(ini):
         (INI, 0o640, True),
         ("[work]\n API_KEY : k\n", 0o604, True),
         ("[work]\naegis_api_key=k\n", 0o644, True),
+        ("[DEFAULT]\napi_key=k\n", 0o644, True),
         ("[work]\nbase_url = http://h\napi_key_file = /x\n# api_key = none\n", 0o644, False),
     ],
-    ids=["private", "all", "group", "colon", "aegis", "no key"],
+    ids=["private", "all", "group", "colon", "aegis", "of all sections", "no key"],
 )
-def test_a_file_that_others_can_read_and_that_holds_a_key(ini, text, mode, exposed):
+def test_a_file_that_others_can_read_and_that_holds_a_key_is_warned_of(ini, text, mode, exposed):
     path = ini(text, mode)
-    assert exposed_key_file() == (path if exposed else None)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        resolve()
+    words = "others can read {}, which holds an API key; cure: chmod 600 {}".format(path, path)
+    assert [str(warning.message) for warning in warned] == ([words] if exposed else [])
 
 
-def test_no_file_is_not_exposed():
-    assert exposed_key_file() is None
+@posix
+def test_a_key_file_that_others_can_read_is_warned_of(monkeypatch, tmp_path):
+    path = tmp_path / "key"
+    path.write_text("k")
+    path.chmod(0o640)
+    monkeypatch.setenv("AEGIS_API_KEY_FILE", str(path))
+    assert resolve().api_key is None
+    with pytest.warns(UserWarning) as warned:
+        assert resolve("aegis").api_key == "k"
+    words = "others can read the API key file {}; cure: chmod 600 {}".format(path, path)
+    assert [str(warning.message) for warning in warned] == [words]
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("timout", "did you mean timeout?"),
+        ("base-url", "did you mean base_url?"),
+        ("aegis_tenant", "did you mean aegis_tenant_id?"),
+        ("tenant_id", "did you mean aegis_tenant_id?"),
+        ("retries", "known are base_url, api_key, api_key_file, timeout, aegis_base_url"),
+    ],
+)
+def test_a_key_that_is_no_setting_is_warned_of(ini, key, hint):
+    path = ini("[default]\n{} = 3\n[other]\nquiet = 1\n".format(key))
+    with pytest.warns(UserWarning) as warned:
+        assert resolved() == Settings("http://localhost:8000", None, 30.0)
+    (warning,) = warned
+    assert str(warning.message).startswith(
+        "{!r} in [default] of {} is no setting; {}".format(key, path, hint)
+    )
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666], ids=oct)
+@pytest.mark.parametrize(
+    ("service", "key", "value"),
+    [
+        ("hestiaos", "base_url", "http://h"),
+        ("hestiaos", "api_key", "k"),
+        ("hestiaos", "api_key_file", "/nonexistent"),
+        ("aegis", "aegis_base_url", "http://h"),
+        ("aegis", "aegis_api_key", "k"),
+        ("aegis", "aegis_tenant_id", "t"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:others can read")
+def test_a_file_that_others_may_write_decides_no_more_than_a_timeout(ini, mode, service, key, value):
+    path = ini("[default]\ntimeout = 3\naegis_timeout = 3\n", mode)
+    assert resolve(service).timeout_seconds == 3.0
+    path = ini("[default]\n{} = {}\n".format(key, value), mode)
+    assert configuration_error(resolve, service) == (
+        "{} would be read from it, but others may write the configuration file {}; "
+        "cure: look at what it holds, then chmod go-w {}".format(key, path, path)
+    )
+    given = {"base_url": "http://arg:1", "api_key": "arg", "tenant_id": "t"}
+    if service == "hestiaos":
+        del given["tenant_id"]
+    assert resolve(service, **given).base_url == "http://arg:1"  # nothing of the file is used
+
+
+@posix
+def test_a_key_file_that_others_may_write_is_refused(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("k")
+    path.chmod(0o620)
+    words = "others may write the API key file {}; cure: look at what it holds, then chmod go-w {}"
+    assert configuration_error(config.read_key_file, str(path)) == words.format(path, path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give a file away")
+def test_another_users_file_decides_nothing_either(ini, tmp_path):
+    path = ini(INI)
+    os.chown(path, 65534, 0)
+    words = (
+        "base_url would be read from it, but the configuration file {} belongs to another user (uid 65534)"
+    )
+    assert configuration_error(Client).startswith(words.format(path))
+
+
+@posix
+def test_a_fifo_or_a_device_is_an_error_and_not_a_wait(monkeypatch, tmp_path):
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    for path in (path, "/dev/zero"):
+        words = "file {} is no regular file".format(path)
+        assert configuration_error(config.read_key_file, path) == "the API key " + words
+        monkeypatch.setenv("HESTIAOS_CONFIG", path)
+        assert configuration_error(Client) == "the configuration " + words
+    monkeypatch.setenv("HESTIAOS_CONFIG", os.devnull)  # says: no file
+    assert resolved() == Settings("http://localhost:8000", None, 30.0)
+
+
+def test_a_file_of_any_size_is_not_read(tmp_path, ini):
+    path = ini("[default]\n" + "# comment\n" * 200000)
+    assert configuration_error(Client) == "the configuration file {} is too large".format(path)
+    assert configuration_error(config.read_key_file, path) == "the API key file {} is too large".format(path)
+
+
+def test_where_each_setting_came_from(monkeypatch, tmp_path, ini):
+    assert resolve().sources == dict.fromkeys(["base_url", "api_key", "timeout"], "default")
+    path = ini(INI)
+    key = tmp_path / "key"
+    key.write_text("k")
+    key.chmod(0o600)
+    monkeypatch.setenv("AEGIS_API_KEY_FILE", str(key))
+    monkeypatch.setenv("AEGIS_TENANT_ID", "t")
+    assert resolve("aegis", timeout=5).sources == {
+        "base_url": "aegis_base_url in [default] of {}".format(path),
+        "api_key": "AEGIS_API_KEY_FILE",
+        "timeout": "argument",
+        "tenant_id": "AEGIS_TENANT_ID",
+        "thread_id": "aegis_thread_id in [default] of {}".format(path),
+    }

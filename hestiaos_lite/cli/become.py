@@ -9,6 +9,7 @@ from typing import List
 
 CANNOT_START = 126  # as a shell, env and nice have it
 NOT_FOUND = 127
+_COERCED = "LC_CTYPE"
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")  # and what is ignored stays so beyond an exec
 
 
@@ -41,14 +42,13 @@ def exit_code_of(error: OSError) -> int:
 
 def _undo_locale_coercion() -> None:
     """Put back the LC_CTYPE that Python replaces in its environment where the locale is C, as it is under cron (PEP 538)."""
-    if "LC_CTYPE" not in os.environ or not sys.platform.startswith("linux"):
+    if _COERCED not in os.environ or not sys.platform.startswith("linux"):
         return
     try:
         with open("/proc/self/environ", "rb") as file:  # what this process was started with
             given = dict(setting.partition(b"=")[::2] for setting in file.read().split(b"\0"))
     except OSError:
         return  # no /proc: it stays
-    if b"LC_CTYPE" in given:
-        os.environb[b"LC_CTYPE"] = given[b"LC_CTYPE"]
-    else:
-        del os.environ["LC_CTYPE"]
+    del os.environ[_COERCED]
+    if _COERCED.encode() in given:
+        os.environ[_COERCED] = os.fsdecode(given[_COERCED.encode()])

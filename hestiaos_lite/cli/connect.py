@@ -18,7 +18,6 @@ def open_client(args: Arguments, output: Output) -> Client:
     """Make the HestiaOS client; raises InvalidInput for a malformed setting."""
     from ..client import Client
 
-    warn_of_exposed_key(output)
     options = common_options(args)
     if args.retries is not None:
         options["retries"] = args.retries
@@ -29,7 +28,6 @@ def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None)
     """Make the AEGIS client; raises InvalidInput for a malformed setting."""
     from ..aegis.client import AegisClient
 
-    warn_of_exposed_key(output)
     options = common_options(args)
     if args.retries is not None:
         options["max_retries"] = args.retries
@@ -66,10 +64,3 @@ def common_options(args: Arguments) -> Dict[str, Any]:
         "profile": args.profile,
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def warn_of_exposed_key(output: Output) -> None:
-    """Warn of a configuration file that holds a key and that others can read."""
-    path = config.exposed_key_file()
-    if path is not None:
-        output.warning("others can read {}, which holds an API key; cure: chmod 600 {}".format(path, path))

@@ -206,8 +206,12 @@ def _user() -> str:
         import pwd
 
         return pwd.getpwuid(os.getuid()).pw_name
-    except (ImportError, KeyError):  # not POSIX; a user id without a name
-        return str(getattr(os, "getuid", lambda: os.environ.get("USERNAME"))())
+    except KeyError:
+        return str(os.getuid())  # it has no name
+    except ImportError:
+        import getpass  # Windows, where a variable is all there is
+
+        return getpass.getuser()
 
 
 def _become(argv: List[str], shown: str, output: Output) -> int:

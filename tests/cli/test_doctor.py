@@ -34,15 +34,15 @@ def test_nothing_to_find(box: Any) -> None:
     lines = [line.split(None, 2) for line in called.out.splitlines()]
     assert [(level, check) for level, check, _ in lines] == [
         ("ok", "packages"),
-        ("ok", "settings"),
-        ("ok", "netrc"),
-        ("ok", "certificates"),
-        ("ok", "proxy"),
+        ("ok", "tls"),
+        ("ok", "hestiaos"),
         ("ok", "service"),
         ("ok", "clock"),
         ("ok", "stream"),
+        ("ok", "aegis"),
     ]
-    assert lines[-1][2].startswith("arrives live")
+    assert lines[-2][2].startswith("arrives live")
+    assert lines[-1][2] == "not set up: no setting names it"
     assert [request.json["input"] for request in box.requests if request.method == "POST"] == ["hello"]
 
 
@@ -121,36 +121,158 @@ def test_a_stream_that_is_held_back(stream: bytes) -> None:
     assert "proxy_buffering off" in cure
 
 
+@pytest.mark.parametrize(
+    "stamp", [".\u00b2", "\u0661" * 19, "", "2026-11-21T10:00:00." + "9" * 400, "9" * 50]
+)
+def test_an_odd_timestamp_is_survived(stamp: str) -> None:
+    for stamps in ([stamp] * 3, [SLOW[0], SLOW[0] + stamp, SLOW[0][:19] + stamp]):
+        stream = head(200, dict(EVENT_STREAM, **{"Transfer-Encoding": "chunked"})) + chunked([events(stamps)])
+        with FaultServer(answer(ok(HEALTHY), stream)) as server:
+            assert "arrives" in findings("-u", server.url)["stream"][0][1]
+
+
 def test_a_stream_that_breaks(box: Any) -> None:
     box.drop_next_stream(after_events=2)
     assert findings("-u", box.url)["stream"][0][0] == "problem"
 
 
-def test_key_files_that_others_can_read(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
+def test_files_that_others_can_read(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
     key, ini = tmp_path / "key", tmp_path / "config.ini"
     key.write_text("k")
     ini.write_text("[default]\napi_key_file = {}\naegis_api_key = k\n".format(key))
     for path in (key, ini):
         path.chmod(0o644)
     monkeypatch.setenv("HESTIAOS_CONFIG", str(ini))
-    cures = [(level, cure) for level, _, cure in findings("-u", box.url)["key file"]]
-    assert cures == [("problem", "chmod 600 {}".format(ini)), ("problem", "chmod 600 {}".format(key))]
+    assert findings("-u", box.url, "--no-stream")["file"] == [
+        ("problem", "others can read {}, which holds an API key".format(ini), "chmod 600 {}".format(ini)),
+        ("problem", "others can read the API key file {}".format(key), "chmod 600 {}".format(key)),
+    ]
     for path in (key, ini):
         path.chmod(0o600)
-    assert [level for level, _, _ in findings("-u", box.url)["key file"]] == ["ok"]
+    assert "file" not in findings("-u", box.url, "--no-stream")
+
+
+def test_a_file_that_others_may_write(tmp_path: Any, monkeypatch: Any) -> None:
+    ini = tmp_path / "config.ini"
+    ini.write_text("[default]\nbase_url = http://h\n")
+    ini.chmod(0o666)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(ini))
+    text = "base_url would be read from it, but others may write the configuration file {}".format(ini)
+    cure = "look at what it holds, then chmod go-w {}".format(ini)
+    assert findings()["hestiaos"] == [("problem", text, cure)]
+
+
+def test_a_key_of_the_file_that_is_no_setting(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    ini = tmp_path / "config.ini"
+    ini.write_text("[work]\nbase_url = {}\ntimout = 3\n".format(box.url))
+    ini.chmod(0o600)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(ini))
+    text = "'timout' in [work] of {} is no setting; did you mean timeout?".format(ini)
+    assert findings("--profile", "work", "--no-stream")["file"] == [("problem", text, "")]
+    called = call("health", "--profile", "work")
+    assert (called.code, called.err) == (0, "hestiaos-lite: warning: {}\n".format(text))
 
 
 def test_a_key_file_that_is_not_there() -> None:
     found = findings("--api-key-file", "/nonexistent")
-    assert found["key file"][0][0] == "problem"
-    assert found["settings"][0][0] == "problem"
+    words = "the API key file /nonexistent cannot be read: No such file or directory"
+    assert found["hestiaos"] == [("problem", words, "")]
     assert "service" not in found
 
 
 def test_a_malformed_setting(monkeypatch: Any) -> None:
     monkeypatch.setenv("HESTIAOS_TIMEOUT", "soon")
-    level, text, _ = findings()["settings"][0]
-    assert (level, text) == ("problem", "the timeout must be a number of seconds above 0, not 'soon'")
+    words = "the timeout must be a number of seconds above 0, not 'soon' (HESTIAOS_TIMEOUT)"
+    assert findings()["hestiaos"] == [("problem", words, "")]
+
+
+def test_where_each_setting_came_from(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    key, ini = tmp_path / "key", tmp_path / "config.ini"
+    key.write_text("k")
+    ini.write_text("[default]\ntimeout = 3\naegis_tenant_id = acme\n")
+    for path in (key, ini):
+        path.chmod(0o600)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(ini))
+    monkeypatch.setenv("HESTIAOS_API_KEY_FILE", str(key))
+    monkeypatch.setenv("AEGIS_BASE_URL", box.url)
+    found = findings("-u", box.url, "--no-stream")
+    assert found["hestiaos"] == [
+        (
+            "ok",
+            "{} (argument), API key (HESTIAOS_API_KEY_FILE), timeout 3 s (timeout in [default] of {})".format(
+                box.url, ini
+            ),
+            "",
+        )
+    ]
+    assert found["aegis"][0] == (
+        "ok",
+        "{} (AEGIS_BASE_URL), no API key (default), timeout 10 s (default), "
+        "tenant acme (aegis_tenant_id in [default] of {})".format(box.url, ini),
+        "",
+    )
+
+
+# -- AEGIS
+
+
+def test_aegis_is_asked_for_a_request_that_it_cannot_know(box: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("AEGIS_BASE_URL", box.url)
+    monkeypatch.setenv("AEGIS_TENANT_ID", "acme")
+    monkeypatch.setenv("AEGIS_THREAD_ID", "nightly")
+    found = findings("-u", box.url, "--no-stream")["aegis"]
+    assert [level for level, _, _ in found] == ["ok", "ok"]
+    assert found[1][1].startswith("{} answers in ".format(box.url))
+    request = box.requests[-1]
+    assert (request.method, request.path.rpartition("/")[0]) == ("GET", "/api/v1/hitl/status")
+    assert box.actions() == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "notes"),
+    [
+        ({}, ["set AEGIS_TENANT_ID", "set AEGIS_THREAD_ID"]),
+        ({"AEGIS_API_KEY": "k"}, ["set AEGIS_THREAD_ID"]),
+        ({"AEGIS_TENANT_ID": "t", "AEGIS_THREAD_ID": "th"}, []),
+    ],
+    ids=["nothing", "hosted", "both"],
+)
+def test_a_tenant_or_thread_that_is_not_set(
+    box: Any, monkeypatch: Any, variables: Dict[str, str], notes: List[str]
+) -> None:
+    for name, value in dict(variables, AEGIS_BASE_URL=box.url).items():
+        monkeypatch.setenv(name, value)
+    found = findings("-u", box.url, "--no-stream")["aegis"]
+    assert [cure for level, _, cure in found if level == "note"] == notes
+
+
+@pytest.mark.parametrize(
+    ("status", "cure"),
+    [
+        (401, "set AEGIS_API_KEY to a key of this service"),
+        (500, "check that AEGIS_BASE_URL names the service, and the service itself"),
+        (200, "check that AEGIS_BASE_URL names the service, and the service itself"),
+    ],
+)
+def test_an_aegis_that_is_not_well(box: Any, monkeypatch: Any, status: int, cure: str) -> None:
+    with FaultServer(answer(reply(status, b"<html>no</html>"))) as server:
+        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
+        found = findings("-u", box.url, "--no-stream")["aegis"]
+    assert (found[-1][0], found[-1][2]) == ("problem", cure)
+
+
+def test_an_aegis_that_knows_what_was_never_made(box: Any, monkeypatch: Any) -> None:
+    def script(wire: Any) -> None:
+        request_id = wire.request().target.rpartition("/")[2]
+        wire.send(ok({"request_id": request_id, "status": "COMMITTED"}))
+
+    with FaultServer(script) as server:
+        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
+        found = findings("-u", box.url, "--no-stream")["aegis"]
+    assert found[-1][1] == "{} knows a request that was never made".format(server.url)
+
+
+# -- the way to a service
 
 
 def test_a_netrc_entry(box: Any) -> None:
@@ -194,6 +316,17 @@ def test_a_key_over_plain_http(monkeypatch: Any) -> None:
     assert [level for level, _, _ in found["key"]] == ["note", "problem"]
 
 
+def test_a_package_that_is_missing(tmp_path: Any) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['requests'] = None\n")
+    called = run("doctor", "-j", PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT]))
+    finding = called.json["findings"][0]
+    assert (called.code, finding["level"], finding["cure"]) == (
+        1,
+        "problem",
+        "pip install requests sseclient-py",
+    )
+
+
 def test_the_wrong_sseclient(tmp_path: Any) -> None:
     (tmp_path / "sseclient.py").write_text("class SSEClient:\n    pass\n")
     path = os.pathsep.join([str(tmp_path), ROOT])
@@ -205,3 +338,55 @@ def test_the_wrong_sseclient(tmp_path: Any) -> None:
     health = run("health", PYTHONPATH=path)
     assert health.code == 78
     assert "sseclient-py" in health.err
+
+
+@pytest.mark.parametrize(
+    ("module", "patch", "words", "cure"),
+    [
+        (
+            "urllib3",
+            "urllib3.__version__ = '1.26.4'",
+            "urllib3 1.26.4 has known holes",
+            "pip install 'urllib3>=1.26.5'",
+        ),
+        (
+            "urllib3",
+            "urllib3.__version__ = '1.9.dev1'",
+            "urllib3 1.9.dev1 has known holes",
+            "pip install 'urllib3>=1.26.5'",
+        ),
+        (
+            "ssl, urllib3",
+            "ssl.OPENSSL_VERSION_INFO, ssl.OPENSSL_VERSION = (1, 0, 2, 11, 15), 'OpenSSL 1.0.2k'",
+            "OpenSSL 1.0.2k is old, and has no TLS 1.3",
+            "use a Python that is built with OpenSSL 1.1.1 or later",
+        ),
+    ],
+    ids=["urllib3", "a strange version", "OpenSSL"],
+)
+def test_an_old_dependency(box: Any, tmp_path: Any, module: str, patch: str, words: str, cure: str) -> None:
+    """Only its version is another: an old OpenSSL cannot be installed here."""
+    (tmp_path / "sitecustomize.py").write_text("import {}\n{}\n".format(module, patch))
+    called = run(
+        "doctor", "-j", "--no-stream", "-u", box.url, PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT])
+    )
+    problems = [finding for finding in called.json["findings"] if finding["level"] == "problem"]
+    assert [(finding["text"][: len(words)], finding["cure"]) for finding in problems] == [(words, cure)]
+    assert [finding["level"] for finding in called.json["findings"] if finding["check"] == "service"] == [
+        "ok"
+    ]
+
+
+def test_the_versions_are_named(box: Any) -> None:
+    import platform
+
+    import requests
+
+    import hestiaos_lite
+
+    (level, text, _) = findings("-u", box.url, "--no-stream")["packages"][0]
+    start = "hestiaos-lite {}, Python {}, requests {}, urllib3 "
+    assert level == "ok"
+    assert text.startswith(
+        start.format(hestiaos_lite.__version__, platform.python_version(), requests.__version__)
+    )

@@ -41,7 +41,9 @@ PACKAGES = {
     "sse": {"sseclient"},
     "wire": {"requests", "urllib3"},
     "sandbox/pytest_plugin": {"pytest"},
-    "cli/doctor": {"requests", "urllib3", "sseclient"},  # looks at them, and sends nothing of a client's
+    # they look at them, and send nothing of a client's
+    "cli/doctor": {"requests"},
+    "cli/machine": {"requests", "urllib3"},
 }
 
 
