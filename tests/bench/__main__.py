@@ -1,4 +1,4 @@
-"""``python -m tests.bench [--json FILE] [PART...]``: every figure of the README's section Performance, as ratios.
+"""``python -m tests.bench [--json FILE] [--svg FILE] [PART...]``: every figure of speed that the project holds, as ratios.
 
 Needs the package installed with its extra ``bench``. Asserts nothing: a machine's mood is not a test.
 """
@@ -11,7 +11,7 @@ import platform
 import sys
 from typing import List
 
-from . import batch, calls, memory, startup, streams
+from . import batch, calls, memory, outbox, picture, startup, streams
 from .measure import Row, server
 
 PARTS = {
@@ -20,6 +20,7 @@ PARTS = {
     "streams": streams.rows,
     "memory": memory.rows,
     "batch": batch.rows,
+    "outbox": outbox.rows,
 }
 
 
@@ -28,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="what to measure; default all")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file as well")
+    parser.add_argument("--svg", metavar="FILE", help="draw them to this file")
     options = parser.parse_args()
     found: List[Row] = []
     with server() as url:
@@ -40,6 +42,11 @@ def main() -> int:
                     ),
                     flush=True,
                 )
+    if options.svg:
+        with open(options.svg, "w", encoding="utf-8") as file:
+            file.write(
+                picture.drawn(found, "CPython {}, {}".format(platform.python_version(), platform.machine()))
+            )
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(

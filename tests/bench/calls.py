@@ -35,6 +35,6 @@ def rows(url: str) -> List[Row]:
             at_least(
                 "calls a cpu second / Session.post",
                 median_ratio(9, lambda: cpu_per_second(ours), lambda: cpu_per_second(theirs)),
-                1.6,
+                2.1,
             )
         ]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
+VALGRIND = shutil.which("valgrind")
+COST = "cpu" if VALGRIND is None else "instructions"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -67,6 +71,29 @@ def process_cpu_seconds(command: Sequence[str]) -> float:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", env=clean_environment())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def process_cost(command: Sequence[str]) -> float:
+    """What a whole process that must succeed costs: instructions in user space where valgrind is installed, else seconds.
+
+    Instructions are the same at every run, whatever else the machine does.
+    """
+    if VALGRIND is None:
+        return process_cpu_seconds(command)
+    count = [VALGRIND, "--tool=callgrind", "--callgrind-out-file=/dev/null", *command]
+    environment = dict(clean_environment(), PYTHONHASHSEED="0")
+    done = subprocess.run(
+        count,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env=environment,
+        text=True,
+    )
+    counted = re.search(r"Collected : ([0-9]+)", done.stderr)
+    assert counted is not None, done.stderr
+    return float(counted.group(1))
 
 
 def process_peak_kib(code: str) -> int:

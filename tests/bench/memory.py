@@ -23,7 +23,7 @@ def rows(url: str) -> List[Row]:
     )
     return [
         at_most(
-            "peak memory of a call over bare requests", (peaks["call"] - peaks["bare"]) / 1024, 2.5, "MiB"
+            "peak memory of a call over bare requests", (peaks["call"] - peaks["bare"]) / 1024, 1.0, "MiB"
         ),
         at_most(
             "peak memory of 300,000 events over the same",

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import List
 
-from .measure import Row, at_most, median_ratio, process_cpu_seconds
+from .measure import COST, VALGRIND, Row, at_most, median_ratio, process_cost, process_cpu_seconds
 
 RUNS = 15
 
@@ -17,44 +17,47 @@ def rows(url: str) -> List[Row]:
     ours = os.path.join(folder, "hestiaos-lite")
     published = os.path.join(folder, "hestiaos")
     calls = url + "/calls"
-    one_get = "import requests; print(requests.get({!r}).json())".format(calls + "/api/v1/health")
-
-    def python(code: str) -> List[str]:
-        return [sys.executable, "-c", code]
-
-    def ratio(command: List[str], other: List[str]) -> float:
-        return median_ratio(RUNS, lambda: process_cpu_seconds(command), lambda: process_cpu_seconds(other))
-
     health = [ours, "--base-url", calls, "health"]
-    found = [
+    one_run = _python("from hestiaos_lite import Client; print(Client({!r}).run('hi').text)".format(calls))
+    one_get = _python("import requests; print(requests.get({!r}).json())".format(calls + "/api/v1/health"))
+    parser = _python("import argparse, json")
+    libraries = _python("import requests, sseclient")
+    return [
+        _cost("health, process / bare requests.get", health, one_get, 1.00),
+        _cost("Client(u).run, process / the same", one_run, one_get, 1.05),
         at_most(
-            "health, process / published command",
-            ratio(health, [published, "--base-url", calls, "health"]),
-            0.38,
+            "health, process / published command, cpu",
+            median_ratio(
+                RUNS,
+                lambda: process_cpu_seconds(health),
+                lambda: process_cpu_seconds([published, "--base-url", calls, "health"]),
+            ),
+            0.36,
         ),
-        at_most("health, process / bare requests.get", ratio(health, python(one_get)), 1.20),
-    ]
-    for option in ("--help", "--version"):
-        found.append(
-            at_most(
-                option + " / import argparse, json",
-                ratio([ours, option], python("import argparse, json")),
-                2.0,
-            )
-        )
-    base = python("import requests, sseclient")
-    found.append(
-        at_most(
+        _cost("--help / import argparse, json", [ours, "--help"], parser, 1.6),
+        _cost("--version / import argparse, json", [ours, "--version"], parser, 1.6),
+        _cost(
             "import hestiaos_lite / import requests, sseclient",
-            ratio(python("import hestiaos_lite"), base),
+            _python("import hestiaos_lite"),
+            libraries,
             1.10,
-        )
-    )
-    found.append(
-        at_most(
+        ),
+        _cost(
             "from hestiaos_lite import Client / the same",
-            ratio(python("from hestiaos_lite import Client"), base),
+            _python("from hestiaos_lite import Client"),
+            libraries,
             1.10,
-        )
-    )
-    return found
+        ),
+    ]
+
+
+def _python(code: str) -> List[str]:
+    return [sys.executable, "-c", code]
+
+
+def _cost(name: str, command: List[str], other: List[str], limit: float) -> Row:
+    """A row of one process's cost over another's: one pair of counted instructions says what many of seconds do."""
+    runs = RUNS if VALGRIND is None else 1
+    process_cpu_seconds(command)  # once before, for the files of compiled code
+    ratio = median_ratio(runs, lambda: process_cost(command), lambda: process_cost(other))
+    return at_most("{}, {}".format(name, COST), ratio, limit)

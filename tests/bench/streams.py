@@ -39,7 +39,7 @@ def _throughput(url: str) -> List[Row]:
         rates = interleaved(7, measures)
         fastest = max(PEERS, key=lambda name: rates[name])
         found.append(
-            at_least("events/s, {} a chunk / {}".format(each, fastest), rates["ours"] / rates[fastest], 1.3)
+            at_least("events/s, {} a chunk / {}".format(each, fastest), rates["ours"] / rates[fastest], 1.5)
         )
         found.append(
             at_least("events/s, {} a chunk / published".format(each), rates["ours"] / rates["published"], 2.5)
