@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -121,6 +122,14 @@ def refused(act: Callable[[], Any], path: Path, *words: str) -> errors.HestiaErr
     for word in (str(path),) + words:
         assert word in str(error)
     return error
+
+
+def sqlite_file(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(str(path))
+    for statement in statements:
+        connection.execute(statement).fetchall()
+    connection.commit()
+    connection.close()
 
 
 def started(code: str, *arguments: Any, **options: Any) -> subprocess.Popen:

@@ -20,17 +20,9 @@ from hestiaos_lite import errors
 from hestiaos_lite.aegis.outbox import Outbox
 from hestiaos_lite.aegis.schema import SCHEMA, SCHEMA_VERSION
 
-from .outbox_kit import PACKAGE_PARENT, decision, finished, posix_only, record, refused
+from .outbox_kit import PACKAGE_PARENT, decision, finished, posix_only, record, refused, sqlite_file
 
 # Files that cannot be an outbox
-
-
-def sqlite_file(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(str(path))
-    for statement in statements:
-        connection.execute(statement).fetchall()
-    connection.commit()
-    connection.close()
 
 
 def snapshot(folder: Path) -> Dict[str, Any]:

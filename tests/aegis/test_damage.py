@@ -1,0 +1,205 @@
+"""A file that was damaged, cut by a loss of power, or locked by another program: named, recovered or given up in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from typing import Any, Dict
+
+import pytest
+
+from hestiaos_lite import AegisClient, HestiaError
+from hestiaos_lite.aegis.outbox import Outbox
+from hestiaos_lite.deadline import Deadline
+from hestiaos_lite.sandbox import Sandbox
+
+from ..cli_call import call
+from .outbox_kit import decision, record, refused, sqlite_file
+
+# Malformed rows
+
+DEEP = "[" * 100000
+MALFORMED: Dict[str, Any] = {
+    "payload cut off": ("payload = '{'", ""),
+    "payload a list": ("payload = '[]'", "its payload is no JSON object"),
+    "payload too deep": ("payload = '{}'".format(DEEP), ""),
+    "payload a blob": ("payload = x'7b7d'", "its payload is no text"),
+    "payload a number": ("payload = 7", ""),
+    "answer too deep": ("answer = '{}'".format(DEEP), ""),
+    "answer cut off": ("answer = '{'", ""),
+    "a blob for a key": ("idempotency_key = x'ff'", "its idempotency_key is no text"),
+    "a key that is not UTF-8": ("idempotency_key = CAST(x'ff' AS TEXT)", "its idempotency_key is no text"),
+    "no key": ("idempotency_key = ''", "its idempotency_key is no text"),
+    "attempts that are no number": ("attempts = 'many'", "its attempts is no number that could be"),
+    "attempts below zero": ("attempts = -1", "its attempts is no number that could be"),
+    "a time beyond all clocks": ("recorded_ms = 9223372036854775807", "its recorded_ms is no number"),
+    "a time that is no number": ("next_attempt_ms = 'soon'", "its next_attempt_ms is no number"),
+    "a time that is a fraction": ("next_attempt_ms = 1.5", "its next_attempt_ms is no number"),
+    "an end that is no number": ("ended_ms = 'now'", "its ended_ms is no number"),
+    "a status that is no number": ("status_code = 'ok'", "its status_code is no number"),
+    "a reason that is a blob": ("reason = x'00'", "its reason is no text"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_row_is_named(path, change, words):
+    with Outbox(path) as box:
+        record(box)
+        sqlite_file(path, "UPDATE decision SET " + change)
+        for act in (
+            lambda: box.get(1),
+            box.list,
+            lambda: box.submit(decision("key-2")),
+            lambda: box.claim(("http://127.0.0.1:1/api/v1", "acme", "T")),
+        ):
+            refused(act, path, "row 1 is malformed: " + words, "outbox drop 1")
+    called = call("outbox", "list", "--outbox", str(path))
+    assert called.code == 78
+    assert called.err.count("\n") == 1
+    assert call("outbox", "drop", "1", "--outbox", str(path)).code == 0
+    with Outbox(path) as box:
+        assert box.list() == []
+
+
+def test_a_row_that_was_given_another_state_is_named(path):
+    with Outbox(path) as box:
+        record(box)
+    sqlite_file(path, "PRAGMA ignore_check_constraints = 1", "UPDATE decision SET state = 'gone'")
+    with Outbox(path) as box:
+        refused(lambda: box.get(1), path, "row 1 is malformed: its state is none")
+
+
+# Loss of power while the file is made
+
+
+def test_a_first_page_of_zeroes_beside_a_hot_journal_is_recovered(path, tmp_path):
+    """What the disk holds when power fails after the journal is written and before the first page is."""
+    source = tmp_path / "source"
+    source.mkdir()
+    other = sqlite3.connect(str(source / "outbox.db"), isolation_level=None)
+    other.execute("PRAGMA cache_size = 1")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE filler (x)")
+    other.execute(
+        "INSERT INTO filler VALUES (zeroblob(100000))"
+    )  # more than the cache, so that the journal is synced
+    journal = (source / "outbox.db-journal").read_bytes()
+    other.close()
+    assert journal[:8] == bytes.fromhex("d9d505f920a163d7")
+    path.write_bytes(bytes(4096))
+    path.with_name("outbox.db-journal").write_bytes(journal)
+    path.chmod(0o600)
+    with Outbox(path) as box:
+        assert box.submit(decision()).own.id == 1
+
+
+@pytest.mark.parametrize("journal", [None, b"", b"no journal", bytes(512)])
+def test_a_page_of_zeroes_alone_is_no_outbox(path, journal):
+    path.write_bytes(bytes(4096))
+    path.chmod(0o600)
+    if journal is not None:
+        path.with_name("outbox.db-journal").write_bytes(journal)
+    before = sorted(os.listdir(str(path.parent)))
+    refused(lambda: Outbox(path), path, "no SQLite file, or a damaged one")
+    assert (path.read_bytes(), sorted(os.listdir(str(path.parent)))) == (bytes(4096), before)
+
+
+def test_the_journal_of_another_programs_file_is_left_alone(path, tmp_path):
+    """It would be rolled back into a file that is not ours."""
+    other = sqlite3.connect(str(tmp_path / "other.db"), isolation_level=None)
+    other.execute("CREATE TABLE t (x)")
+    other.execute("PRAGMA cache_size = 1")
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    shutil.copy(str(tmp_path / "other.db-journal"), str(path) + "-journal")
+    other.close()
+    path.write_bytes(bytes(4096))
+    path.chmod(0o600)
+    refused(lambda: Outbox(path), path, "no SQLite file, or a damaged one")
+    assert path.read_bytes() == bytes(4096)
+
+
+# Locked
+
+
+@pytest.fixture(name="locked")
+def _locked(path):
+    """An outbox that another program is writing to."""
+    Outbox(path).close()
+    other = sqlite3.connect(str(path), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield path
+    other.close()
+
+
+def test_the_deadline_of_a_call_bounds_the_wait_for_the_lock(locked):
+    with Outbox(locked, busy_seconds=60) as box, Sandbox() as service:
+        with AegisClient(service.url, tenant_id="acme", thread_id="T", outbox=box, timeout=0.2) as client:
+            for act in (lambda: client.approve("k"), lambda: box.submit(decision(), Deadline(0.2))):
+                started = time.monotonic()
+                error = refused(act, locked, "another program has held it too long")
+                assert 0.2 <= time.monotonic() - started < 30
+                assert error.delivered is False
+        assert service.requests == []
+
+
+def test_so_does_the_timeout_of_the_command(locked):
+    started = time.monotonic()
+    called = call(
+        "hitl",
+        "approve",
+        "k",
+        "-u",
+        "http://127.0.0.1:1",
+        "--tenant",
+        "acme",
+        "--thread",
+        "T",
+        "--timeout",
+        "0.2",
+        "--outbox",
+        str(locked),
+        "-j",
+    )
+    assert time.monotonic() - started < 5
+    assert (called.code, called.error["code"]) == (78, "OUTBOX")
+
+
+def test_an_answer_in_hand_is_worth_a_second_beyond_the_deadline(path):
+    other = sqlite3.connect(str(path), isolation_level=None, timeout=0)
+    with Outbox(path, busy_seconds=60) as box:
+        entry = box.submit(decision()).own
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        with pytest.raises(HestiaError) as caught:
+            box.settle(entry, 202, deadline=Deadline(-5))
+        assert 1 <= time.monotonic() - started < 30
+        assert caught.value.delivered is True
+        other.close()
+        assert box.settle(entry, 202, deadline=Deadline(-5))
+
+
+def test_a_thread_that_waits_for_the_lock_holds_up_no_other_beyond_its_deadline(locked):
+    import threading
+
+    with Outbox(locked, busy_seconds=60) as box:
+        thread = threading.Thread(target=lambda: refused(lambda: box.submit(decision(), Deadline(3)), locked))
+        thread.start()
+        time.sleep(0.2)
+        started = time.monotonic()
+        refused(
+            lambda: box.submit(decision("k2"), Deadline(0.2)), locked, "another program has held it too long"
+        )
+        assert time.monotonic() - started < 2
+        thread.join()
+
+
+def test_an_error_on_the_command_line_is_one_object(path):
+    path.write_text("x" * 1000)
+    path.chmod(0o600)
+    called = call("outbox", "list", "--outbox", str(path), "-j")
+    assert called.code == 78
+    assert json.loads(called.err)["error"]["code"] == "OUTBOX"

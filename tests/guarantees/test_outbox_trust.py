@@ -1,0 +1,174 @@
+"""An outbox that others may write decides nothing: it is refused before anything of it is sent, with the cure."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from hestiaos_lite import AegisClient, HestiaError, Outbox
+from hestiaos_lite.sandbox import Sandbox
+
+from ..aegis.outbox_kit import posix_only, record, refused, sqlite_file
+from ..cli_call import call
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be root to give files away"
+)
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Any) -> Path:
+    """An outbox with one row in a folder of its own."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o700)
+    path: Path = folder / "outbox.db"
+    with Outbox(path) as box:
+        record(box)
+    return path
+
+
+@posix_only
+@pytest.mark.parametrize("mode", [0o666, 0o660, 0o606, 0o620, 0o602])
+def test_a_file_that_others_may_write_is_refused(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    error = refused(lambda: Outbox(path), path, "others may write it", "chmod go-w {}".format(path))
+    assert (error.exit_code, error.delivered) == (78, False)
+    path.chmod(mode & ~0o022)
+    Outbox(path).close()
+
+
+@posix_only
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o707, 0o1777, 0o720])
+def test_a_folder_that_others_may_write_is_refused(path: Path, mode: int) -> None:
+    path.parent.chmod(mode)
+    refused(lambda: Outbox(path), path, "others may write its folder {}".format(path.parent), "chmod go-w")
+    path.unlink()
+    refused(lambda: Outbox(path), path, "others may write its folder")
+    assert not path.exists()  # nor is one made there
+    path.parent.chmod(0o755)
+    Outbox(path).close()
+
+
+@posix_only
+def test_so_is_one_above_it_unless_it_is_sticky(path: Path) -> None:
+    above = path.parent.parent
+    above.chmod(0o777)
+    refused(lambda: Outbox(path), path, "others may write its folder {}".format(above))
+    above.chmod(0o1777)  # as /tmp: nobody can move there what is ours
+    Outbox(path).close()
+    above.chmod(0o700)
+
+
+@as_root
+def test_a_file_or_folder_of_another_user_is_refused(path: Path) -> None:
+    os.chown(str(path), NOBODY, NOBODY)
+    refused(lambda: Outbox(path), path, "it belongs to another user (uid {})".format(NOBODY))
+    os.chown(str(path), 0, 0)
+    os.chown(str(path.parent), NOBODY, NOBODY)
+    refused(lambda: Outbox(path), path, "its folder {} belongs to another user".format(path.parent))
+    os.chown(str(path.parent), 0, 0)
+    Outbox(path).close()
+
+
+@posix_only
+def test_a_link_in_a_folder_of_others_is_not_followed(path: Path, tmp_path: Any) -> None:
+    public = tmp_path / "public"
+    public.mkdir()
+    public.chmod(0o1777)
+    link = public / "outbox.db"
+    for target in (path, path.parent / "new.db"):
+        link.symlink_to(target)
+        refused(lambda: Outbox(link), target, "others may write its folder {}".format(public))
+        link.unlink()
+    assert not (path.parent / "new.db").exists()
+
+
+@posix_only
+def test_a_link_of_ones_own_is_followed(path: Path, tmp_path: Any) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    with Outbox(link) as box:
+        assert (box.path, len(box.list())) == (str(path), 1)
+
+
+@posix_only
+def test_a_new_file_takes_no_planted_one(path: Path) -> None:
+    """It is made under a name that nothing has, or not at all."""
+    new = path.parent / "new.db"
+    with Outbox(new) as box:
+        assert stat.S_IMODE(os.stat(box.path).st_mode) == 0o600
+        assert os.stat(box.path).st_uid == os.geteuid()
+
+
+# What an outbox of ours never holds
+
+FORGED: Dict[str, Any] = {
+    "a trigger": (
+        "CREATE TRIGGER t AFTER INSERT ON decision BEGIN UPDATE decision SET action = 'approve'; END",
+        ["it holds what no outbox has (trigger t)", "move it away"],
+    ),
+    "a view": ("CREATE VIEW v AS SELECT 1", ["it holds what no outbox has (view v)", "move it away"]),
+    "an unknown action": (
+        "UPDATE decision SET action = '../../secrets/x'",
+        ["row 1 is malformed", "action must be 'approve' or 'reject'", "outbox drop 1"],
+    ),
+    "another payload": (
+        """UPDATE decision SET payload = '{"n":1000}'""",
+        ["row 1 is malformed", "its payload is not the one that was recorded", "outbox drop 1"],
+    ),
+    "another digest": (
+        "UPDATE decision SET payload_digest = 'x'",
+        ["row 1 is malformed", "its payload is not the one that was recorded"],
+    ),
+    "a header of its own": (
+        "UPDATE decision SET thread_id = 'T' || char(13) || char(10) || 'X-Evil: 1'",
+        ["row 1 is malformed", "Thread-Id"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "words"), FORGED.values(), ids=FORGED.keys())
+def test_what_is_forged_is_refused_and_not_sent(box: Sandbox, path: Path, statement: str, words: Any) -> None:
+    sqlite_file(path, "UPDATE decision SET service = '{}/api/v1'".format(box.url), statement)
+
+    def flush() -> None:
+        with Outbox(path) as outbox, AegisClient(
+            box.url, tenant_id="acme", thread_id="T", outbox=outbox
+        ) as client:
+            client.flush()
+
+    error = refused(flush, path, *words)
+    assert error.exit_code == 78
+    assert call("outbox", "flush", "-u", box.url, "--outbox", str(path)).code == 78
+    assert box.requests == []
+
+
+def test_a_malformed_row_can_be_dropped(path: Path) -> None:
+    sqlite_file(path, "UPDATE decision SET action = 'x'")
+    assert call("outbox", "list", "--outbox", str(path)).code == 78
+    dropped = call("outbox", "drop", "1", "--outbox", str(path))
+    assert (dropped.code, dropped.err) == (0, "dropped row 1, which was malformed\n")
+    assert call("outbox", "list", "--outbox", str(path), "-j").json == []
+
+
+def test_a_trigger_that_would_act_on_the_move_of_a_file_is_seen_before(tmp_path: Any) -> None:
+    """A file of version 1 is not migrated where it holds one."""
+    from ..aegis.test_migration import make_version_1
+
+    path = tmp_path / "old.db"
+    make_version_1(path, {})
+    connection = sqlite3.connect(str(path))
+    connection.execute("CREATE TRIGGER t AFTER UPDATE ON decision BEGIN SELECT 1; END")
+    connection.close()
+    with pytest.raises(HestiaError, match="trigger t"):
+        Outbox(path)
+    connection = sqlite3.connect(str(path))
+    assert connection.execute("PRAGMA user_version").fetchall() == [(1,)]
+    connection.close()
