@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, Union
 
 from .. import config, errors
 from .._check import check_optional_mapping, check_seconds, check_segment, check_whole_number
 from ..deadline import Deadline
 from ..models import ActionResult, ActionStatus, Conclusion
-from ..wire import answers, retry
+from ..wire import retry
 from ..wire.caller import Caller
 from ..wire.transport import Transport
 from . import flush
@@ -210,7 +210,8 @@ class AegisClient:
             waiting = self._send_waiting(self.outbox, decision, deadline)
             if waiting is not None:
                 return waiting
-        return concluded(decision, self._post(decision, deadline), lambda first: self._look(first, deadline))
+        answer = self._caller.post_for_answer(**self._request(decision, deadline))
+        return concluded(decision, answer, lambda first: self._look(first, deadline))
 
     def get_status(self, request_id: str) -> ActionStatus:
         """Ask how far an action is, by the ``request_id`` of its `ActionResult`.
@@ -219,7 +220,7 @@ class AegisClient:
             NotFound: the service knows no such request.
             InvalidResponse: the answer is about another request.
         """
-        return self._status(request_id, self._settings.timeout_seconds)
+        return self._caller.get(_status_path(request_id), _status_decoder(request_id))
 
     def wait(self, request_id: str, *, timeout: float, poll: float = 1.0) -> ActionStatus:
         """Look at an action every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
@@ -310,37 +311,29 @@ class AegisClient:
 
     def _send(self, decision: Decision, deadline: Deadline) -> Verdict:
         """Send one decision and say what the service makes of it."""
-        answer = self._post(decision, deadline)
+        answer = self._caller.post_for_answer(**self._request(decision, deadline))
         return judged(decision, answer, lambda first: self._look(first, deadline))
 
-    def _post(self, decision: Decision, deadline: Deadline) -> answers.Answer:
-        return self._caller.post_for_answer(
-            "/" + decision.action,
-            decision.payload,
-            headers=decision.headers(),
-            request_id=decision.request_id,
-            secrets=tuple(_texts(decision.payload)),
-            accept=(_DUPLICATE,),
-            timeout_seconds=deadline.remaining(),
-        )
+    @staticmethod
+    def _request(decision: Decision, deadline: Deadline) -> Dict[str, Any]:
+        return {
+            "path": "/" + decision.action,
+            "body": decision.payload,
+            "headers": decision.headers(),
+            "request_id": decision.request_id,
+            "secrets": tuple(_texts(decision.payload)),
+            "accept": (_DUPLICATE,),
+            "timeout_seconds": deadline.remaining(),
+        }
 
     def _look(self, request_id: str, deadline: Deadline) -> ActionStatus:
         """Look at the status of a request while there is time."""
         if deadline.remaining() <= 0:
             raise errors.RequestTimeout("no time is left to look at its status", delivered=False)
-        return self._status(request_id, deadline.remaining())
-
-    def _status(self, request_id: str, timeout_seconds: float) -> ActionStatus:
-        def decode(body: Any) -> ActionStatus:
-            status = ActionStatus.from_dict(
-                dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
-            )
-            if status.request_id != request_id:
-                raise errors.InvalidResponse("the answer is about another request", details=body)
-            return ActionStatus(status.request_id, status.status, status.action, body)
-
-        path = "/status/" + check_segment("request_id", request_id)
-        return self._caller.get(path, decode, timeout_seconds=timeout_seconds)
+        timeout_seconds = deadline.remaining()
+        return self._caller.get(
+            _status_path(request_id), _status_decoder(request_id), timeout_seconds=timeout_seconds
+        )
 
     def _send_waiting(self, outbox: Outbox, decision: Decision, deadline: Deadline) -> Optional[Conclusion]:
         """Send what waits in the lane of a decision; where its own key still waits after that, conclude that nothing can be."""
@@ -351,6 +344,21 @@ class AegisClient:
         if entry is None or not entry.is_open:
             return None
         return Conclusion(decision.idempotency_key, "pending", entry.request_id, None, entry.attempts)
+
+
+def _status_path(request_id: str) -> str:
+    return "/status/" + check_segment("request_id", request_id)
+
+
+def _status_decoder(request_id: str) -> Callable[[Any], ActionStatus]:
+    def decode(body: Any) -> ActionStatus:
+        named = dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
+        status = ActionStatus.from_dict(named)
+        if status.request_id != request_id:
+            raise errors.InvalidResponse("the answer is about another request", details=body)
+        return ActionStatus(status.request_id, status.status, status.action, body)
+
+    return decode
 
 
 def _told(outbox: Outbox, decision: Decision, sent: flush.Outcome) -> ActionResult:

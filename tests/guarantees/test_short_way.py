@@ -10,7 +10,7 @@ import pytest
 import requests
 
 import hestiaos_lite
-from hestiaos_lite import AegisClient, Client, ConnectionFailed
+from hestiaos_lite import AegisClient, Client, ConnectionFailed, Outbox
 
 from ..faultserver import closed_port
 
@@ -77,3 +77,21 @@ def test_the_way_of_a_look_at_a_decision() -> None:
     url = "http://127.0.0.1:{}".format(closed_port())
     client = AegisClient(url, api_key="k", max_retries=0, session=session)
     assert way_of(lambda client: client.get_status("r"), client, session) == ["get_status", "get", "request"]
+
+
+@pytest.mark.parametrize("with_outbox", [False, True])
+def test_the_way_of_a_decision(tmp_path: Any, with_outbox: bool) -> None:
+    session = Watching()
+    url = "http://127.0.0.1:{}".format(closed_port())
+    outbox = Outbox(tmp_path / "outbox.db") if with_outbox else None
+    with AegisClient(
+        url, api_key="k", thread_id="t", max_retries=0, session=session, outbox=outbox
+    ) as client:
+        if outbox is None:
+            with pytest.raises(ConnectionFailed):
+                client.approve("key")
+        else:
+            assert client.approve("key").queued
+            outbox.close()
+    through = ["send_in_turn"] if with_outbox else []
+    assert session.way == ["approve", "execute", *through, "_send", "post_for_answer", "request"]
