@@ -73,9 +73,7 @@ class Client:
             settings.timeout_seconds,
             once=retry.once(retries),
             repeatable=retry.repeatable(retries),
-            max_body_bytes=check_whole_number(
-                "max_body_bytes", max_body_bytes, least=1, code=config.CONFIGURATION
-            ),
+            max_body_bytes=max_body_bytes,
         )
         self.chat = Chat(self._caller)
         self.agents = Agents(self._caller)
@@ -191,7 +189,8 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return "<Client {}>".format(self.base_url)
+        # a client whose construction failed has no settings
+        return "<Client {}>".format(self.base_url if hasattr(self, "_settings") else "of no service")
 
     def _run_timeout_seconds(self, timeout_ms: int) -> float:
         granted_seconds = timeout_ms / 1000.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
 
-from ._redact import harmless, one_line
+from ._redact import one_line
 
 __all__ = [
     "AuthenticationError",
@@ -186,7 +186,7 @@ class HestiaError(Exception):
             facts.append("request id {}".format(self.request_id))
         if self.attempts > 1:
             facts.append("{} attempts".format(self.attempts))
-        text = "[{}] {}".format(one_line(self.code, limit=100), harmless(self.message))
+        text = "[{}] {}".format(one_line(self.code, limit=100), one_line(self.message, limit=500))
         if facts:
             text += " ({})".format(", ".join(facts))
         for sentence in (self._what_became_of_it(), self._what_next()):

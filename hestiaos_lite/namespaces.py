@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Mapping, Optional, TypeVar
+from typing import Any, Dict, Mapping, Optional
 
 from . import errors, models
 from ._check import check_optional_mapping, check_optional_text, check_segment, check_text
 from ._redact import one_line
 from .wire.caller import Caller
 
-_T = TypeVar("_T")
+_EXPLAIN = "/api/governance/explain"
 _MAY_RUN = ("ALLOW", "THROTTLE")  # any other known word is a refusal, and stricter
 
 
@@ -123,7 +123,7 @@ class Governance:
 
     def explain(self, command_type: str, command_input: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         """Ask what governance would decide about a command, and why; nothing is executed."""
-        return self._explain(command_type, command_input, mapping)
+        return self._caller.post(_EXPLAIN, _command(command_type, command_input), mapping, changes=False)
 
     def require(
         self,
@@ -155,14 +155,7 @@ class Governance:
                 details=body,
             )
 
-        return self._explain(command_type, command_input, decode)
-
-    def _explain(self, command_type: Any, command_input: Any, decode: Callable[[Any], _T]) -> _T:
-        body = {
-            "command_type": check_text("command_type", command_type),
-            "command_input": check_optional_mapping("command_input", command_input) or {},
-        }
-        return self._caller.post("/api/governance/explain", body, decode, changes=False)
+        return self._caller.post(_EXPLAIN, _command(command_type, command_input), decode, changes=False)
 
     def status(self) -> Dict[str, Any]:
         """Ask for the stability of governance, as it is."""
@@ -176,6 +169,13 @@ class Governance:
             )
         except errors.NotFound:
             return None
+
+
+def _command(command_type: Any, command_input: Any) -> Dict[str, Any]:
+    return {
+        "command_type": check_text("command_type", command_type),
+        "command_input": check_optional_mapping("command_input", command_input) or {},
+    }
 
 
 def mapping(body: Any) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generator, Iterator, Optional, Type
 
 from . import errors, models
+from ._redact import without
 from .sse import EventTooLarge, MalformedEvent, iter_objects
 from .wire.bytestream import ByteStream
 
@@ -88,7 +89,10 @@ class _Progress:
 def _read(stream: ByteStream, progress: _Progress) -> Generator[models.StreamEvent, None, None]:
     def facts(**more: Any) -> Any:
         known = stream.call.facts(status=stream.status, delivered=True, trace_id=progress.trace_id)
-        return dict(known, **more)
+        known.update(more)
+        # an echoed key is in no error; what iterates gives the trace id as it came
+        known["trace_id"] = known["trace_id"] and without(known["trace_id"], stream.call.secrets)
+        return known
 
     as_event = models.StreamEvent.from_raw
     try:

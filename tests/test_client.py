@@ -35,6 +35,7 @@ from hestiaos_lite import (
     __version__,
 )
 from hestiaos_lite.sandbox import Sandbox
+from hestiaos_lite.wire.transport import USER_AGENT
 
 from .faultserver import FaultServer, answer, hang, ok, reply
 from .sandbox_call import A
@@ -607,7 +608,7 @@ def test_one_debug_line_a_request_and_one_info_line_a_retry(box, caplog):
         client.health()
         with pytest.raises(GovernanceBlock):
             client.run("rm -rf /")
-    ours = [record for record in caplog.records if record.name.startswith("hestiaos_lite")]
+    ours = [record for record in caplog.records if record.getMessage()[0] not in "<>"]
     assert [record.levelname for record in ours] == ["DEBUG", "INFO", "DEBUG", "DEBUG"]
     lines = [LINE.match(record.getMessage()) for record in ours if record.levelname == "DEBUG"]
     ids = [request.headers["x-request-id"] for request in box.requests]
@@ -627,7 +628,34 @@ def test_one_debug_line_a_request_and_one_info_line_a_retry(box, caplog):
 def test_a_request_without_an_answer_is_logged_too(caplog):
     with caplog.at_level(logging.DEBUG, "hestiaos_lite"), pytest.raises(ConnectionFailed):
         Client("http://127.0.0.1:1", retries=0).health()
-    assert [LINE.match(record.getMessage()).group("status") for record in caplog.records] == ["no answer"]
+    sent, end = [record.getMessage() for record in caplog.records]
+    assert sent.startswith("> GET /api/v1/health; ")
+    assert LINE.match(end).group("status") == "no answer"
+
+
+def test_the_heads_of_a_request_and_its_answer_are_logged_without_what_is_nobody_s_business(caplog):
+    answered = {
+        "X-Echo": "Bearer " + CANARY,
+        "X-Tricks": "a\x1b[2J\x9b",
+        "Set-Cookie": "id=1",
+        "X-Long": "y" * 500,
+    }
+    with FaultServer(answer(ok({"result": "ALLOW", "trace_id": "t"}, answered))) as server:
+        with caplog.at_level(logging.DEBUG, "hestiaos_lite"):
+            with Client(server.url, CANARY, headers={"X-Auth": "Token hunter3"}) as client:
+                client.run("the body")
+    sent, received, _ = [record.getMessage() for record in caplog.records]
+    request_id = server.requests[0].headers["x-request-id"]
+    length = server.requests[0].headers["content-length"]
+    assert sent == (
+        "> POST /api/v1/run; User-Agent: {}, Accept: application/json, Accept-Encoding: gzip, deflate, "
+        "Connection: keep-alive, X-Auth: ***, X-Request-Id: {}, Content-Type: application/json, Content-Length: {}, "
+        "Authorization: ***"
+    ).format(USER_AGENT, request_id, length)
+    assert received == (
+        "< 200; Content-Type: application/json, Content-Length: 36, X-Echo: Bearer ***, "
+        "X-Tricks: a\\x1b[2J\\x9b, Set-Cookie: ***, X-Long: {}..."
+    ).format("y" * 189)
 
 
 def test_no_key_value_or_body_reaches_a_log_or_an_error(caplog):

@@ -53,7 +53,7 @@ SIGNATURES = {
     "EventStream.cancel": "()",
     "AegisClient": (
         "(base_url=None, *, api_key=None, tenant_id=None, thread_id=None, timeout=10.0, max_retries=3, "
-        "api_prefix='/api/v1', session=None, outbox=None, verify=None, profile=None)"  # the last two as for Client
+        "api_prefix='/api/v1', session=None, outbox=None, verify=None, profile=None, max_body_bytes=8388608)"
     ),
     "AegisClient.approve": "(idempotency_key, *, tenant_id=None, thread_id=None, payload=None)",
     "AegisClient.reject": "(idempotency_key, *, tenant_id=None, thread_id=None, payload=None)",

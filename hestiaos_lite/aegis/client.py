@@ -16,6 +16,7 @@ from .._check import check_optional_mapping, check_seconds, check_segment, check
 from ..deadline import Deadline
 from ..models import ActionResult, ActionStatus, Conclusion
 from ..wire import retry
+from ..wire.body import MAX_BODY_BYTES
 from ..wire.caller import Caller
 from ..wire.transport import Transport
 from . import flush
@@ -54,6 +55,7 @@ class AegisClient:
         outbox: an `Outbox`; decisions are then recorded before they are sent, and queued when the service is away.
         verify: as for requests.
         profile: section of the configuration file.
+        max_body_bytes: the largest answer that is read, 8 MiB by default; a larger one is InvalidResponse.
 
     Raises:
         InvalidInput: a setting is malformed (code ``CONFIGURATION``); nothing was sent.
@@ -73,6 +75,7 @@ class AegisClient:
         outbox: Optional[Outbox] = None,
         verify: Union[bool, str, None] = None,
         profile: Optional[str] = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         settings = config.resolve(
             "aegis",
@@ -101,6 +104,7 @@ class AegisClient:
             once=policy,
             repeatable=policy,
             prefix=prefix + "/hitl",
+            max_body_bytes=max_body_bytes,
         )
         self.outbox = outbox
 
@@ -280,7 +284,8 @@ class AegisClient:
         self.close()
 
     def __repr__(self) -> str:
-        return "<AegisClient {}>".format(self.base_url)
+        # a client whose construction failed has no settings
+        return "<AegisClient {}>".format(self.base_url if hasattr(self, "_settings") else "of no service")
 
     @property
     def _is_hosted(self) -> bool:
@@ -323,17 +328,14 @@ class AegisClient:
             "request_id": decision.request_id,
             "secrets": tuple(_texts(decision.payload)),
             "accept": (_DUPLICATE,),
-            "timeout_seconds": deadline.remaining(),
+            "deadline": deadline,
         }
 
     def _look(self, request_id: str, deadline: Deadline) -> ActionStatus:
         """Look at the status of a request while there is time."""
         if deadline.remaining() <= 0:
             raise errors.RequestTimeout("no time is left to look at its status", delivered=False)
-        timeout_seconds = deadline.remaining()
-        return self._caller.get(
-            _status_path(request_id), _status_decoder(request_id), timeout_seconds=timeout_seconds
-        )
+        return self._caller.get(_status_path(request_id), _status_decoder(request_id), deadline=deadline)
 
     def _send_waiting(self, outbox: Outbox, decision: Decision, deadline: Deadline) -> Optional[Conclusion]:
         """Send what waits in the lane of a decision; where its own key still waits after that, conclude that nothing can be."""

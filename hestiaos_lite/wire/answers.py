@@ -51,10 +51,7 @@ def as_json(decode: Callable[[Any], _T]) -> Receive[_T]:
     """Return ``decode`` of the answer's JSON."""
 
     def receive(call: Call, response: requests.Response, attempt: Attempt) -> _T:
-        body = read_body(response, attempt.before_read, call.max_body_bytes)
-        # the deadline covers decoding: none is begun after it
-        attempt.wait_seconds()
-        return decoded(call, response, body, decode)
+        return decoded(call, response, _whole_body(call, response, attempt), decode)
 
     return receive
 
@@ -64,12 +61,20 @@ def as_answer(call: Call, response: requests.Response, attempt: Attempt) -> Answ
     status = response.status_code
     if status in call.accept:
         return Answer(status, refusal_body(response, attempt), call.attempts)
-    body = read_body(response, attempt.before_read, call.max_body_bytes)
+    body = _whole_body(call, response, attempt)
     return Answer(status, decoded(call, response, body, lambda value: value) if body else None, call.attempts)
 
 
 def as_nothing(call: Call, response: requests.Response, attempt: Attempt) -> None:
     """Take any 2xx; its body is not read."""
+
+
+def _whole_body(call: Call, response: requests.Response, attempt: Attempt) -> bytearray:
+    """Read the body of a good answer."""
+    body = read_body(response, attempt.before_read, call.max_body_bytes)
+    # the deadline covers decoding: none is begun after it
+    attempt.wait_seconds()
+    return body
 
 
 def decoded(call: Call, response: requests.Response, body: bytearray, decode: Callable[[Any], _T]) -> _T:
@@ -81,11 +86,17 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise invalid(call, response, "is not JSON" if text.strip() else "is empty", text) from error
+        raise invalid(call, response, _not_json(text), text) from error
     try:
         return decode(value)
     except errors.HestiaError as error:
-        error.with_facts(**call.facts(status=response.status_code, delivered=True))
+        # models know no secrets, and may quote what the service wrote
+        message = one_line(error.message, call.secrets)
+        trace_id = error.trace_id and without(error.trace_id, call.secrets)
+        error.args = (message,)
+        error.with_facts(
+            **call.facts(status=response.status_code, delivered=True, message=message, trace_id=trace_id)
+        )
         raise
 
 
@@ -196,6 +207,14 @@ def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
     if not message and isinstance(level, list):
         message = "; ".join(_field_error(item) for item in level[:5])
     return code, message or "", first("trace_id")
+
+
+def _not_json(text: str) -> str:
+    """Say what a body is instead of JSON; a page is often a login or a gateway's, and its title says whose."""
+    if not text.strip():
+        return "is empty"
+    title = _title(text).strip() if text.lstrip()[:1] == "<" else ""
+    return "is not JSON but the page {!r}".format(title) if title else "is not JSON"
 
 
 def _field_error(item: Any) -> str:

@@ -23,7 +23,7 @@ class UnknownEncoding(ValueError):
     """The body's Content-Encoding is none that was asked for, or is not what it says."""
 
 
-def read_body(response: Any, before_read: Callable[[], None], max_bytes: int = MAX_BODY_BYTES) -> bytearray:
+def read_body(response: Any, before_read: Callable[[], None], max_bytes: int) -> bytearray:
     """Return the whole decoded body of a requests response, at most ``max_bytes`` of it, and its connection to the pool."""
     body = bytearray()
     for piece in iter_body(response, before_read):

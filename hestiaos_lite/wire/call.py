@@ -7,7 +7,7 @@ import os
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .. import errors
-from .body import MAX_BODY_BYTES
+from ..deadline import Deadline
 from .retry import RetryPolicy
 
 
@@ -18,7 +18,7 @@ class Call:
         path: below the base URL, its variable segments quoted by `segment`.
         body: what is sent as JSON, or None.
         retry: when it may be repeated.
-        timeout_seconds: its total deadline.
+        deadline: by when it is done or failed; made by the caller before the body is encoded.
         governed: it runs something, so that a 403 is governance speaking.
         secrets: values that must not show in an error, whatever the service echoes.
         accept: the statuses beyond 2xx that are answers.
@@ -33,20 +33,20 @@ class Call:
         body: Any = None,
         *,
         retry: RetryPolicy,
-        timeout_seconds: float,
+        deadline: Deadline,
+        max_body_bytes: int,
         headers: Optional[Mapping[str, str]] = None,
         governed: bool = False,
         secrets: Tuple[str, ...] = (),
         accept: Tuple[int, ...] = (),
         request_id: Optional[str] = None,
         changes: Optional[bool] = None,
-        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self.method = method
         self.path = path
         self.body = None if body is None else _encode(body)
         self.retry = retry
-        self.timeout_seconds = timeout_seconds
+        self.deadline = deadline
         self.headers = headers or {}
         self.governed = governed
         self.secrets = secrets

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, TypeVar
 
+from .._check import check_whole_number
+from ..deadline import Deadline
 from .answers import Answer, as_answer, as_json, as_nothing
-from .body import MAX_BODY_BYTES
 from .bytestream import ByteStream, as_stream
 from .call import Call
 from .retry import RetryPolicy
@@ -23,6 +24,7 @@ class Caller:
         once: when a POST may be repeated.
         repeatable: when a GET or DELETE may be repeated.
         prefix: before every path.
+        max_body_bytes: of an answer no more is read; checked here.
     """
 
     def __init__(
@@ -32,15 +34,17 @@ class Caller:
         *,
         once: RetryPolicy,
         repeatable: RetryPolicy,
+        max_body_bytes: int,
         prefix: str = "",
-        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self.timeout_seconds = timeout_seconds
         self._transport = transport
         self._once = once
         self._repeatable = repeatable
         self._prefix = prefix
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = check_whole_number(
+            "max_body_bytes", max_body_bytes, least=1, code="CONFIGURATION"
+        )
 
     def get(self, path: str, decode: Callable[[Any], _T], **options: Any) -> _T:
         """GET and decode; for the options of every method see `Call`."""
@@ -68,7 +72,8 @@ class Caller:
 
     def _call(self, method: str, path: str, body: Any, options: Any) -> Call:
         """Describe a call; a POST that may have been delivered is never repeated, a GET or DELETE may be."""
-        options.setdefault("timeout_seconds", self.timeout_seconds)
+        seconds = options.pop("timeout_seconds", self.timeout_seconds)
+        options.setdefault("deadline", Deadline(seconds))
         options.setdefault("max_body_bytes", self._max_body_bytes)
         options["secrets"] = self._transport.secrets + options.get("secrets", ())
         retry = self._once if method == "POST" else self._repeatable

@@ -14,6 +14,7 @@ from typing import Any, Iterator, List, Optional
 
 import requests
 import urllib3.exceptions
+from requests.utils import select_proxy
 from urllib3.connection import CertificateError  # type: ignore[attr-defined]  # where every urllib3 since 1.25 has it
 
 from .. import errors
@@ -89,10 +90,24 @@ def _explained(
             "no answer within {:g} s, given up while {}".format(limit.seconds, doing), **facts
         )
     fault = "the answer broke off" if delivered else "cannot connect" if delivered is False else "no answer"
-    failure = errors.ConnectionFailed("{}: {} ({})".format(fault, why, bare_url(call.base_url)), **facts)
-    if _is_not_trusted(error):
+    failure = errors.ConnectionFailed("{}: {} ({})".format(fault, why, _way(call, attempt)), **facts)
+    causes = list(causes_of(error))
+    if any(isinstance(cause, _NOT_TRUSTED) for cause in causes):
         failure.with_facts(is_final=True, advice="name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)")
+    elif any(_asks_for_certificate(cause) for cause in causes):
+        failure.with_facts(is_final=True, advice="lend a session that has one: session.cert (session=)")
     return failure
+
+
+def _way(call: Call, attempt: Attempt) -> str:
+    """Say where the request was to go, and through which proxy."""
+    service = bare_url(call.base_url)
+    proxy = select_proxy(call.base_url, attempt.proxies)
+    if not proxy:
+        return service
+    return "{}, through the proxy {}".format(
+        service, bare_url(proxy if "://" in proxy else "http://" + proxy)
+    )
 
 
 def _never_left(error: Exception, attempt: Attempt) -> bool:
@@ -113,8 +128,13 @@ def _is_oversized_head(error: BaseException) -> bool:
     )
 
 
-def _is_not_trusted(error: BaseException) -> bool:
-    return any(isinstance(cause, _NOT_TRUSTED) for cause in causes_of(error))
+def _asks_for_certificate(cause: BaseException) -> bool:
+    """True for the alerts by which a service refuses a client without a certificate.
+
+    TLS 1.3 has one for it; before, it is the general "handshake failure" (RFC 8446, 6.2; RFC 5246, 7.4.6).
+    """
+    alert = str(getattr(cause, "reason", "")) if isinstance(cause, ssl.SSLError) else ""
+    return alert.endswith(("_ALERT_CERTIFICATE_REQUIRED", "_ALERT_HANDSHAKE_FAILURE"))
 
 
 def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
@@ -185,14 +205,22 @@ def reason(error: BaseException) -> str:
             return "its TLS certificate is not trusted ({})".format(
                 getattr(cause, "verify_message", "") or cause
             )
+        if _asks_for_certificate(cause):
+            alert = str(getattr(cause, "reason", ""))
+            verb = "asks" if alert.endswith("REQUIRED") else "may ask"
+            return "TLS failed ({}): it {} for a client certificate".format(alert, verb)
         if isinstance(cause, ssl.SSLError):
             return "TLS failed ({})".format(getattr(cause, "reason", "") or "the peer ended it")
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return cause.strerror[:1].lower() + cause.strerror[1:]
+        if isinstance(cause, LineTooLong):
+            return "a line of its head is longer than 64 KiB"
         if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
             return "what answers there does not speak HTTP"
     last = causes[-1]
+    if _is_oversized_head(last):
+        return "its head has more than 100 headers"
     if isinstance(last, requests.exceptions.ProxyError) or any(
         isinstance(c, urllib3.exceptions.ProxyError) for c in causes
     ):

@@ -13,7 +13,7 @@ import ipaddress
 import socket
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
 
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import create_connection
@@ -30,7 +30,7 @@ _current = threading.local()
 class Attempt:
     """One attempt at a request: the limit it runs under, and what became of it on the wire."""
 
-    __slots__ = ("_is_borrowed", "handed_over", "is_single_try", "limit", "ours", "sent", "sock")
+    __slots__ = ("_is_borrowed", "handed_over", "is_single_try", "limit", "ours", "proxies", "sent", "sock")
 
     def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
         self.limit = limit
@@ -40,6 +40,7 @@ class Attempt:
         self.sent = False  # it has begun to leave
         # no adapter repeats it by itself, so that an exception speaks of the only try
         self.is_single_try = True
+        self.proxies: Mapping[str, str] = {}  # what requests was told to go through
         self.sock: Optional[socket.socket] = None  # the one the answer comes from
         self._is_borrowed = False
 

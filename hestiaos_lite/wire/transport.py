@@ -6,7 +6,6 @@ else about it.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Callable, Mapping, Optional, TypeVar, Union
 
@@ -15,20 +14,16 @@ import requests
 from .. import errors
 from .._check import check_headers, check_verify
 from .._version import __version__
-from ..deadline import Deadline
 from .answers import Receive, redirected, refused
 from .bytestream import ByteStream
 from .call import Call
 from .failures import FAILURES, explained
+from .log import log_answer, log_attempt, log_request, log_retry
 from .network import prepared_url, warn_of_exposure
 from .session import Bearer, LentSession, OwnSessions, Redirected
 from .sockets import Attempt
 
 _T = TypeVar("_T")
-_log = logging.getLogger("hestiaos_lite")
-# logging is the application's to switch on; here, where the only log lines are made
-_log.addHandler(logging.NullHandler())
-
 USER_AGENT = "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__
 _HARMLESS_HEADERS = ("accept", "accept-language", "user-agent")
 
@@ -78,14 +73,14 @@ class Transport:
         )
         values = [value for name, value in given.items() if name.lower() not in _HARMLESS_HEADERS]
         # "Bearer KEY" is echoed whole, or the key alone
-        words = [word for value in values for word in value.split()]
-        self.secrets = tuple(([api_key] if api_key else []) + values + words)
+        keys = [value.split()[1] for value in values if len(value.split()) == 2]
+        self.secrets = tuple(([api_key] if api_key else []) + values + keys)
         self._base_url = url
         self._sleep = sleep
 
     def request(self, call: Call, receive: Receive[_T]) -> _T:
         """Send a call and return what ``receive`` makes of its good answer; errors are those of docs/reference.md."""
-        deadline = Deadline(call.timeout_seconds)
+        deadline = call.deadline
         call.base_url = self._base_url
         call.attempts = 0
         # of the attempts before the last, which may have taken effect though the last never left
@@ -102,6 +97,8 @@ class Transport:
                     wait_seconds = attempt.wait_seconds()
                     session, request, settings = self._sessions.prepare(call, self._headers_of(call))
                     attempt.is_single_try = self._sessions.is_single_try()
+                    attempt.proxies = settings["proxies"]
+                    log_request(call, request.headers)
                     attempt.handed_over = True
                     response = session.send(
                         request,
@@ -110,6 +107,7 @@ class Transport:
                         allow_redirects=False,
                         **settings,
                     )
+                    log_answer(call, response)
                     attempt.borrow_socket(response.raw)
                     if not 200 <= response.status_code < 300 and response.status_code not in call.accept:
                         raise refused(call, response, attempt)
@@ -124,15 +122,7 @@ class Transport:
             finally:
                 if response is not None and not isinstance(result, ByteStream):
                     response.close()
-                _log.debug(
-                    "%s %s %s in %d ms, attempt %d, request id %s",
-                    call.method,
-                    call.path,
-                    "no answer" if response is None else response.status_code,
-                    (time.monotonic() - started) * 1000,
-                    call.attempts,
-                    call.request_id,
-                )
+                log_attempt(call, response, started)
             failure.with_facts(earlier_effect=earlier_effect)
             if failure.delivered is False:
                 failure.delivered = earlier_delivered
@@ -146,15 +136,7 @@ class Transport:
                     del failure  # or it and this frame would hold each other until the collector runs
             if failure.effect != errors.NONE:
                 earlier_effect, earlier_delivered = failure.effect, failure.delivered
-            _log.info(
-                "retry %s %s in %.2f s after attempt %d: %s, request id %s",
-                call.method,
-                call.path,
-                delay_seconds,
-                call.attempts,
-                failure.code,
-                call.request_id,
-            )
+            log_retry(call, delay_seconds, failure.code)
             self._sleep(delay_seconds)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from hestiaos_lite import Client, HestiaError, InvalidResponse, StreamEvent, StreamInterrupted, models
+from hestiaos_lite.deadline import Deadline
 from hestiaos_lite.sandbox import Sandbox
 from hestiaos_lite.sse import EventTooLarge, MalformedEvent, ServerSentEvent, iter_events, iter_objects
 from hestiaos_lite.stream import EventStream
@@ -169,7 +170,7 @@ class Bytes:
     status = 200
 
     def __init__(self, chunks: List[bytes]) -> None:
-        self.call = Call("POST", "/x", retry=None, timeout_seconds=1.0)
+        self.call = Call("POST", "/x", retry=None, deadline=Deadline(1.0), max_body_bytes=1000)
         self._chunks = chunks
 
     def __iter__(self) -> Iterator[bytes]:
