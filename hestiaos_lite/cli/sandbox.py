@@ -1,4 +1,4 @@
-"""sandbox: both services on this machine, until Ctrl-C."""
+"""sandbox: HestiaOS and AEGIS on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,17 +19,30 @@ def declare(parser: Parser) -> None:
         "--port", type=count, default=8000, help="port to listen on (default 8000; 0 takes a free one)"
     )
     parser.add_argument(
-        "--db", metavar="FILE", help="SQLite file to keep traces, secrets and actions over a restart"
+        "--db", metavar="FILE", help="SQLite file that keeps traces, secrets and actions over a restart"
     )
     parser.add_argument(
         "--policy", metavar="FILE", help="JSON file with governance rules instead of the default ones"
     )
     parser.add_argument(
-        "--hitl-delay", type=_delay, default=0.0, metavar="SECONDS", help="an action is PENDING so long"
+        "--hitl-delay",
+        type=_delay,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long an AEGIS action stays PENDING (default 0)",
     )
-    parser.add_argument("--hitl-quota", type=count, metavar="N", help="actions of a tenant before 429")
     parser.add_argument(
-        "--token-delay", type=_delay, default=0.0, metavar="SECONDS", help="pause before each token"
+        "--hitl-quota",
+        type=count,
+        metavar="N",
+        help="AEGIS actions a tenant may have before 429 (default: no limit)",
+    )
+    parser.add_argument(
+        "--token-delay",
+        type=_delay,
+        default=0.0,
+        metavar="SECONDS",
+        help="pause before each token of a stream (default 0)",
     )
     parser.set_defaults(execute=_serve)
 

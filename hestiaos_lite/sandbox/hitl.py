@@ -72,18 +72,16 @@ class HitlRoutes:
         key = request.headers["idempotency-key"]
         request_id = request.headers.get("x-request-id") or str(uuid.uuid4())
         failing = self._take_failure()
-        accepted = self._store.add_action(
-            tenant=tenant,
-            thread_id=thread_id,
-            idempotency_key=key,
-            action=action,
-            payload=payload,
-            request_id=request_id,
-            outcome="FAILED" if failing else "COMMITTED",
-            delay_seconds=self.delay_seconds,
-            quota=self.quota,
-        )
-        if accepted:
+        values = {
+            "tenant": tenant,
+            "thread_id": thread_id,
+            "idempotency_key": key,
+            "action": action,
+            "payload": payload,
+            "request_id": request_id,
+            "outcome": "FAILED" if failing else "COMMITTED",
+        }
+        if self._store.add_action(values, self.delay_seconds, self.quota):
             return Reply(
                 202,
                 {"request_id": request_id, "status": "PENDING", "action": action, "idempotency_key": key},

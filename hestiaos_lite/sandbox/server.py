@@ -80,12 +80,12 @@ class Server(ThreadingHTTPServer):
     # -- connections
 
     def wait_for(self, connection: socket.socket) -> None:
-        """Note that it is this connection's turn to send."""
+        """Note that it is the client's turn on this connection: to send, or to take what it is sent."""
         with self._lock:
             self._waiting[connection] = None
 
     def waited_for(self, connection: socket.socket) -> None:
-        """Note that this connection has sent a whole request."""
+        """Note that it is our turn on this connection."""
         with self._lock:
             self._waiting.pop(connection, None)
 
@@ -127,6 +127,7 @@ class Server(ThreadingHTTPServer):
             return
         with self._lock:
             self._threads_of[request] = thread
+            self._waiting[request] = None
         try:
             thread.start()
         except RuntimeError:  # the system gives no more threads; socketserver closes the connection
@@ -229,6 +230,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply, request_id: str = "") -> None:
         """Send a whole reply; a stream event by event, chunked unless the client speaks HTTP/1.0."""
+        if reply.events is None:
+            self.server.wait_for(self.connection)
         chunked = reply.events is not None and self.request_version != "HTTP/1.0"
         headers = dict(reply.headers)
         if request_id.isprintable() and request_id:
@@ -254,9 +257,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         for event in reply.events:
             data = b"data: " + encode_json(event) + b"\n\n"
-            self.connection.sendall(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            self._send_now(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
         if chunked:
-            self.connection.sendall(b"0\r\n\r\n")
+            self._send_now(b"0\r\n\r\n")
+
+    def _send_now(self, data: bytes) -> None:
+        self.server.wait_for(self.connection)
+        self.connection.sendall(data)
+        self.server.waited_for(self.connection)
 
     def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
         """Refuse what is no request; what follows it cannot be told apart, so the connection ends."""

@@ -11,10 +11,12 @@ import os
 import sqlite3
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 APPLICATION_ID = 0x48534C53  # "HSLS", in the file's header: tells our file from any other SQLite file
 SCHEMA_VERSION = 1
+
+Values = Union[Tuple[Any, ...], Dict[str, Any]]
 
 _SCHEMA = """
 CREATE TABLE traces (
@@ -45,9 +47,19 @@ CREATE TABLE actions (
 CREATE INDEX actions_by_request ON actions (request_id);
 """
 
-_ACTION_COLUMNS = (
-    "tenant, thread_id, idempotency_key, action, payload, request_id, outcome, accepted_ms, ready_ms"
-)
+# Uniqueness of (tenant, thread, key) is the table's UNIQUE constraint and the quota a condition of the same INSERT,
+# so no two callers can both be told that theirs was accepted, in whatever thread or process.
+_ADD_ACTION = """
+INSERT OR IGNORE INTO actions
+    (tenant, thread_id, idempotency_key, action, payload, request_id, outcome, accepted_ms, ready_ms)
+SELECT :tenant, :thread_id, :idempotency_key, :action, :payload, :request_id, :outcome, :now_ms, :now_ms + :delay_ms
+WHERE :quota IS NULL OR (SELECT COUNT(*) FROM actions WHERE tenant = :tenant) < :quota
+"""
+_ACTIONS = """
+SELECT tenant, thread_id, idempotency_key, action, payload, request_id, accepted_ms,
+    CASE WHEN ready_ms <= :now_ms THEN outcome ELSE 'PENDING' END AS status
+FROM actions
+"""
 
 
 class Store:
@@ -57,10 +69,11 @@ class Store:
         path: an SQLite file, made readable to its owner alone where there is none; None keeps everything in memory.
     """
 
+    _connection: Optional[sqlite3.Connection] = None
+
     def __init__(self, path: Union[None, str, os.PathLike[str]] = None) -> None:
         self.path = None if path is None else os.fspath(path)
         self._lock = threading.Lock()
-        self._connection: Optional[sqlite3.Connection] = None
 
     def __del__(self) -> None:
         if self._connection is not None:
@@ -112,93 +125,53 @@ class Store:
 
     # -- human-in-the-loop actions
 
-    def add_action(
-        self,
-        *,
-        tenant: str,
-        thread_id: str,
-        idempotency_key: str,
-        action: str,
-        payload: Any,
-        request_id: str,
-        outcome: str,
-        delay_seconds: float,
-        quota: Optional[int],
-    ) -> bool:
+    def add_action(self, action: Mapping[str, Any], delay_seconds: float, quota: Optional[int]) -> bool:
         """Accept an action once: True, or False when the key is taken or the tenant's quota is used up.
 
-        Uniqueness of (tenant, thread, key) is the table's UNIQUE constraint and the quota a condition of the
-        same INSERT, so no two callers can both be told True, in whatever thread or process.
+        Args:
+            action: tenant, thread_id, idempotency_key, action, payload, request_id, and outcome, its status once
+                the delay is over.
         """
-        now_ms = _now_ms()
-        values = (
-            tenant,
-            thread_id,
-            idempotency_key,
-            action,
-            json.dumps(payload),
-            request_id,
-            outcome,
-            now_ms,
-            now_ms + int(delay_seconds * 1000),
-        )
-        marks = ", ".join("?" * len(values))
-        statement = "INSERT OR IGNORE INTO actions ({}) SELECT {}"
-        statement = statement.format(_ACTION_COLUMNS, marks)
-        if quota is None:
-            return self._write(statement, values) == 1
-        condition = " WHERE (SELECT COUNT(*) FROM actions WHERE tenant = ?) < ?"
-        return self._write(statement + condition, values + (tenant, quota)) == 1
+        times = {"now_ms": _now_ms(), "delay_ms": int(delay_seconds * 1000)}
+        values = dict(action, payload=json.dumps(action["payload"]), quota=quota, **times)
+        return self._write(_ADD_ACTION, values) == 1
 
     def action_by_key(self, tenant: str, thread_id: str, idempotency_key: str) -> Optional[Dict[str, Any]]:
         found = self._actions(
-            "WHERE tenant = ? AND thread_id = ? AND idempotency_key = ?", (tenant, thread_id, idempotency_key)
+            "WHERE tenant = :tenant AND thread_id = :thread_id AND idempotency_key = :key",
+            tenant=tenant,
+            thread_id=thread_id,
+            key=idempotency_key,
         )
         return found[0] if found else None
 
     def action_by_request(self, request_id: str, tenant: Optional[str] = None) -> Optional[Dict[str, Any]]:
         """The newest action of that request id, of any tenant unless one is given."""
-        condition = "WHERE request_id = ?"
-        values: Tuple[Any, ...] = (request_id,)
-        if tenant is not None:
-            condition += " AND tenant = ?"
-            values += (tenant,)
-        found = self._actions(condition + " ORDER BY id DESC LIMIT 1", values)
+        found = self._actions(
+            "WHERE request_id = :request_id AND (:tenant IS NULL OR tenant = :tenant) ORDER BY id DESC LIMIT 1",
+            request_id=request_id,
+            tenant=tenant,
+        )
         return found[0] if found else None
 
     def actions(self) -> List[Dict[str, Any]]:
         """Every action, oldest first."""
-        return self._actions("ORDER BY id", ())
+        return self._actions("ORDER BY id")
 
-    def _actions(self, condition: str, values: Tuple[Any, ...]) -> List[Dict[str, Any]]:
-        now_ms = _now_ms()
-        found = []
-        # S608: the condition is one of the constants above, and values are always bound
-        statement = "SELECT {} FROM actions {}".format(_ACTION_COLUMNS, condition)  # noqa: S608
-        for row in self._read(statement, values):
-            tenant, thread_id, key, action, payload, request_id, outcome, accepted_ms, ready_ms = row
-            found.append(
-                {
-                    "tenant": tenant,
-                    "thread_id": thread_id,
-                    "idempotency_key": key,
-                    "action": action,
-                    "status": outcome if now_ms >= ready_ms else "PENDING",
-                    "request_id": request_id,
-                    "payload": json.loads(payload),
-                    "accepted_ms": accepted_ms,
-                }
-            )
+    def _actions(self, condition: str, **values: Any) -> List[Dict[str, Any]]:
+        found = [dict(row) for row in self._read(_ACTIONS + condition, dict(values, now_ms=_now_ms()))]
+        for action in found:
+            action["payload"] = json.loads(action["payload"])
         return found
 
     # -- SQLite
 
-    def _write(self, statement: str, values: Tuple[Any, ...]) -> int:
+    def _write(self, statement: str, values: Values) -> int:
         """Run one writing statement; the number of rows it changed."""
         with self._lock:
             return self._opened().execute(statement, values).rowcount
 
-    def _read(self, statement: str, values: Tuple[Any, ...]) -> List[Tuple[Any, ...]]:
+    def _read(self, statement: str, values: Values) -> List[sqlite3.Row]:
         with self._lock:
             return self._opened().execute(statement, values).fetchall()
 
@@ -214,6 +187,7 @@ def _connect(path: Optional[str]) -> sqlite3.Connection:
         if path is not None:
             _make_private(path)
         connection = sqlite3.connect(place, timeout=10.0, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
     except (sqlite3.Error, OSError) as error:
         raise ValueError("sandbox database {}: {}".format(place, error)) from error
     try:

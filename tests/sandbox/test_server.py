@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
+import time
 from contextlib import ExitStack
 from typing import Any, List
 
@@ -271,6 +275,59 @@ def test_where_there_are_too_many_connections_the_longest_silent_one_makes_room(
         with pytest.raises(socket.timeout):  # it is still being answered
             busy.recv(1)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("kind", ["answer", "stream"])
+def test_a_client_that_does_not_read_makes_room_too(monkeypatch: Any, kind: str) -> None:
+    monkeypatch.setattr("hestiaos_lite.sandbox.server.MAX_CONNECTIONS", 1)
+    body = b'{"input": "' + b"x " * 400_000 + b'"}'
+    request = POST.replace(HELLO, body).replace(b"Length: 18", b"Length: %d" % len(body))
+    if kind == "stream":
+        request = request.replace(b"/run ", b"/run/stream ")
+    with Sandbox(policy=[]) as box, connect(box) as greedy:
+
+        def ask_and_never_read() -> None:
+            try:
+                while True:
+                    greedy.sendall(request)
+            except OSError:
+                pass  # it was ended
+
+        sender = threading.Thread(target=ask_and_never_read)
+        sender.start()
+        seen = 0
+        while not seen or box.requests_total > seen:  # until both directions are full
+            seen = box.requests_total
+            time.sleep(0.5)
+        for _ in range(200):  # closed at once, should it be our turn still
+            try:
+                assert call(box, "GET", "/api/v1/health").status == 200
+                break
+            except (http.client.RemoteDisconnected, ConnectionResetError):
+                time.sleep(0.05)
+        else:
+            pytest.fail("the client that does not read keeps every other one out")
+        sender.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_NOFILE and /proc")
+def test_a_sandbox_out_of_file_descriptors_goes_on_once_there_are_some() -> None:
+    script = """
+import os, resource, socket
+from hestiaos_lite.sandbox import Sandbox
+with Sandbox() as box:
+    used = len(os.listdir("/proc/self/fd"))
+    clients = [socket.socket() for _ in range(20)]
+    further = socket.socket()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 24, used + 24))
+    for client in clients:
+        client.connect((box.host, box.port))
+    further.connect((box.host, box.port))
+    further.sendall(b"GET /api/v1/health HTTP/1.0\\r\\n\\r\\n")
+    print(further.recv(100)[:15])
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=60, check=True)
+    assert done.stdout == b"b'HTTP/1.1 200 OK'\n"
 
 
 def test_a_connection_beyond_those_that_are_being_answered_is_closed(monkeypatch: Any, caplog: Any) -> None:
