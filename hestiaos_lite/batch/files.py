@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, Callable, Iterator, List, Tuple
+import tempfile
+from typing import Any, Callable, Iterator, Tuple
 
 from ..errors import HestiaError
 
 BATCH_FILE = "BATCH_FILE"  # the code of an error about one of the batch's own files
 BATCH_BUSY = "BATCH_BUSY"  # another run has it
-_READ_BYTES = 1024 * 1024
 
 
 def trouble(path: str, doing: str, error: OSError) -> HestiaError:
@@ -28,19 +28,17 @@ class LineFile:
     naming the path.
 
     Args:
-        path: a regular file, or a name that is free. A link is followed, so that rewriting keeps it.
+        path: a regular file, or a name that is free. This user's own link is followed, so that rewriting keeps it.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        _refuse_link_of_another(path)
         self._real = os.path.realpath(path)
         self._fd = -1
         self._unsynced = False
         self._locked = False
-        is_new = not os.path.exists(self._real)
         self._open()
-        if is_new:
-            self._sync_folder()
 
     @property
     def size(self) -> int:
@@ -66,6 +64,15 @@ class LineFile:
         except OSError:
             return False
 
+    def check_still_there(self) -> None:
+        """Raise when the file was moved, or its folder removed: what is written to it would not be found."""
+        if not self.is_still_there():
+            raise HestiaError(
+                BATCH_FILE,
+                "{} was moved or removed during the run; put it back before you resume".format(self.path),
+                delivered=False,
+            )
+
     def append(self, data: bytes) -> None:
         """Append whole lines; all of them, or none."""
         before = self.size
@@ -77,7 +84,7 @@ class LineFile:
             try:
                 os.ftruncate(self._fd, before)
             except OSError:
-                pass  # the half line is repaired when the batch is resumed
+                pass  # the half line is cut out when the batch is resumed
             raise trouble(self.path, "written", error) from error
         self._unsynced = True
 
@@ -91,43 +98,37 @@ class LineFile:
                 raise trouble(self.path, "written", error) from error
 
     def lines(self) -> Iterator[bytes]:
-        """Read the whole lines, each without its end."""
+        """Read the lines, each without its end; the last one may lack its end, after a crash."""
         with open(self._real, "rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    yield line[:-1]
+                yield line[:-1] if line.endswith(b"\n") else line
 
-    def repair(self, is_whole: Callable[[bytes], bool]) -> int:
-        """Mend a last line without its end: end it if ``is_whole`` says that nothing else is missing, else cut it off.
-
-        Returns:
-            How many bytes were cut off.
-        """
-        tail = self._tail()
-        if not tail:
-            return 0
-        if is_whole(tail):
-            self.append(b"\n")
-            return 0
-        try:
-            os.ftruncate(self._fd, self.size - len(tail))
-        except OSError as error:
-            raise trouble(self.path, "repaired", error) from error
-        self._unsynced = True
-        return len(tail)
+    def ends_in_a_line(self) -> bool:
+        """True when nothing follows the last end of a line."""
+        with open(self._real, "rb") as file:
+            if not self.size:
+                return True
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
 
     def keep_lines(self, keep: Callable[[bytes], bool]) -> None:
         """Rewrite the file with the lines for which ``keep`` is true: beside it, then put in its place in one step."""
-        draft = self._real + ".rewriting"
+        folder, name = os.path.split(self._real)
         try:
-            with open(draft, "wb") as file:
-                os.chmod(draft, stat.S_IMODE(os.fstat(self._fd).st_mode))
-                for line in self.lines():
-                    if keep(line):
-                        file.write(line + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, self._real)
+            fd, draft = tempfile.mkstemp(
+                prefix=name + ".", suffix=".rewriting", dir=folder
+            )  # 0600, follows no link
+            try:
+                with open(fd, "wb") as file:
+                    if hasattr(os, "fchmod"):
+                        os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
+                    file.writelines(line + b"\n" for line in self.lines() if keep(line))
+                    file.flush()
+                    os.fsync(fd)
+                os.replace(draft, self._real)
+            except BaseException:
+                os.unlink(draft)
+                raise
         except OSError as error:
             raise trouble(self.path, "rewritten", error) from error
         self._sync_folder()
@@ -150,27 +151,16 @@ class LineFile:
             self._fd = -1
 
     def _open(self) -> None:
+        """Open it, or make it: a new one is this user's alone, and no link planted in between is followed."""
+        flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         try:
-            self._fd = os.open(
-                self._real, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666
-            )
+            try:
+                self._fd = os.open(self._real, flags)
+            except FileNotFoundError:
+                self._fd = os.open(self._real, flags | os.O_CREAT | os.O_EXCL, 0o600)
+                self._sync_folder()
         except OSError as error:
             raise trouble(self.path, "opened", error) from error
-
-    def _tail(self) -> bytes:
-        """What follows the last end of a line."""
-        size = self.size
-        pieces: List[bytes] = []
-        with open(self._real, "rb") as file:
-            while size:
-                start = max(0, size - _READ_BYTES)
-                file.seek(start)
-                piece = file.read(size - start)
-                pieces.insert(0, piece[piece.rfind(b"\n") + 1 :])
-                if b"\n" in piece:
-                    break
-                size = start
-        return b"".join(pieces)
 
     def _sync_folder(self) -> None:
         """Have a new name in the folder survive a loss of power, where folders can be synced."""
@@ -184,6 +174,16 @@ class LineFile:
             pass  # some network file systems do not sync folders
         finally:
             os.close(fd)
+
+
+def _refuse_link_of_another(path: str) -> None:
+    """Refuse a link that is not this user's or root's: it would choose the file that we write to."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    if stat.S_ISLNK(found.st_mode) and hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
+        raise HestiaError(BATCH_FILE, "{} is a link of another user's".format(path), delivered=False)
 
 
 def is_regular(path: str) -> bool:

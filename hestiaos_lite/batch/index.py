@@ -7,8 +7,9 @@ the run: it is built from the input, the results and the journal each time.
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import HestiaError
 
@@ -103,13 +104,13 @@ class RowIndex:
             yield from (key for _, key in found)
             line = found[-1][0]
 
-    def changed(self, limit: int) -> List[Changed]:
-        """The first rows that were sent, are not to be sent anew, and whose content is no longer what was sent."""
-        query = (
-            "SELECT line, id FROM rows WHERE sent_digest IS NOT NULL AND sent_digest <> digest AND state <> ?"
-            " ORDER BY line LIMIT ?"
+    def changed(self, sent_anew: Collection[str], limit: int) -> List[Changed]:
+        """The first rows whose content is no longer what was sent, but for those in states that are sent anew."""
+        query = "SELECT line, id, state FROM rows WHERE sent_digest <> digest AND state <> ? ORDER BY line"
+        found = (
+            Changed(line, key) for line, key, state in self._run(query, (UNSENT,)) if state not in sent_anew
         )
-        return [Changed(line, key) for line, key in self._run(query, (UNSENT, limit))]
+        return list(itertools.islice(found, limit))
 
     def counts(self) -> Dict[str, int]:
         """How many rows are in each state."""

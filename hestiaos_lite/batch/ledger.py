@@ -20,14 +20,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..errors import HestiaError, InvalidInput
 from .dispatch import Settled
 from .files import BATCH_FILE, LineFile, are_same, has_content, is_regular
 from .index import SENT, UNSENT, RowIndex
 from .results import AGAIN, OK, REFUSED, UNKNOWN, BatchResult, error_facts, outcome_of
-from .rows import BatchRow, id_key
+from .rows import BatchRow, id_key, is_row_id
 
 JOURNAL_SUFFIX = ".journal"
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
@@ -68,6 +68,9 @@ class Ledger:
         self._journal = journal
         self._sink = sink
         self._synced_at = time.monotonic()
+        self._files = [file for file in (out, bad, journal) if file is not None]
+        self._line = 0  # the one that is being read
+        self._damage: Dict[str, List[int]] = {}  # path -> the lengths of its damaged lines
         self._strangers = 0  # rows in the journal that are not of this input
         self.notices: List[str] = []  # what the user should hear of resuming
 
@@ -75,6 +78,7 @@ class Ledger:
 
     def before_send(self, rows: Sequence[BatchRow]) -> None:
         """Record that these rows are about to be sent; returns when that is on the disk."""
+        self._check_still_there()
         if self._journal is not None:
             lines = [_line({"sent": row.id, "row": self._index.digest(id_key(row.id))}) for row in rows]
             self._journal.append(b"".join(lines))
@@ -118,15 +122,19 @@ class Ledger:
 
     def close(self) -> None:
         """Sync and unlock everything; a run that has left no result and no doubt removes its files."""
-        files = [file for file in (self._out, self._bad, self._journal) if file is not None]
         try:
             self.sync()
+            self._check_still_there()
             if self._journal is not None and self._has_left_nothing():
-                for file in files:
+                for file in self._files:
                     file.remove()
         finally:
-            for file in files:
+            for file in self._files:
                 file.close()
+
+    def _check_still_there(self) -> None:
+        for file in self._files:
+            file.check_still_there()
 
     def _has_left_nothing(self) -> bool:
         if self._strangers or any(file.size for file in (self._out, self._bad) if file is not None):
@@ -141,104 +149,112 @@ class Ledger:
             self._journal.append(_line({"journal": _VERSION, "call": self._call}))
 
     def resume(self, retry: Retry) -> None:
-        """Read what earlier runs have done into the index, mend the files, and make the rows to be repeated unsent.
+        """Read what earlier runs have done into the index, then mend the files and make the rows to be repeated unsent.
+
+        Whatever a loss of power has left can be resumed: a line that is no JSON object costs its own row, which is in doubt
+        by the journal; in the journal it can only be of rows that were never sent, since what was sent is on the disk.
 
         Raises:
-            HestiaError: a file is not what a run has left.
-            InvalidInput: the input is no longer what was sent.
+            HestiaError: a file is not what a run has left. Nothing was changed.
+            InvalidInput: the input is no longer what was sent. Nothing was changed.
         """
         if self._journal is None or self._out is None:
             raise InvalidInput("only a run whose results go to a file can be resumed")
         results = [file for file in (self._out, self._bad) if file is not None]
-        if not self._journal.size:
-            for file in results:
-                if file.size:
-                    raise HestiaError(
-                        BATCH_FILE,
-                        "{} is missing, so nobody can know which rows {} has answers of; name new files".format(
-                            self._journal.path, file.path
-                        ),
-                        delivered=False,
-                    )
-        self._mend(self._journal, results)
-        self._read_journal()
         for file in results:
-            self._read_results(file)
-        again = {AGAIN, REFUSED} if retry.failed else set()
-        unknown = {UNKNOWN} if retry.unknown else set()
-        for state in sorted(again):
+            if file.size and not self._journal.size:
+                raise HestiaError(
+                    BATCH_FILE,
+                    "{} is missing, so nobody can know what was sent beside the rows that {} has results of: put it"
+                    " back".format(self._journal.path, file.path),
+                    delivered=False,
+                )
+        for entry in self._entries(self._journal):
+            self._read_journal(entry)
+        for file in results:
+            for entry in self._entries(file):
+                self._read_result(entry, file)
+        repeated = {AGAIN, REFUSED} if retry.failed else set()
+        in_doubt = {UNKNOWN, SENT} if retry.unknown else set()
+        self._refuse_changed_rows(repeated | in_doubt)
+
+        self._rewrite(self._journal, _is_object)
+        self.begin()
+        for state in sorted(repeated):
             # first taken back in the journal, then removed from the results: interrupted between, it is still finished
             for key in self._index.in_state(state):
                 self._journal.append(b'{"unsent": ' + key.encode("ascii") + b"}\n")
         self._journal.sync()
-        for state in sorted(again | unknown):
+        for state in repeated | in_doubt:
             self._index.reopen(state)
-        if again or unknown:
-            for file in results:
-                self._remove_reopened(file)
-        if retry.unknown:
-            self._index.reopen(SENT)
-        self._refuse_changed_rows()
+        for file in results:
+            self._rewrite(file, self._stays)
+        if self._strangers:
+            self.notices.append(
+                "{}: {} rows of it are not of this input".format(self._journal.path, self._strangers)
+            )
         self._report_doubts()
 
-    def _mend(self, journal: LineFile, results: Sequence[LineFile]) -> None:
-        for file in [journal] + list(results):
-            cut = file.repair(_is_object)
-            if cut:
-                self.notices.append(
-                    "{}: a half line of {} bytes, left by a crash, was cut off".format(file.path, cut)
-                )
-
-    def _read_journal(self) -> None:
-        assert self._journal is not None  # noqa: S101 - resume has seen to it
-        strangers = self._strangers
-        for number, line in enumerate(self._journal.lines(), 1):
-            entry = _object_in(line, self._journal.path, number)
-            if number == 1:
-                if entry.get("journal") != _VERSION:
-                    raise _no_line_of_ours(self._journal.path, number)
-            elif "sent" in entry:
-                strangers += not self._index.mark_sent(id_key(entry["sent"]), entry.get("row"))
-            elif "unsent" in entry:
-                self._index.mark_sent(id_key(entry["unsent"]), None)
+    def _entries(self, file: LineFile) -> Iterator[Dict[str, Any]]:
+        """Read the objects of a file, leaving out lines that are damaged."""
+        for self._line, line in enumerate(file.lines(), 1):
+            entry = _object_in(line)
+            if entry is not None:
+                yield entry
             else:
-                raise _no_line_of_ours(self._journal.path, number)
-        if strangers:
-            self.notices.append(
-                "{}: {} rows of it are not of this input".format(self._journal.path, strangers)
+                self._damage.setdefault(file.path, []).append(len(line))
+
+    def _read_journal(self, entry: Dict[str, Any]) -> None:
+        assert self._journal is not None  # noqa: S101 - resume has seen to it
+        if is_row_id(entry.get("sent")):
+            self._strangers += not self._index.mark_sent(id_key(entry["sent"]), str(entry.get("row")))
+        elif is_row_id(entry.get("unsent")):
+            self._index.mark_sent(id_key(entry["unsent"]), None)
+        elif entry.get("journal") != _VERSION:
+            raise self._no_line_of_ours(self._journal)
+
+    def _read_result(self, entry: Dict[str, Any], file: LineFile) -> None:
+        if not is_row_id(entry.get("id")) or "ok" not in entry:
+            raise self._no_line_of_ours(file)
+        key = id_key(entry["id"])
+        earlier = self._index.place(key)
+        if earlier is not None:
+            raise HestiaError(
+                BATCH_FILE,
+                "{} line {}: the id {} has a result in {} already".format(
+                    file.path, self._line, key, earlier
+                ),
+                delivered=False,
             )
-        self._strangers = strangers
-        self.begin()
+        self._index.mark(key, OK if entry["ok"] is True else outcome_of(entry.get("error") or {}), file.path)
 
-    def _read_results(self, file: LineFile) -> None:
-        for number, line in enumerate(file.lines(), 1):
-            entry = _object_in(line, file.path, number)
-            if "id" not in entry or "ok" not in entry:
-                raise _no_line_of_ours(file.path, number)
-            key = id_key(entry["id"])
-            earlier = self._index.place(key)
-            if earlier is not None:
-                raise HestiaError(
-                    BATCH_FILE,
-                    "{} line {}: the id {} stands in {} already".format(file.path, number, key, earlier),
-                    delivered=False,
+    def _no_line_of_ours(self, file: LineFile) -> HestiaError:
+        message = "{} line {} is not of a batch: is it the right file?".format(file.path, self._line)
+        return HestiaError(BATCH_FILE, message, delivered=False)
+
+    def _stays(self, line: bytes) -> bool:
+        entry = _object_in(line)
+        return entry is not None and self._index.state(id_key(entry["id"])) != UNSENT
+
+    def _rewrite(self, file: LineFile, keep: Callable[[bytes], bool]) -> None:
+        """Leave in the file only what is to be kept, and say what of it was damaged."""
+        damage = self._damage.get(file.path)
+        if damage:
+            self.notices.append(
+                "{}: {} damaged lines ({} bytes), left by a crash, were cut out".format(
+                    file.path, len(damage), sum(damage)
                 )
-            outcome = OK if entry["ok"] is True else outcome_of(entry.get("error") or {})
-            self._index.mark(key, outcome, file.path)
+            )
+        if damage or not file.ends_in_a_line() or not all(map(keep, file.lines())):
+            file.keep_lines(keep)
 
-    def _remove_reopened(self, file: LineFile) -> None:
-        def stays(line: bytes) -> bool:
-            return self._index.state(id_key(json.loads(line)["id"])) != UNSENT
-
-        if not all(stays(line) for line in file.lines()):
-            file.keep_lines(stays)
-
-    def _refuse_changed_rows(self) -> None:
-        changed = self._index.changed(limit=20)
+    def _refuse_changed_rows(self, sent_anew: Collection[str]) -> None:
+        changed = self._index.changed(sent_anew, limit=20)
         if changed:
             shown = ", ".join("line {} (id {})".format(row.line, row.key) for row in changed)
             raise InvalidInput(
-                "the input is no longer what was sent: {}; name new files for its results".format(shown),
+                "the input is no longer what was sent: {}; put it back as it was, and give a row that is to be sent in its"
+                " new form an id of its own".format(shown),
                 code=BAD_DATA,
             )
 
@@ -320,7 +336,9 @@ def _refuse_content(paths: Sequence[str]) -> None:
     for path in paths:
         if has_content(path):
             raise InvalidInput(
-                "{} holds results of an earlier run: go on with --resume, or name a new file".format(path)
+                "{} holds results of an earlier run: go on with --resume; only another input needs another file".format(
+                    path
+                )
             )
 
 
@@ -342,23 +360,14 @@ def _without_nan(value: Any) -> Any:
     return [_without_nan(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _is_object(line: bytes) -> bool:
+def _object_in(line: bytes) -> Optional[Dict[str, Any]]:
+    """The JSON object that a line is, or None."""
     try:
-        return isinstance(json.loads(line.decode("utf-8")), dict)
+        value = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
-        return False
+        return None
+    return value if isinstance(value, dict) else None
 
 
-def _object_in(line: bytes, path: str, number: int) -> Dict[str, Any]:
-    if not _is_object(line):
-        raise _no_line_of_ours(path, number)
-    value: Dict[str, Any] = json.loads(line.decode("utf-8"))
-    return value
-
-
-def _no_line_of_ours(path: str, number: int) -> HestiaError:
-    return HestiaError(
-        BATCH_FILE,
-        "{} line {} is not of a batch; repair it, or name a new file".format(path, number),
-        delivered=False,
-    )
+def _is_object(line: bytes) -> bool:
+    return _object_in(line) is not None
