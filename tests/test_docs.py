@@ -198,6 +198,27 @@ def test_the_code_names_what_the_documents_have() -> None:
         assert not heading or heading in headings, (path, document, heading)
 
 
+def test_the_table_of_exit_codes_says_what_the_help_says(environment: Dict[str, str]) -> None:
+    help = subprocess.run(
+        [sys.executable, "-m", "hestiaos_lite", "help", "exit-codes"],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ).stdout
+    section = REFERENCE.partition("## Exit codes")[2].partition("\n## ")[0]
+    told = {
+        code: again.partition(";")[0].strip()
+        for codes, again in re.findall(r"^\| ([\d, ]+) \| .*\| ([^|]*) ?\|$", section, re.MULTILINE)
+        for code in codes.split(", ")
+    }
+    helped = {
+        code: re.split(r"[:;]", again)[0].strip()
+        for line in re.findall(r"^ {0,2}\d.*", help, re.MULTILINE)
+        for code, again in [(found, line[55:]) for found in re.findall(r"(?:^ *|; )(\d+)", line[:55])]
+    }
+    assert told == helped
+
+
 def test_the_recipe_for_a_single_file_is_the_one_that_is_tested() -> None:
     assert RECIPE in [block.text for block in BLOCKS if block.document == "docs/operations.md"]
 

@@ -34,7 +34,7 @@ def test_each_promise_names_its_tests() -> None:
     ]
     assert len(rows) >= 10
     for promise, tests in rows:
-        paths = re.findall(r"`(tests/[\w/]+\.py)`", tests)
+        paths = re.findall(r"\]\((tests/[\w/]+\.py)\)", tests)
         assert paths and all((ROOT / path).is_file() for path in paths), promise
 
 
