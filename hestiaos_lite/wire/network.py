@@ -41,7 +41,10 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
     if verify is None:
         verify = session.verify
         if verify is True and session.trust_env:
-            verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+            bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+            # one that does not exist is no matter of plain http, which asks for no certificate
+            if bundle and (url.startswith("https:") or os.path.exists(bundle)):
+                verify = bundle
     if isinstance(verify, str) and not os.path.exists(verify):
         raise InvalidInput("the CA bundle {} does not exist".format(verify), code="CONFIGURATION")
     return {"proxies": proxies, "verify": verify, "cert": session.cert}

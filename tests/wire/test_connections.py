@@ -80,6 +80,20 @@ def test_what_the_caller_says_wins_over_the_environment(
         assert (caught.value.code, caught.value.delivered) == ("CONFIGURATION", False)
 
 
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_bundle_that_does_not_exist_stops_https_only(
+    name: str, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "/nowhere/at/all.pem")
+    with FaultServer(answer(HEALTHY)) as server:
+        with Client(server.url, timeout=PATIENT, session=session) as client:
+            assert client.health().ok
+        with Client(server.url, session=session, verify="/nowhere/at/all.pem") as client, pytest.raises(
+            InvalidInput
+        ):
+            client.health()
+
+
 def test_a_lent_session_s_verify_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/at/all.pem")
     with FaultServer(answer(HEALTHY), tls=True) as server, requests.Session() as lent:
