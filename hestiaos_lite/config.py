@@ -168,7 +168,7 @@ def _shown(url: str) -> str:
 def check_prefix(prefix: Any) -> str:
     """Return a path prefix as ``/api/v1``, or ``""``; nothing in it may turn the path into another."""
     parts = [part for part in check_text("api_prefix", prefix).split("/") if part]
-    if any(part in (".", "..") or not re.match(r"[A-Za-z0-9._~%-]+\Z", part) for part in parts):
+    if any(part in (".", "..") or not re.match(r"[A-Za-z0-9._~-]+\Z", part) for part in parts):
         raise _configuration("the api_prefix {!r} is not a plain path such as /api/v1".format(prefix))
     return "".join("/" + part for part in parts)
 

@@ -133,8 +133,10 @@ def _asks_for_certificate(cause: BaseException) -> bool:
 
     TLS 1.3 has one for it; before, it is the general "handshake failure" (RFC 8446, 6.2; RFC 5246, 7.4.6).
     """
-    alert = str(getattr(cause, "reason", "")) if isinstance(cause, ssl.SSLError) else ""
-    return alert.endswith(("_ALERT_CERTIFICATE_REQUIRED", "_ALERT_HANDSHAKE_FAILURE"))
+    words = (
+        str(cause) if isinstance(cause, ssl.SSLError) else ""
+    )  # a new alert has no ``reason`` in an older Python
+    return "alert certificate required" in words or "alert handshake failure" in words
 
 
 def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
@@ -206,9 +208,8 @@ def reason(error: BaseException) -> str:
                 getattr(cause, "verify_message", "") or cause
             )
         if _asks_for_certificate(cause):
-            alert = str(getattr(cause, "reason", ""))
-            verb = "asks" if alert.endswith("REQUIRED") else "may ask"
-            return "TLS failed ({}): it {} for a client certificate".format(alert, verb)
+            verb = "asks" if "certificate required" in str(cause) else "may ask"
+            return "TLS failed: it {} for a client certificate".format(verb)
         if isinstance(cause, ssl.SSLError):
             return "TLS failed ({})".format(getattr(cause, "reason", "") or "the peer ended it")
     for cause in causes:

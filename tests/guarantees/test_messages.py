@@ -1,0 +1,317 @@
+"""An error says what happened, whether it may have taken effect, and what to do next, in one harmless line.
+
+What a service says is data: it is cut, masked and without control characters wherever an error shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import tracemalloc
+from typing import Any, Callable, Dict, List
+
+import pytest
+import requests
+
+from hestiaos_lite import AegisClient, Client, ConnectionFailed, HestiaError, InvalidResponse
+from hestiaos_lite.deadline import Deadline
+from hestiaos_lite.wire.answers import as_json
+from hestiaos_lite.wire.call import Call
+from hestiaos_lite.wire.sockets import Attempt
+
+from ..faultserver import (
+    TLS_AUTHORITY,
+    TLS_FOLDER,
+    FaultServer,
+    Wire,
+    answer,
+    chunked,
+    closed_port,
+    hang,
+    head,
+    reply,
+)
+
+KEY = "hunter2-c4n4ry"
+NASTY = "t-1 {}\r\nSubject: forged\x1b[2J\x9b1m\u202e\u2028 ".format(KEY)
+
+
+def error_of(call: Callable[[], Any]) -> HestiaError:
+    with pytest.raises(HestiaError) as caught:
+        call()
+    return caught.value
+
+
+# -- what a service says is data
+
+ECHOES: Dict[str, Any] = {
+    "trace id": {"detail": {"code": "X", "message": "m", "trace_id": NASTY + "y" * 500_000}},
+    "code": {"code": NASTY + "Y" * 500_000, "message": "m"},
+    "message": {"detail": NASTY + "y" * 500_000},
+    "field errors": {"detail": [{"loc": [NASTY] * 50, "msg": NASTY * 1000}] * 50},
+}
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 500])
+@pytest.mark.parametrize("name", ECHOES)
+def test_an_error_is_one_short_masked_line(name: str, status: int) -> None:
+    with FaultServer(answer(reply(status, json.dumps(ECHOES[name]).encode()))) as server:
+        with Client(server.url, KEY, retries=0, timeout=10) as client:
+            shown = [str(error_of(lambda: client.run("x"))), str(error_of(lambda: client.trace("t")))]
+    for line in shown:
+        assert len(line) < 1000
+        assert len(line.splitlines()) == 1
+        assert not {
+            char for char in line if ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u202e\u2028"
+        }
+        assert KEY not in line
+
+
+def test_a_trace_id_of_an_event_too() -> None:
+    started = {"type": "start", "trace_id": NASTY + "y" * 5000}
+    events = head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+    events += chunked([b"data: " + json.dumps(started).encode() + b"\n\n"])
+    with FaultServer(answer(events)) as server, Client(server.url, KEY, timeout=10) as client:
+        stream = client.run_stream("x")
+        line = str(error_of(lambda: list(stream)))
+        assert stream.trace_id == started["trace_id"]  # as it came: it is never reformatted
+    assert len(line) < 1000
+    assert len(line.splitlines()) == 1
+    assert KEY not in line
+
+
+@pytest.mark.parametrize(
+    ("headers", "echo", "shown"),
+    [
+        ({"X-Auth": "s3cret-of-mine"}, "got s3cret-of-mine", "got ***"),
+        ({"X-Auth": "Token s3cret-of-mine"}, "bad key s3cret-of-mine", "bad key ***"),
+        ({"Cookie": "id=s3cret-of-mine"}, "got id=s3cret-of-mine", "got ***"),
+        ({"X-Auth": "no"}, "no, nobody knows no", "***, nobody knows ***"),
+        ({"X-Stage": "test stage one"}, "the latest test stage", "the latest test stage"),
+        ({"Accept-Language": "de"}, "de", "de"),
+    ],
+)
+def test_what_is_given_in_headers_is_known_to_the_masks(
+    headers: Dict[str, str], echo: str, shown: str
+) -> None:
+    with FaultServer(answer(reply(400, json.dumps({"detail": echo}).encode()))) as server:
+        with Client(server.url, headers=headers, timeout=10) as client:
+            assert error_of(lambda: client.run("x")).message == shown
+
+
+def test_a_short_key_masks_whole_words_alone() -> None:
+    with FaultServer(answer(reply(401, b'{"detail": "test: the latest test-key fails"}'))) as server:
+        with Client(server.url, "test", timeout=10) as client:
+            assert error_of(client.health).message == "***: the latest ***-key fails"
+
+
+# -- an answer that is too much
+
+
+@pytest.mark.parametrize("kind", ["Client", "AegisClient"])
+def test_an_answer_has_a_limit(kind: str) -> None:
+    body = json.dumps({"request_id": "r", "status": "PENDING", "x": "y" * 1000}).encode()
+    client: Any
+    with FaultServer(answer(reply(200, body))) as server:
+        for limit in (len(body), len(body) - 1):
+            if kind == "Client":
+                with Client(server.url, timeout=10, max_body_bytes=limit) as client:
+                    call = client.health
+                    if limit == len(body):
+                        assert call().status == "PENDING"
+                    else:
+                        error = error_of(call)
+            else:
+                with AegisClient(server.url, api_key="k", timeout=10, max_body_bytes=limit) as client:
+                    if limit == len(body):
+                        assert client.get_status("r").status == "PENDING"
+                    else:
+                        error = error_of(lambda: client.get_status("r"))
+    assert (type(error), error.status, error.delivered) == (InvalidResponse, 200, True)
+    assert "the answer is larger than {} bytes".format(len(body) - 1) in str(error)
+
+
+def test_lists_in_lists_stay_within_the_limit() -> None:
+    """A body of empty lists takes twenty times its size once decoded; beyond the limit it is not even read."""
+    server_sends = head(200, {"Transfer-Encoding": "chunked"}) + chunked([b"[" + b"[]," * 21_000] * 1000)
+
+    def script(wire: Wire) -> None:
+        wire.request()
+        wire.send(server_sends)
+
+    with FaultServer(script) as server, Client(server.url, timeout=60) as client:
+        tracemalloc.start()
+        try:
+            error = error_of(client.system.config)
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert type(error) is InvalidResponse
+    assert peak_bytes < 20 * 1024 * 1024
+
+
+class _Late:
+    """urllib3's response, as far as it is read: a body whose last byte comes with the deadline."""
+
+    def __init__(self, clock: List[float]) -> None:
+        self._clock = clock
+
+    def read1(self, size: int, decode_content: bool) -> bytes:
+        self._clock[0] += 6.0
+        return b"{}"
+
+    def release_conn(self) -> None:
+        pass
+
+
+def test_a_body_that_is_whole_after_the_deadline_is_not_decoded() -> None:
+    clock = [0.0]
+    deadline = Deadline(5.0, lambda: clock[0])
+    call = Call("GET", "/x", retry=None, deadline=deadline, max_body_bytes=100)  # type: ignore[arg-type]
+    response = requests.Response()
+    response.status_code = 200
+    response.headers["Content-Length"] = "2"
+    response.raw = _Late(clock)
+    decoded: List[Any] = []
+    with pytest.raises(socket.timeout):
+        as_json(decoded.append)(call, response, Attempt(deadline))
+    assert decoded == []
+
+
+# -- what happened, and what to do next
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_refuses_is_named(scheme: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = "127.0.0.1:{}".format(closed_port())
+    monkeypatch.setenv(scheme + "_proxy", "http://user:{}@{}".format(KEY, proxy))
+    with requests.Session() as lent:
+        session = lent if kind == "lent" else None
+        with Client(scheme + "://service.example", timeout=10, retries=0, session=session) as client:
+            error = error_of(client.health)
+    assert (
+        error.message
+        == "cannot connect: connection refused ({}://service.example, through the proxy http://{})".format(
+            scheme, proxy
+        )
+    )
+    assert error.delivered is False
+
+
+PAGES = {
+    "No required SSL certificate was sent": "400 No required SSL certificate was sent",
+    "The plain HTTP request was sent to HTTPS port": "400 The plain HTTP request was sent to HTTPS port",
+    "502 Bad Gateway": "502 Bad Gateway",
+}
+
+
+@pytest.mark.parametrize("title", PAGES)
+@pytest.mark.parametrize("status", [400, 404, 502])
+def test_a_gateway_s_page_gives_its_title(status: int, title: str) -> None:
+    page = "<html>\r\n<head><title>{}</title></head>\r\n<body>nginx</body></html>".format(PAGES[title])
+    refusal = reply(status, page.encode(), {"Content-Type": "text/html"})
+    with FaultServer(answer(refusal)) as server, Client(server.url, timeout=10, retries=0) as client:
+        assert error_of(lambda: client.run("x")).message == PAGES[title]
+
+
+def test_a_login_page_instead_of_an_answer_gives_its_title() -> None:
+    page = reply(
+        200, b"<!DOCTYPE html><title>Sign in &amp; go on</title><form>", {"Content-Type": "text/html"}
+    )
+    with FaultServer(answer(page)) as server, Client(server.url, timeout=10) as client:
+        error = error_of(lambda: client.run("x"))
+    assert error.message == "the answer to POST /api/v1/run is not JSON but the page 'Sign in & go on'"
+
+
+@pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"{}", b"\xff"], ids=repr)
+def test_an_unusable_answer_to_a_call_that_changes_something_says_so(body: bytes) -> None:
+    with FaultServer(answer(reply(200, body))) as server, Client(server.url, timeout=10) as client:
+        changed, read = error_of(lambda: client.run("x")), error_of(client.health)
+    assert str(changed).endswith(
+        "the service had accepted it; look for its request id in the service's log before sending it again"
+    )
+    assert str(read).endswith("; check that the base URL is the service's own")
+    assert "accepted" not in str(read)
+
+
+def test_a_deadline_is_printed_as_it_was_given(tmp_path: Any) -> None:
+    from hestiaos_lite import Outbox
+
+    with FaultServer(hang) as server, Outbox(tmp_path / "outbox.db") as outbox:
+        with Client(server.url, timeout=0.7) as client:
+            assert "no answer within 0.7 s" in str(error_of(lambda: client.run("x" * 5_000_000)))
+        with AegisClient(server.url, api_key="k", thread_id="t", timeout=0.7, outbox=outbox) as aegis:
+            result = aegis.approve("key-1")
+        assert "no answer within 0.7 s" in result.extra["reason"]
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+def test_a_certificate_that_is_not_trusted_is_tried_once(kind: str) -> None:
+    with FaultServer(hang, tls=True) as server, requests.Session() as lent:
+        session = lent if kind == "lent" else None
+        with Client(server.url, timeout=10, retries=3, session=session) as client:
+            error = error_of(client.health)
+        assert (type(error), error.delivered, error.attempts) == (ConnectionFailed, False, 1)
+        assert server.connections == 1
+    assert "its TLS certificate is not trusted" in str(error)
+    assert str(error).endswith("name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)")
+
+
+def asks_for_a_certificate(version: str) -> Callable[[Wire], None]:
+    """A TLS server that serves only clients with a certificate; it ends the connection without a reset."""
+
+    def script(wire: Wire) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(TLS_FOLDER + "/server.pem")
+        context.load_verify_locations(TLS_AUTHORITY)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
+        still_open = wire.sock.dup()
+        try:
+            context.wrap_socket(wire.sock, server_side=True).recv(1)
+        except ssl.SSLError:
+            while still_open.recv(65536):
+                pass
+        finally:
+            still_open.close()
+
+    return script
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("TLSv1_2", "it may ask for a client certificate"), ("TLSv1_3", "it asks for a client certificate")],
+)
+def test_a_missing_client_certificate_is_named(version: str, words: str, kind: str) -> None:
+    with FaultServer(asks_for_a_certificate(version)) as server, requests.Session() as lent:
+        url = server.url.replace("http:", "https:")
+        session = lent if kind == "lent" else None
+        with Client(url, timeout=10, retries=3, verify=TLS_AUTHORITY, session=session) as client:
+            error = error_of(client.health)
+        assert (type(error), error.attempts, server.connections) == (ConnectionFailed, 1, 1)
+    assert words in str(error)
+    assert str(error).endswith("lend a session that has one: session.cert (session=)")
+
+
+@pytest.mark.parametrize(
+    "call", ["Client({!r}, retries=0).run('x')", "AegisClient({!r}, api_key='k', thread_id='t').approve('k')"]
+)
+def test_the_traceback_of_a_refused_connection_fits_a_screen(call: str) -> None:
+    program = "from hestiaos_lite import AegisClient, Client\n" + call.format(
+        "http://127.0.0.1:{}".format(closed_port())
+    )
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, timeout=60)
+    lines = done.stderr.decode().splitlines()
+    assert 3 < len(lines) < 25, done.stderr.decode()
+    assert lines[-1].startswith("hestiaos_lite.errors.ConnectionFailed: [CONNECTION_FAILED] cannot connect: ")
+
+
+def test_its_cause_is_kept() -> None:
+    with Client("http://127.0.0.1:{}".format(closed_port()), retries=0) as client:
+        error = error_of(client.health)
+    assert isinstance(error.__cause__, requests.ConnectionError)
