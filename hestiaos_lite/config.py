@@ -210,7 +210,7 @@ def read_key_file(path: str) -> str:
     key = text.strip()
     if not key:
         raise _configuration("{} is empty".format(what))
-    if _is_readable_by_others(found):
+    if _is_readable_by_others(found) and not _is_credential(path):
         warnings.warn("others can read {}; cure: chmod 600 {}".format(what, path), stacklevel=2)
     return key
 
@@ -294,6 +294,12 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def _is_readable_by_others(found: os.stat_result) -> bool:
     return os.name == "posix" and bool(found.st_mode & 0o044)
+
+
+def _is_credential(path: str) -> bool:
+    """True for a file in systemd's credential folder, whose access list shows in the mode as if a group could read it."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and os.path.dirname(os.path.abspath(path)) == os.path.abspath(str(folder))
 
 
 def _distrust(found: os.stat_result, what: str, path: str) -> str:

@@ -379,6 +379,10 @@ def test_a_key_file_that_others_can_read_is_warned_of(monkeypatch, tmp_path):
         assert resolve("aegis").api_key == "k"
     words = "others can read the API key file {}; cure: chmod 600 {}".format(path, path)
     assert [str(warning.message) for warning in warned] == [words]
+    monkeypatch.setenv(
+        "CREDENTIALS_DIRECTORY", str(tmp_path)
+    )  # systemd's is root's, with the user on its access list
+    assert resolve("aegis").api_key == "k"
 
 
 @pytest.mark.parametrize(
