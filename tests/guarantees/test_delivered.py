@@ -176,3 +176,16 @@ def test_a_trace_of_another_id_is_none(kind: str) -> None:
                 client.trace("t-1")
     assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (200, True, 1)
     assert "another trace id" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+def test_a_status_of_another_decision_is_none(kind: str) -> None:
+    other = ok({"request_id": "r-2", "status": "COMMITTED", "action": "approve"})
+    with FaultServer(answer_and_close(other)) as server, requests.Session() as lent:
+        with AegisClient(
+            server.url, api_key="k", timeout=10, session=lent if kind == "lent" else None
+        ) as client:
+            with pytest.raises(InvalidResponse) as caught:
+                client.get_status("r-1")
+    assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (200, True, 1)
+    assert "another request" in str(caught.value)
