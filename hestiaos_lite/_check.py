@@ -17,10 +17,10 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110, 5.6.2
 _LONGEST_SECONDS = 1e8  # three years; a clock or a socket takes no more
 
 
-def check_text(name: str, value: Any) -> str:
+def check_text(name: str, value: Any, *, code: Optional[str] = None) -> str:
     """Return a string."""
     if not isinstance(value, str):
-        raise InvalidInput("{} must be a string, not {}".format(name, type(value).__name__))
+        raise InvalidInput("{} must be a string, not {}".format(name, type(value).__name__), code=code)
     return value
 
 

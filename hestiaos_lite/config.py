@@ -133,9 +133,7 @@ def resolve(
 
 def check_base_url(url: Any) -> str:
     """Return the URL without a trailing slash, or raise InvalidInput saying what is wrong with it."""
-    if not isinstance(url, str):
-        raise _configuration("the base URL must be a string, not {}".format(type(url).__name__))
-    url = str.strip(url)
+    url = check_text("the base URL", url, code=CONFIGURATION).strip()
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -177,9 +175,7 @@ def check_api_key(key: Any) -> Optional[str]:
     """Return the key stripped, None for an empty one, or raise InvalidInput if it cannot be a header; never quote it."""
     if key is None:
         return None
-    if not isinstance(key, str):
-        raise _configuration("the API key must be a string, not {}".format(type(key).__name__))
-    key = key.strip()
+    key = check_text("the API key", key, code=CONFIGURATION).strip()
     if any(not 32 < ord(char) < 127 for char in key):
         raise _configuration(
             "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
