@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
 from typing import Any, Callable, List, Mapping, Tuple
+
+# A fork in the middle of an import would leave the child a module's lock that nobody gives back: the two wait for each other.
+_loading = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+    )
 
 
 def attach(
@@ -21,7 +30,8 @@ def attach(
     def load(name: str) -> Any:
         if name not in home_of:
             raise AttributeError("module {!r} has no attribute {!r}".format(package, name))
-        value = getattr(importlib.import_module("{}.{}".format(package, home_of[name])), name)
+        with _loading:
+            value = getattr(importlib.import_module("{}.{}".format(package, home_of[name])), name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -194,6 +194,39 @@ def test_four_forks_after_a_warm_call(what: str, box: Sandbox) -> None:
 
 
 @NEEDS_FORK
+def test_a_fork_while_another_thread_loads_a_model(box: Sandbox) -> None:
+    """A fork in the middle of an import leaves the child a module's lock that nobody gives back."""
+    assert program(
+        """
+        import os, signal, sys, threading, time
+        from hestiaos_lite import Client
+        loading = threading.Event()
+
+        class Slow:
+            def find_spec(self, name, path=None, target=None):
+                if name == "hestiaos_lite.models.run":
+                    loading.set()
+                    time.sleep(2)
+
+        sys.meta_path.insert(0, Slow())
+        client = Client(sys.argv[1], timeout=20)
+        client.health()
+        other = threading.Thread(target=client.run, args=("parent",))
+        other.start()
+        loading.wait()
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)
+            os._exit(0 if client.run("child").text == "processed: child" else 1)
+        print(os.waitpid(pid, 0)[1])
+        other.join()
+        client.close()
+        """,
+        box.url,
+    ) == ["0"]
+
+
+@NEEDS_FORK
 def test_closing_in_a_child_before_its_first_call_does_not_wait_for_the_parent_s_lock(box: Sandbox) -> None:
     assert program(
         """
