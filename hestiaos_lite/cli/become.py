@@ -24,7 +24,7 @@ def become(argv: List[str]) -> int:
     _undo_locale_coercion()
     try:
         if not argv[0]:
-            raise FileNotFoundError("an empty name")  # noqa: TRY301 - exec would try the folders of the path themselves
+            raise FileNotFoundError(argv[0])  # exec would try the folders of the path themselves
         if os.name == "posix":
             os.execvp(argv[0], argv)  # noqa: S606 - without a shell, as it should be
         import subprocess  # Windows: exec starts another process there, and whoever waits for this one goes on

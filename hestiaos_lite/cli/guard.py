@@ -7,6 +7,7 @@ then those that guard was started with, and no process of ours is left beside th
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import shlex
@@ -215,11 +216,16 @@ def _user() -> str:
 
 
 def _become(argv: List[str], shown: str, output: Output) -> int:
-    from .become import become, exit_code_of
+    from .become import NOT_FOUND, become, exit_code_of
 
     try:
         return become(argv)
     except OSError as error:
-        why = error.strerror or "not found"
+        code = exit_code_of(error)
+        why = error.strerror or str(error)
+        if code == NOT_FOUND:
+            why = "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
+        elif error.errno == errno.ENOEXEC:
+            why += " (a script needs its first line, such as #!/bin/sh)"
         output.complain("allowed, but cannot be started: {}: {}".format(shown, why))
-        return exit_code_of(error)
+        return code
