@@ -10,7 +10,7 @@ import requests
 
 from .. import errors
 from .._redact import one_line, without
-from .body import BodyTooLarge, UnknownEncoding, read_body
+from .body import UnusableBody, read_body
 from .call import Call
 from .failures import CONNECTION_ERRORS
 from .retry import parse_retry_after
@@ -139,7 +139,7 @@ def refusal_body(response: requests.Response, attempt: Attempt) -> Any:
     """Return an error's body as JSON, else as text, else None: an unreadable body must not hide what the head says."""
     try:
         text = bytes(read_body(response, attempt.before_read, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
-    except (BodyTooLarge, UnknownEncoding) + CONNECTION_ERRORS:
+    except (UnusableBody,) + CONNECTION_ERRORS:
         return None
     try:
         return json.loads(text)

@@ -10,17 +10,27 @@ import zlib
 from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Callable, Iterator
 
+from urllib3.response import HTTPResponse as Urllib3Response
+
 MAX_BODY_BYTES = 8 * 1024 * 1024  # decoding may take twenty times as much memory
 _PIECE_BYTES = 64 * 1024
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 
 
-class BodyTooLarge(ValueError):
+class UnusableBody(ValueError):
+    """The body came, and cannot be used."""
+
+
+class BodyTooLarge(UnusableBody):
     """The decoded body passes the limit."""
 
 
-class UnknownEncoding(ValueError):
+class UnknownEncoding(UnusableBody):
     """The body's Content-Encoding is none that was asked for, or is not what it says."""
+
+
+class BodyGone(UnusableBody):
+    """Somebody else has read the body, and did not keep it."""
 
 
 def read_body(response: Any, before_read: Callable[[], None], max_bytes: int) -> bytearray:
@@ -43,7 +53,14 @@ def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]
     Raises:
         IncompleteRead: the body ended before its length, or inside its compression.
         UnknownEncoding: the compression is none of gzip and deflate, or broken.
+        BodyGone: a hook has read from the raw answer before us.
     """
+    raw = response.raw
+    if raw is None or response._content is not False:
+        # a hook or a tool has read it, and requests keeps it, decoded; or it is a Response made by hand
+        return iter([response.content or b""])
+    if response._content_consumed or (isinstance(raw, Urllib3Response) and raw.tell()):
+        raise BodyGone("its body was read by somebody else, such as a hook of the session that was lent")
     encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
     if encoding in ("", "identity"):
         return _wire_bytes(response, before_read)
@@ -84,16 +101,27 @@ def _reader(raw: Any) -> Callable[[int], bytes]:
     if isinstance(inner, HTTPResponse):
         # urllib3 before 2.1 has no read1 of its own; past it, a stream of an event a chunk is 1.5 times as fast
         return inner.read1
-    return lambda size: raw.read1(size, decode_content=False)
+    if not isinstance(raw, Urllib3Response):
+        return raw.read  # type: ignore[no-any-return]  # a file, of a Response made by hand
+    # what a tool plays back, from a file of its own
+    read = raw.read1 if hasattr(raw, "read1") and hasattr(inner, "read1") else raw.read
+    return lambda size: read(size, decode_content=False)
 
 
 def _finish(raw: Any) -> None:
     """Give the connection back, which urllib3 does where its own reader has met the end."""
     inner = getattr(raw, "_fp", None)
-    if inner is not None:
+    if isinstance(inner, HTTPResponse):
         # http.client before 3.12 does not notice that read1 has read a body of known length to its end
         inner.close()
-    raw.release_conn()
+    if isinstance(raw, Urllib3Response):
+        raw.release_conn()
+
+
+def close(response: Any) -> None:
+    """Close a response; requests cannot close one that was made by hand without a body."""
+    if response.raw is not None:
+        response.close()
 
 
 def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:

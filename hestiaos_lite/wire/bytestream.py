@@ -8,7 +8,7 @@ import requests
 
 from ..deadline import SilenceLimit
 from .answers import Receive, invalid, refusal_body
-from .body import iter_body
+from .body import close, iter_body
 from .call import Call
 from .failures import FAILURES, explained
 from .sockets import Attempt
@@ -35,7 +35,7 @@ class ByteStream:
 
     def close(self) -> None:
         """Close the connection; it is never used again, so that a late `wake` cannot strike another request."""
-        self._response.close()
+        close(self._response)
 
     def __del__(self) -> None:
         # of a stream that was never iterated, there is no generator to close it

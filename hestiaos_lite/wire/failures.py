@@ -20,7 +20,7 @@ from urllib3.connection import CertificateError  # type: ignore[attr-defined]  #
 from .. import errors
 from .._redact import bare_url, one_line
 from ..deadline import SilenceLimit
-from .body import BodyTooLarge, UnknownEncoding
+from .body import UnusableBody
 from .call import Call
 from .sockets import Attempt
 
@@ -41,7 +41,7 @@ _NOT_SENDABLE = (
     urllib3.exceptions.LocationValueError,
 )
 # all that the sending of a request and the reading of its answer may raise
-FAILURES = CONNECTION_ERRORS + _MALFORMED + (BodyTooLarge, UnknownEncoding)
+FAILURES = CONNECTION_ERRORS + _MALFORMED + (UnusableBody,)
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
 # urllib3 has its own for a host name that does not match, a ValueError (1.26.12 on Python 3.11); elsewhere it is ssl's
 _NOT_TRUSTED = (ssl.SSLCertVerificationError, CertificateError)
@@ -73,7 +73,7 @@ def _explained(
         return errors.InvalidInput(
             "the request cannot be sent: {}".format(why), **call.facts(code="CONFIGURATION")
         )
-    if isinstance(error, (BodyTooLarge, UnknownEncoding) + _MALFORMED) or _is_oversized_head(error):
+    if isinstance(error, (UnusableBody,) + _MALFORMED) or _is_oversized_head(error):
         return errors.InvalidResponse(
             "the answer to {} {} cannot be used: {}".format(call.method, call.path, why),
             **call.facts(status=status, delivered=True),

@@ -18,6 +18,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 
 from .._redact import bare_url
+from .body import close
 from .call import Call
 from .network import network_settings
 from .pools import SOCKET_OPTIONS, limit
@@ -242,8 +243,18 @@ def note_answer(response: requests.Response, *args: Any, **kwargs: Any) -> None:
         attempt.sent = True
 
 
+def complained_of(error: requests.HTTPError, request: requests.PreparedRequest) -> requests.Response:
+    """Return the answer that a lender's hook has raised for (``raise_for_status``): what it means is ours to say.
+
+    An answer to another request, such as the hook's own for a token, is not.
+    """
+    if error.response is None or getattr(error.response.request, "url", "") != request.url:
+        raise error
+    return error.response
+
+
 def refuse_redirect(response: requests.Response, *args: Any, **kwargs: Any) -> None:
     if response.is_redirect:
         target = bare_url(response.headers["Location"])
-        response.close()
+        close(response)
         raise Redirected(response.status_code, target)

@@ -209,7 +209,7 @@ class _LimitedReads(io.RawIOBase):
         self.ended = False
         self._sock = sock
         self._attempt = attempt
-        self._raw: Any = sock.makefile("rb", buffering=0)
+        self._raw: Any = sock.makefile("rb", 0)  # a stand-in for a socket may name it otherwise
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Be what http.client takes for a socket."""

@@ -15,12 +15,13 @@ from .. import errors
 from .._check import check_headers, check_verify
 from .._version import __version__
 from .answers import Receive, redirected, refused
+from .body import close
 from .bytestream import ByteStream
 from .call import Call
 from .failures import FAILURES, explained
 from .log import log_answer, log_attempt, log_request, log_retry
 from .network import prepared_url, warn_of_exposure
-from .session import Bearer, LentSession, OwnSessions, Redirected
+from .session import Bearer, LentSession, OwnSessions, Redirected, complained_of
 from .sockets import Attempt
 
 _T = TypeVar("_T")
@@ -100,13 +101,16 @@ class Transport:
                     attempt.proxies = settings["proxies"]
                     log_request(call, request.headers)
                     attempt.handed_over = True
-                    response = session.send(
-                        request,
-                        stream=True,
-                        timeout=(wait_seconds, wait_seconds),
-                        allow_redirects=False,
-                        **settings,
-                    )
+                    try:
+                        response = session.send(
+                            request,
+                            stream=True,
+                            timeout=(wait_seconds, wait_seconds),
+                            allow_redirects=False,
+                            **settings,
+                        )
+                    except requests.HTTPError as error:
+                        response = complained_of(error, request)
                     log_answer(call, response)
                     attempt.borrow_socket(response.raw)
                     if not 200 <= response.status_code < 300 and response.status_code not in call.accept:
@@ -121,7 +125,7 @@ class Transport:
                 failure = explained(error, call, attempt, response)
             finally:
                 if response is not None and not isinstance(result, ByteStream):
-                    response.close()
+                    close(response)
                 log_attempt(call, response, started)
             failure.with_facts(earlier_effect=earlier_effect)
             if failure.delivered is False:

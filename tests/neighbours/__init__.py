@@ -1,0 +1,42 @@
+"""The tools that users have already: docs/neighbours.md names each with the test that shows it.
+
+A tool that is not in the ``test`` extra is tried by tests marked ``neighbours``, and skipped where it is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from typing import Any, Callable, List
+
+import pytest
+
+from ..cli_call import ROOT, environment
+
+
+def needs(*modules: str) -> List[Any]:
+    """Mark a module's tests as ones of a neighbour that is imported by these names."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    return [
+        pytest.mark.neighbours,
+        pytest.mark.skipif(bool(missing), reason="not installed: " + ", ".join(missing)),
+    ]
+
+
+def alone(function: Callable[..., None], *arguments: str, **variables: str) -> str:
+    """Call a function of a test module in an interpreter of its own, since it patches what is global; return what it prints."""
+    code = "import sys; from {0} import {1}; {1}(*sys.argv[1:])".format(
+        function.__module__, function.__name__
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code] + list(arguments),
+        cwd=ROOT,
+        env=environment(**dict({"PYTHONWARNINGS": "default"}, **variables)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+    )
+    output = done.stdout.decode("utf-8")
+    assert done.returncode == 0, output
+    return output

@@ -1,0 +1,170 @@
+"""One exchange for each call of both clients, for whatever plays the service."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, NamedTuple
+
+from hestiaos_lite import AegisClient, Client, HestiaError
+from hestiaos_lite.models import RunResponse
+
+URL = "http://service.example:8000"  # nobody resolves it
+_STREAM = [
+    {"type": "start", "trace_id": "t-1"},
+    {"type": "token", "data": {"text": "naïve"}},
+    {"type": "done"},
+]
+
+
+class Exchange(NamedTuple):
+    """A call, what the service answers, and what the caller then has."""
+
+    name: str
+    method: str
+    path: str
+    status: int
+    wire: Any
+    call: Callable[[Client, AegisClient], Any]
+    outcome: Any
+
+    @property
+    def is_stream(self) -> bool:
+        return isinstance(self.wire, list)
+
+    @property
+    def content_type(self) -> str:
+        return "text/event-stream" if self.is_stream else "application/json"
+
+    @property
+    def body(self) -> str:
+        if self.is_stream:
+            return "".join("data: {}\n\n".format(json.dumps(event)) for event in self.wire)
+        return json.dumps(self.wire)
+
+    def played(self, session: Any = None, url: str = URL) -> Any:
+        """Make the call with new clients; return its result, or its error's name and status."""
+        with Client(url, session=session, retries=0, timeout=10) as client:
+            with AegisClient(
+                url, session=session, max_retries=0, tenant_id="acme", thread_id="main"
+            ) as aegis:
+                try:
+                    return self.call(client, aegis)
+                except HestiaError as error:
+                    return type(error).__name__, error.status
+
+
+RUN = {"result": "ALLOW", "trace_id": "t-1", "output": "hello"}
+EXCHANGES = [
+    Exchange("run", "POST", "/api/v1/run", 200, RUN, lambda c, a: c.run("x"), RunResponse.from_dict(RUN)),
+    Exchange(
+        "run_stream",
+        "POST",
+        "/api/v1/run/stream",
+        200,
+        _STREAM,
+        lambda c, a: [(event.type, event.text) for event in c.run_stream("x")],
+        [("start", ""), ("token", "naïve"), ("done", "")],
+    ),
+    Exchange("health", "GET", "/api/v1/health", 200, {"status": "ok"}, lambda c, a: c.health().ok, True),
+    Exchange(
+        "trace",
+        "GET",
+        "/api/v1/trace/t-1",
+        200,
+        {"trace_id": "t-1", "decision": "ALLOW"},
+        lambda c, a: c.trace("t-1").decision,
+        "ALLOW",
+    ),
+    Exchange("chat", "POST", "/api/chat", 200, {"response": "hi"}, lambda c, a: c.chat("x").response, "hi"),
+    Exchange(
+        "agents",
+        "POST",
+        "/api/agents/run",
+        200,
+        {"agent_id": "a", "output": "done"},
+        lambda c, a: c.agents("a", "task").output,
+        "done",
+    ),
+    Exchange(
+        "status",
+        "GET",
+        "/api/system/status",
+        200,
+        {"status": "ok", "ollama": True},
+        lambda c, a: c.system.status().ollama,
+        True,
+    ),
+    Exchange(
+        "config", "GET", "/api/system/config", 200, {"a": [1]}, lambda c, a: c.system.config(), {"a": [1]}
+    ),
+    Exchange(
+        "metrics",
+        "GET",
+        "/api/system/metrics",
+        200,
+        {"metrics": {"cpu_percent": 5.0}},
+        lambda c, a: c.system.metrics().metrics,
+        {"cpu_percent": 5.0},
+    ),
+    Exchange("get", "GET", "/api/secrets/k", 200, {"value": "v"}, lambda c, a: c.secrets.get("k"), "v"),
+    Exchange("set", "POST", "/api/secrets", 201, {}, lambda c, a: c.secrets.set("k", "v"), None),
+    Exchange("delete", "DELETE", "/api/secrets/k", 200, {}, lambda c, a: c.secrets.delete("k"), None),
+    Exchange(
+        "explain",
+        "POST",
+        "/api/governance/explain",
+        200,
+        {"decision": "BLOCK"},
+        lambda c, a: c.governance.explain("rm"),
+        {"decision": "BLOCK"},
+    ),
+    Exchange(
+        "no-trace", "GET", "/api/governance/trace/c", 404, {}, lambda c, a: c.governance.trace("c"), None
+    ),
+    Exchange(
+        "approve",
+        "POST",
+        "/api/v1/hitl/approve",
+        202,
+        {"request_id": "r-1", "status": "PENDING", "action": "approve"},
+        lambda c, a: a.approve("key").accepted,
+        True,
+    ),
+    Exchange(
+        "duplicate",
+        "POST",
+        "/api/v1/hitl/approve",
+        409,
+        {"request_id": "r-1", "status": "COMMITTED", "action": "approve"},
+        lambda c, a: (a.approve("key").duplicate, a.approve("key").request_id),
+        (True, "r-1"),
+    ),
+    Exchange(
+        "action",
+        "GET",
+        "/api/v1/hitl/status/r-1",
+        200,
+        {"request_id": "r-1", "status": "COMMITTED", "action": "approve"},
+        lambda c, a: a.get_status("r-1").approved,
+        True,
+    ),
+    Exchange(
+        "blocked",
+        "POST",
+        "/api/v1/run",
+        403,
+        {"code": "X"},
+        lambda c, a: c.run("x"),
+        ("GovernanceBlock", 403),
+    ),
+    Exchange(
+        "stream-blocked",
+        "POST",
+        "/api/v1/run/stream",
+        403,
+        {"code": "X"},
+        lambda c, a: c.run_stream("x"),
+        ("GovernanceBlock", 403),
+    ),
+    Exchange("down", "GET", "/api/v1/health", 503, {}, lambda c, a: c.health(), ("ServerError", 503)),
+]
