@@ -11,7 +11,7 @@ from typing import Any, List
 import pytest
 import requests
 
-from hestiaos_lite import Client, ConnectionFailed
+from hestiaos_lite import Client
 from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import ROOT, environment
@@ -64,7 +64,7 @@ def let_nothing_leave(kind: str, folder: str) -> None:
             with vcr.use_cassette(os.path.join(folder, "empty.yaml"), record_mode="none"):
                 try:
                     client.run("hello")
-                except vcr.errors.CannotOverwriteExistingRequestException:
+                except vcr.errors.CannotOverwriteExistingCassetteException:
                     pass
                 else:
                     raise AssertionError("it was answered")
@@ -78,16 +78,14 @@ def import_inside_a_cassette(folder: str) -> None:
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "hestiaos_lite"]:
         del sys.modules[name]
-    with vcr.use_cassette(os.path.join(folder, "first.yaml")):
+    with vcr.use_cassette(os.path.join(folder, "first.yaml"), record_mode="all") as cassette:
         from hestiaos_lite import Client
-        from hestiaos_lite.wire import pools
 
         with Sandbox() as box, Client(box.url) as client:
             client.health()
     with Sandbox() as box, Client(box.url) as client:
         client.health()
-    bases = {base.__module__.partition(".")[0] for cls in pools._extended for base in cls.__mro__}
-    assert "vcr" not in bases, bases
+        assert (len(box.requests), len(cassette)) == (1, 1)
 
 
 @pytest.mark.parametrize("play", [pytest.param(play_betamax, marks=needs("betamax"))])
@@ -105,3 +103,41 @@ class TestVcrpy:
 
     def test_imported_inside_a_cassette(self, tmp_path: Path) -> None:
         alone(import_inside_a_cassette, str(tmp_path))
+
+
+USERS_OWN = """
+import os
+import pytest
+from hestiaos_lite import Client
+
+@pytest.mark.vcr
+def test_mine():
+    with Client(os.environ["URL"], retries=0) as client:
+        events = list(client.run_stream("hello"))
+        print("TRACE", client.run("hello").trace_id, events[0].trace_id)
+"""
+
+
+class TestPytestRecording:
+    pytestmark = needs("vcr", "pytest_recording")
+
+    def test_a_users_own_test(self, tmp_path: Path) -> None:
+        (tmp_path / "test_mine.py").write_text(USERS_OWN)
+
+        def run(*options: str) -> str:
+            done = subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", *options],
+                cwd=str(tmp_path),
+                env=environment(URL=url, PYTHONWARNINGS="default", PYTHONPATH=ROOT),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+            )
+            output = done.stdout.decode("utf-8")
+            assert done.returncode == 0, output
+            return next(line for line in output.splitlines() if "TRACE" in line)
+
+        with Sandbox() as box:
+            url = box.url
+            recorded = run("--record-mode=once")
+        assert run("--block-network") == recorded  # and without an option nothing is recorded
