@@ -23,11 +23,10 @@ from ..faultserver import (
     ok,
 )
 from ..proxies import socks_proxy, socks_reply, socks_request
+from . import needs
 
-pytest.importorskip("socks", reason="PySocks is not installed")
-pytestmark = [
-    pytest.mark.neighbours,
-    pytest.mark.filterwarnings("ignore:verify=False", "ignore:Unverified HTTPS request"),
+pytestmark = needs("socks") + [
+    pytest.mark.filterwarnings("ignore:verify=False", "ignore:Unverified HTTPS request")
 ]
 
 PATIENT = 20.0

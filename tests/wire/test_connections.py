@@ -399,9 +399,11 @@ def test_a_connection_on_which_an_answer_is_awaited_is_probed() -> None:
 
     def looks(wire: Wire) -> None:
         wire.request()
-        port = ":{:04X}".format(wire.sock.getpeername()[1])
+        ends = tuple(
+            "0100007F:{:04X}".format(end[1]) for end in (wire.sock.getpeername(), wire.sock.getsockname())
+        )
         with open("/proc/net/tcp", encoding="ascii") as file:
-            timers.extend(fields[5] for fields in map(str.split, file) if fields[1].endswith(port))
+            timers.extend(fields[5] for fields in map(str.split, file) if tuple(fields[1:3]) == ends)
         wire.send(HEALTHY)
 
     with FaultServer(looks) as server, Client(server.url, timeout=PATIENT) as client:
