@@ -51,6 +51,7 @@ class Dispatcher:
             for it; nothing of them is sent when it raises. None: each row is sent as soon as it is drawn.
         on_turned_away: called with a row that was certainly not executed and waits to be sent again.
         on_settled: called with each result before anything further is sent.
+        on_result: likewise, for who does not ask whether the row was sent.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Dispatcher:
         before_send: Optional[Callable[[Sequence[BatchRow]], None]] = None,
         on_turned_away: Optional[Callable[[BatchRow], None]] = None,
         on_settled: Optional[Callable[[Settled], None]] = None,
+        on_result: Optional[Callable[[BatchResult], Any]] = None,
     ) -> None:
         self._task = task
         self._rows = iter(rows)
@@ -77,6 +79,7 @@ class Dispatcher:
         self._before_send = before_send
         self._on_turned_away = on_turned_away
         self._on_settled = on_settled
+        self._on_result = on_result
         self._ending = Ending(limits, stop)
         self.pause = SharedPause()
         self._hand: List[Any] = []  # drawn and not yet sent; the last one may not be read yet
@@ -272,13 +275,16 @@ class Dispatcher:
             return
         settled = Settled(result, unsent)
         self._ready.append(settled)
-        sending.is_settled = True
-        if self._on_settled is not None:
-            try:
+        try:
+            # next to the call: an interrupt between them would keep the result from the caller
+            sending.is_settled = True
+            if self._on_settled is not None:
                 self._on_settled(settled)
-            except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
-                self._on_settled = None
-                self._ending.begin(error)
+            elif self._on_result is not None:
+                self._on_result(result)
+        except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
+            self._on_settled = self._on_result = None
+            self._ending.begin(error)
 
     def _not_sent(self, sending: Sending, message: str) -> None:
         error = HestiaError("NOT_SENT", message, delivered=False)
@@ -313,7 +319,7 @@ class Dispatcher:
                 window.forget(sending)
             window.cancel()
             while len(window):
-                self._receive(window.completed(_LONGEST_WAIT_SECONDS))
+                self._receive(window.completed(_STOP_POLL_SECONDS))
         finally:
             in_flight = window.sendings  # none, unless this was interrupted as well
             for sending in in_flight:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Op
 
 from .._check import check_seconds, check_whole_number
 from ..errors import InvalidInput
-from .dispatch import Dispatcher, Settled
+from .dispatch import Dispatcher
 from .ending import Limits
 from .rate import TokenBucket, parse_rate
 from .results import BatchResult, error_facts
-from .rows import BatchRow, check_call, check_row, is_row_id
+from .rows import BatchRow, RowId, check_call, check_row, is_row_id
 from .worker import Lent, Task, build_client
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def run_batch(
     retries: int = 5,
     patience: float = 900.0,
     stop: Optional[threading.Event] = None,
+    claim: Optional[Callable[[RowId], Any]] = None,
 ) -> Iterator[BatchResult]:
     """Send rows through one call of the client and yield a result for each, as they complete.
 
@@ -52,15 +53,16 @@ def run_batch(
     ``session_id`` for ``chat``; ``agent_id``, ``task`` and ``config`` for ``agent``. ``input`` may stand for ``message`` and
     ``task``. A row that cannot be sent is a result with an InvalidInput error, and the others go on.
 
-    ``rows`` may be endless: it is read in the caller's thread, and a row is drawn only when it can be sent at once. Every
-    row that was drawn gets exactly one result.
+    ``rows`` may be endless: it is read in the caller's thread, and a row is drawn only when it can be sent, which it is at
+    once. Every row that was drawn gets exactly one result, Ctrl-C or not.
 
     Nothing is sent twice that may have been executed. A row that certainly was not (429, 503, never connected) pauses all
     workers together (0.5 s, doubled up to 60 s, or Retry-After), then one row goes out as a probe, and the rest follow when
     it is accepted. This comes on top of the client's own retries; ``Client(retries=0)`` leaves them to the batch.
 
-    An executor must not repeat a row by itself. dask does when a worker dies, unless its setting
-    ``distributed.scheduler.allowed-failures`` is 0; take its ``get_executor(pure=False)``.
+    An executor that repeats a row by itself, as dask does when a worker dies with finished results in it, needs a
+    ``claim``; of dask take ``get_executor(pure=False)``. A lent executor is believed only about futures that are done: a row
+    that it says it has cancelled, or that its ``submit`` raised for, is ``unknown``.
 
     Args:
         client_or_factory: a Client, which the threads share; or a callable that returns one, such as the class ``Client``.
@@ -75,10 +77,13 @@ def run_batch(
         deadline: seconds after which nothing further is sent; what is in flight then still finishes.
         retries: how often a row that was certainly not executed is sent again, as long as the service accepts others.
         patience: seconds for which the service may refuse everything before the run ends.
+        claim: called in the worker with the row's id before the row is sent (with ``"ID#2"`` and so on before it is sent
+            again after the service turned it away). It claims the id atomically, for all workers, and returns whether it
+            was free: False means that the row was sent before, and makes it ``unknown``. It must pickle where rows do.
         stop: an event; once set, nothing further is sent, what is in flight is finished, and the iterator ends.
 
     Closing the iterator early, or an exception in the loop around it (Ctrl-C), sends nothing further and waits for what is
-    in flight; those results reach ``on_result`` alone.
+    in flight; those results reach ``on_result`` alone. Interrupted once more, what is in flight is ``unknown``.
 
     Raises:
         InvalidInput: an argument cannot be used; raised by the call itself.
@@ -95,14 +100,14 @@ def run_batch(
     bucket = None if rate is None else TokenBucket(parse_rate(rate))
     factory, key = _worker_factory(client_or_factory, executor)
     dispatcher = Dispatcher(
-        Task(call, factory, key),
+        Task(call, factory, key, claim),
         enumerate(rows, 1),
         read=lambda numbered: _checked(numbered[0], numbered[1], call),
         limits=limits,
         executor=executor,
         bucket=bucket,
         stop=stop,
-        on_settled=None if on_result is None else _results_to(on_result),
+        on_result=on_result,
     )
     return (settled.result for settled in dispatcher.settled())
 
@@ -150,10 +155,3 @@ def _checked(number: int, row: Any, call: str) -> Union[BatchRow, BatchResult]:
         error.message = "row {}: {}".format(number, error.message)
         row_id = row.get("id") if isinstance(row, Mapping) else None
         return BatchResult(row_id if is_row_id(row_id) else None, False, error=error_facts(error))
-
-
-def _results_to(on_result: Callable[[BatchResult], Any]) -> Callable[[Settled], None]:
-    def pass_on(settled: Settled) -> None:
-        on_result(settled.result)
-
-    return pass_on

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional,
 from ..errors import ACCEPTED, GovernanceBlock, HestiaError, InvalidInput
 from ..models import is_refusal
 from .results import AGENT_FAILED
-from .rows import BatchRow
+from .rows import BatchRow, RowId
 
 _CALLS: Mapping[str, Callable[[Any], Callable[..., Any]]] = {
     "run": lambda client: client.run,
@@ -54,11 +54,13 @@ class Task(NamedTuple):
         call: ``run``, ``chat`` or ``agent``.
         factory: gives the client.
         key: names the factory among those of a process; empty when its client is not to be kept.
+        claim: says whether a row may be sent, or was before; see `run_batch`.
     """
 
     call: str
     factory: Callable[[], Any]
     key: bytes = b""
+    claim: Optional[Callable[[RowId], Any]] = None
 
 
 class Report(NamedTuple):
@@ -80,12 +82,28 @@ def work(task: Task, row: BatchRow, sending: int) -> Report:
     began = time.perf_counter()
     response, error, attempts = None, None, 1
     try:
-        response = _CALLS[task.call](_client(task))(**row.arguments).to_dict()
+        client = _client(task)
+        if task.claim is not None:
+            _claim(task.claim, row.id, sending)
+        response = _CALLS[task.call](client)(**row.arguments).to_dict()
         error = _no_in_a_good_answer(task.call, response)
     except HestiaError as failure:
         # without its traceback: this frame is in it, and holds the error in turn
         error, attempts = failure.with_traceback(None), failure.attempts
     return Report(response, error, attempts, time.perf_counter() - began)
+
+
+def _claim(claim: Callable[[RowId], Any], row_id: RowId, sending: int) -> None:
+    """Raise unless the row is ours to send. A row that was turned away is claimed anew, under a name of its own."""
+    try:
+        is_ours = claim(row_id if sending == 1 else "{}#{}".format(row_id, sending))
+    except Exception as error:
+        # not "nothing was done": this may be the second time that the executor runs the row
+        raise HestiaError(
+            "CONFIGURATION", "the claim failed: {}: {}".format(type(error).__name__, error)
+        ) from error
+    if not is_ours:
+        raise HestiaError("CLAIMED", "it was sent before and that answer is lost; it may have taken effect")
 
 
 def _no_in_a_good_answer(call: str, response: Mapping[str, Any]) -> Optional[HestiaError]:

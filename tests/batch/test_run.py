@@ -333,6 +333,43 @@ def test_rows_of_a_worker_that_died_are_unknown_and_the_run_ends() -> None:
     assert len(results) < 10
 
 
+class Claims:
+    """Claims of this process; `refused` were sent before."""
+
+    def __init__(self, refused: Any = ()) -> None:
+        self.asked: List[Any] = []
+        self._refused = refused
+
+    def __call__(self, row_id: Any) -> bool:
+        self.asked.append(row_id)
+        return row_id not in self._refused
+
+
+def test_a_row_that_was_claimed_before_is_not_sent_and_unknown(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    box.fail_next(503)
+    claims = Claims(refused=["r1"])
+    results = list(run_batch(Client(box.url, retries=0), rows(3), jobs=1, claim=claims))
+    assert {result.id: result.outcome for result in results} == {"r0": "ok", "r1": "unknown", "r2": "ok"}
+    assert executions(box) == {"row 0": 1, "row 2": 1}
+    # what was turned away is claimed anew under a name of its own: its first claim is spent
+    assert sorted(claims.asked) == ["r0", "r0#2", "r1", "r2"]
+
+
+def test_a_claim_that_fails_ends_the_run_and_leaves_the_row_in_doubt(box: Sandbox) -> None:
+    def claim(row_id: Any) -> bool:
+        raise OSError("no scheduler here")
+
+    results = []
+    with pytest.raises(HestiaError, match="the claim failed: OSError: no scheduler here"):
+        for result in run_batch(Client(box.url), rows(30), jobs=1, claim=claim):
+            results.append(result)
+    assert [result.outcome for result in results] == ["unknown"]
+    assert box.requests_total == 0
+
+
 @pytest.mark.dask
 def test_a_dask_cluster_of_two_processes_is_an_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     dask = pytest.importorskip("dask")

@@ -1,0 +1,174 @@
+"""What a batch says of a row that may have been sent: never that it was not, whatever an executor, a limit or a signal does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+from hestiaos_lite import BatchResult, Client, HestiaError, run_batch
+from hestiaos_lite.sandbox import Sandbox
+
+from ..batch.test_run import executions, rows
+from ..cli.test_batch import Batch
+from ..cli_call import environment
+
+posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals of POSIX")
+
+
+class Wayward(Executor):
+    """Threads whose futures say what dask's do, or whose ``submit`` raises after it has queued the row, as a full system's."""
+
+    def __init__(self, *, raises_at: int = 0, raised: type = RuntimeError) -> None:
+        self.pool = ThreadPoolExecutor(4)
+        self._left = raises_at
+        self._raised = raised
+
+    def submit(self, fn: Any, *args: Any, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
+        inner = self.pool.submit(fn, *args, **kwargs)
+        outer: Future[Any] = Future()
+
+        def pass_on(done: Future[Any]) -> None:
+            if not outer.cancelled():
+                outer.set_result(done.result())
+
+        inner.add_done_callback(pass_on)
+        self._left -= 1
+        if self._left == 0:
+            raise self._raised("can't start new thread")
+        return outer  # never "running", so cancel() returns True while the row is being executed
+
+
+def test_a_row_whose_submit_raised_is_in_doubt(box: Sandbox) -> None:
+    executor = Wayward(raises_at=3)
+    results: List[BatchResult] = []
+    with pytest.raises(HestiaError, match="the executor takes no more rows: RuntimeError"):
+        for result in run_batch(Client(box.url), rows(10), executor=executor, jobs=4):
+            results.append(result)
+    executor.pool.shutdown()
+    assert executions(box) == {"row 0": 1, "row 1": 1, "row 2": 1}
+    assert {result.id: result.outcome for result in results} == {"r0": "ok", "r1": "ok", "r2": "unknown"}
+
+
+def test_a_lent_executor_is_not_believed_about_cancel(box: Sandbox) -> None:
+    """Left early, the run waits for what workers are executing, and tells it."""
+    box.delay_next(0.2, times=100)
+    executor = Wayward()
+    seen: List[BatchResult] = []
+    results = run_batch(Client(box.url), rows(100), executor=executor, jobs=4, on_result=seen.append)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    executor.pool.shutdown()
+    told = {"row {}".format(str(result.id)[1:]) for result in seen if result.outcome in ("ok", "unknown")}
+    assert set(executions(box)) == told
+    assert len(seen) == len(told) <= 8
+
+
+def test_a_row_is_sent_as_soon_as_it_is_drawn(box: Sandbox) -> None:
+    """A source that waits for what became of its last row would wait for ever otherwise."""
+    arrived: List[int] = []
+
+    def slow() -> Iterator[Dict[str, Any]]:
+        for number, row in enumerate(rows(5)):
+            deadline = time.monotonic() + 30
+            while box.requests_total < number and time.monotonic() < deadline:
+                time.sleep(0.005)
+            arrived.append(box.requests_total)
+            yield row
+
+    assert sum(result.ok for result in run_batch(Client(box.url), slow(), jobs=8)) == 5
+    assert arrived == [0, 1, 2, 3, 4]
+
+
+class Interrupted(BaseException):
+    """What a signal raises, at any moment, in the caller's thread."""
+
+
+@posix
+@pytest.mark.parametrize(("rounds", "seed"), [(25, 91), pytest.param(2000, 92, marks=pytest.mark.slow)])
+def test_an_interrupt_at_any_moment_loses_no_row_that_was_drawn(box: Sandbox, rounds: int, seed: int) -> None:
+    print("seed", seed)
+    rng = random.Random(seed)
+    client = Client(box.url)
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(rounds):
+            drawn = (
+                itertools.count()
+            )  # it and what is made of it are C, so that it is interrupted before or after a row
+            told: List[BatchResult] = []
+            source = map(dict, zip(zip(itertools.repeat("id"), drawn), itertools.repeat(("input", "row"))))
+            results = run_batch(client, source, jobs=3, on_result=told.append)
+            signal.setitimer(signal.ITIMER_REAL, 0.002 + rng.random() * 0.03)
+            with pytest.raises(Interrupted):
+                for _result in results:
+                    pass
+            results.close()  # type: ignore[attr-defined]
+            assert sorted(result.id for result in told) == list(range(next(drawn)))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+LIMITED = """
+import resource, sys
+from hestiaos_lite.cli import main
+import hestiaos_lite.batch.run, hestiaos_lite.batch.ledger, hestiaos_lite.client, requests
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[1]) * 1024 * 1024, resource.RLIM_INFINITY))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads its own size in Linux's /proc")
+@pytest.mark.parametrize("headroom_mib", [9, 20, 40, 100])
+def test_with_too_little_memory_for_its_threads_no_row_is_sent_twice(
+    box: Sandbox, tmp_path: Any, headroom_mib: int
+) -> None:
+    batch = Batch(tmp_path, box.url)
+    batch.give_rows(60)
+    first = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(headroom_mib)] + batch.arguments("--jobs", "16"),
+        env=environment(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert first.returncode in (0, 1, 3, 70, 75), first
+    assert batch.go("--resume").code in (0, 3)
+    batch.check_each_id_once(60)
+    assert set(executions(box).values()) == {1}
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives itself to a user of few processes"
+)
+def test_with_too_few_threads_allowed_it_goes_on_with_fewer(box: Sandbox) -> None:
+    code = """if True:
+        import os, resource, sys
+        from hestiaos_lite import Client, run_batch
+        client = Client(sys.argv[1])
+        client.run("before")
+        os.setgid(54321); os.setuid(54321)
+        resource.setrlimit(resource.RLIMIT_NPROC, (4, 4))
+        print(sorted(result.outcome for result in run_batch(client, ({"id": n, "input": "x"} for n in range(9)))))
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        list(run_batch(client, [{"id": 1, "input": "x"}]))
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", code, box.url], env=environment(), capture_output=True, timeout=60
+    )
+    assert process.stdout.decode() == "{}\n".format(["ok"] * 9), process
+    assert b"[EXECUTOR] no thread can be started" in process.stderr
+    assert box.requests_total == 10
