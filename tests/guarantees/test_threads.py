@@ -199,14 +199,24 @@ def test_a_fork_while_another_thread_loads_a_model(box: Sandbox) -> None:
     assert program(
         """
         import os, signal, sys, threading, time
+        from importlib.machinery import PathFinder
         from hestiaos_lite import Client
         loading = threading.Event()
 
         class Slow:
             def find_spec(self, name, path=None, target=None):
-                if name == "hestiaos_lite.models.run":
+                if name != "hestiaos_lite.models.run":
+                    return None
+                spec = PathFinder.find_spec(name, path)
+                execute = spec.loader.exec_module
+
+                def slowly(module):
                     loading.set()
-                    time.sleep(2)
+                    time.sleep(1)
+                    execute(module)
+
+                spec.loader.exec_module = slowly
+                return spec
 
         sys.meta_path.insert(0, Slow())
         client = Client(sys.argv[1], timeout=20)
