@@ -121,7 +121,7 @@ class Sandbox:
 
     def stop(self) -> None:
         """Stop at once: port released, connections closed, threads ended. No effect when it does not run."""
-        self._stopped.set()  # before the server stops: whoever waits in a delay wakes
+        self._stopped.set()  # before the server stops, so that requests in a delay wake
         with self._lock:
             server, self._server = self._server, None
         if server is not None:

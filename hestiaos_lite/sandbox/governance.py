@@ -22,6 +22,8 @@ _DEFAULT_BUDGET = {"ALLOW": 1.0, "THROTTLE": 0.5, "BLOCK": 0.0}
 _RULE_FIELDS = ("pattern", "decision", "severity", "policy", "reason", "budget")
 
 _FLAGS = re.IGNORECASE | re.MULTILINE
+# Without repetition a search takes time in proportion to the text. Alternatives in a row may still multiply
+# ("(a|a)(a|a)..."), but only with the length of the pattern, which is its author's.
 _REPETITION = re.compile(r"[*+?{]")
 
 # The default patterns are searched in texts of up to a megabyte, so they must be linear: every repetition is

@@ -46,7 +46,7 @@ def refused(request: Request, bound_host: str) -> Optional[Reply]:
 
 @lru_cache(maxsize=64)
 def _is_own(url: str, bound_host: str) -> bool:
-    """Whether a URL's host is a loopback one by its spelling alone: a name is never looked up, whoever owns it."""
+    """Whether a URL's host is a loopback one by its spelling; it is never looked up, since its owner decides that."""
     try:
         host = urlsplit(url.strip()).hostname or ""
     except ValueError:

@@ -1,8 +1,7 @@
-"""Searching a text for patterns whose cost nobody knows, with a limit on their time.
+"""Searching a text for patterns of unknown cost, with a limit on the time.
 
-Python's `re` may take time exponential in the text (``(a+)+$``), cannot be interrupted from another thread, and
-holds up every other one meanwhile. So such a search runs in a process of its own, which is given up when its time is
-over.
+Python's `re` may take time exponential in the text (``(a+)+$``). It cannot be interrupted from another thread, and
+no other thread runs meanwhile. So the search runs in a process of its own, which ends when its time is over.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ import subprocess
 import sys
 from typing import Optional, Sequence
 
-CPU_SECONDS = 1  # of one search, where the system can limit it: a busy machine then makes no search fail
+CPU_SECONDS = (
+    1  # of one search, where the system can limit it; a search does not fail because the machine is busy
+)
 WALL_SECONDS = 10.0  # of one search, everywhere
 
 _CHILD = """
@@ -30,7 +31,7 @@ print(next(found, -1))
 
 
 class TooSlow(Exception):
-    """A search was given up."""
+    """A search took longer than it may."""
 
 
 def first_found(patterns: Sequence[str], text: str, flags: int) -> Optional[int]:

@@ -286,7 +286,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _end(sock: socket.socket) -> None:
-    """End a connection, or listening, from another thread: whoever waits for it wakes."""
+    """End a connection, or listening, from another thread; a thread that waits for it wakes."""
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:

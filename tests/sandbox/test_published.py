@@ -1,6 +1,6 @@
 """The clients that the services publish, unmodified, against the sandbox: every call of both.
 
-They need Python 3.11 and are no dependency: ``pip install hestiaos==1.0.1 aegis-idempotency==0.1.2``, then
+They need Python 3.11 and are no dependency: ``pip install -e '.[test,bench]'``, then
 ``pytest -m slow tests/sandbox/test_published.py``.
 """
 
