@@ -84,8 +84,11 @@ def _run(argv: List[str], output: Output) -> int:
 
 def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:
     from .exits import INTERNAL, exit_code
+    from .hints import hints
 
     code = exit_code(error)
+    for hint in () if args is None else hints(error, args):
+        output.notice(hint)
     if code == INTERNAL:
         output.report_bug(error, traceback=bool(args and args.verbose > 1), exit_code=code)
     else:

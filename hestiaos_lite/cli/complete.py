@@ -58,6 +58,8 @@ def complete(words: Sequence[str]) -> Iterator[str]:
             yield from _options(parser, root, current)
     elif places:
         yield from _values(places[0], current, "")
+    elif only_places and parser.takes_command:
+        yield FILES + "\t"
 
 
 def _places(parser: argparse.ArgumentParser) -> List[argparse.Action]:

@@ -21,7 +21,9 @@ def open_client(args: Arguments, output: Output) -> Client:
     options = common_options(args)
     if args.retries is not None:
         options["retries"] = args.retries
-    return Client(**options)
+    client = Client(**options)
+    args.asked_url = client.base_url
+    return client
 
 
 def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None) -> AegisClient:
@@ -34,7 +36,9 @@ def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None)
     for name in ("tenant_id", "thread_id"):
         if getattr(args, name, None) is not None:
             options[name] = getattr(args, name)
-    return AegisClient(outbox=outbox, **options)
+    client = AegisClient(outbox=outbox, **options)
+    args.asked_url = client.base_url
+    return client
 
 
 def open_outbox(args: Arguments) -> Outbox:

@@ -62,7 +62,8 @@ def declare(parser: Parser) -> None:
         "--wait", type=seconds, metavar="SECONDS", help="look every second until it is decided"
     )
     add_global_options(command)
-    command.set_defaults(execute=_status)
+    hint = "an action is looked up by the request id that approve printed, not by its key"
+    command.set_defaults(execute=_status, if_not_found=hint)
 
     help = (
         "make an idempotency key: the same parts and fields of the same types give the same key, everywhere"

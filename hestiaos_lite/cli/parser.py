@@ -3,6 +3,7 @@
 To add a command, add a line to `COMMANDS` (and its module to `_modules`) and give the module a function that declares the
 arguments and says what runs: ``parser.set_defaults(execute=function)``. It is called as ``execute(args, output)`` and returns
 the exit code. A command that asks no service sets ``parser.takes = OUTPUT_OPTIONS``, so that its help names no other option.
+Hints for a mistake that many make are set beside ``execute``: ``if_more_words`` (than it takes) and ``if_not_found``.
 """
 
 from __future__ import annotations
@@ -145,12 +146,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with 2; one line, the same on every Python."""
-        self.exit(2, "{}: error: {} (see {} --help)\n".format(PROGRAM, message, self.prog))
+        from .._redact import harmless  # here: help does without it
+
+        self.exit(2, "{}: error: {} (see {} --help)\n".format(PROGRAM, harmless(message), self.prog))
 
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse the arguments; raises SystemExit for ``--help``, ``--version`` and what cannot be parsed."""
-    return build_parser(_meant_by(argv)).parse_args(argv)
+    parser = build_parser(_meant_by(argv))
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        if args.if_more_words and not any(word.startswith("-") for word in unknown):
+            parser.error("too many arguments: " + args.if_more_words)  # not quoted: one may be a secret
+        parser.error("unrecognized arguments: " + " ".join(unknown))
+    return args  # type: ignore[no-any-return]
 
 
 def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
@@ -172,6 +181,8 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
         profile=None,
         quiet=False,
         verbose=0,
+        if_more_words="",
+        if_not_found="",
     )
     parsers = add_commands(parser)
     for command in commands:
@@ -271,7 +282,12 @@ def _add_options(parser: argparse.ArgumentParser, *, explain: bool = True) -> No
     add("--retries", type=count, metavar="N", help="extra attempts where one is safe (default 3)")
     add("--profile", metavar="NAME", help="section of the configuration file")
     add("-q", "--quiet", action="store_true", help="no notices and warnings; errors are always shown")
-    add("-v", "--verbose", action="count", help="log retries (-v) and every request (-vv) to standard error")
+    add(
+        "-v",
+        "--verbose",
+        action="count",
+        help="log retries (-v), and the heads of every request and answer (-vv)",
+    )
     version = "{} {}".format(PROGRAM, __version__)
     add("--version", action="version", version=version, help="show the version and exit")
 

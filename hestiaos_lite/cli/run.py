@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ..models import StreamEvent
 
 
+_IN_QUOTES = "put a text of several words in quotes"
+
+
 def declare_run(parser: Parser) -> None:
     """Declare ``run``."""
     parser.add_argument("input", metavar="TEXT", help="the input; - reads it from standard input")
@@ -22,14 +25,14 @@ def declare_run(parser: Parser) -> None:
     parser.add_argument("--mode-hint", metavar="MODE", help="the mode asked for")
     help = "milliseconds the service is granted (default 30000, but no more than --timeout)"
     parser.add_argument("--timeout-ms", type=count, metavar="MS", help=help)
-    parser.set_defaults(execute=_run)
+    parser.set_defaults(execute=_run, if_more_words=_IN_QUOTES)
 
 
 def declare_chat(parser: Parser) -> None:
     """Declare ``chat``."""
     parser.add_argument("message", metavar="MESSAGE", help="the message; - reads it from standard input")
     parser.add_argument("--session-id", metavar="ID", help="the conversation to go on with")
-    parser.set_defaults(execute=_chat)
+    parser.set_defaults(execute=_chat, if_more_words=_IN_QUOTES)
 
 
 def declare_agent(parser: Parser) -> None:
@@ -37,7 +40,7 @@ def declare_agent(parser: Parser) -> None:
     parser.add_argument("agent_id", metavar="ID", help="the agent")
     parser.add_argument("task", metavar="TASK", help="the task; - reads it from standard input")
     parser.add_argument("--config", metavar="JSON", help="the agent's configuration: a JSON object, or @FILE")
-    parser.set_defaults(execute=_agent)
+    parser.set_defaults(execute=_agent, if_more_words=_IN_QUOTES)
 
 
 def _run(args: Arguments, output: Output) -> int:

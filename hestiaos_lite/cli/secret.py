@@ -26,6 +26,8 @@ def declare(parser: Parser) -> None:
             )
         add_global_options(command)
         command.set_defaults(execute=execute)
+        if name == "set":
+            command.set_defaults(if_more_words="the value is read from standard input: secret set KEY < FILE")
 
 
 def _get(args: Arguments, output: Output) -> int:

@@ -243,12 +243,24 @@ def test_quiet_silences_notices_and_never_errors(box: Any) -> None:
     assert call("-q", "run", "rm -rf /", "-u", box.url).err.startswith("hestiaos-lite: [GOVERNANCE_BLOCK]")
 
 
-@pytest.mark.parametrize("flag, lines", [("-v", 1), ("-vv", 3)])
-def test_verbose_logs_to_standard_error(box: Any, flag: str, lines: int) -> None:
+RETRY = "INFO retry GET /api/v1/health in "
+ATTEMPT = ["DEBUG > GET /api/v1/health; ", "DEBUG < {}; ", "DEBUG GET /api/v1/health {} in "]
+
+
+@pytest.mark.parametrize(
+    "flag, lines",
+    [
+        ("-v", [RETRY]),
+        ("-vv", [line.format(503) for line in ATTEMPT] + [RETRY] + [line.format(200) for line in ATTEMPT]),
+    ],
+)
+def test_verbose_logs_to_standard_error(box: Any, flag: str, lines: List[str]) -> None:
     box.fail_next(503, retry_after=0)
     called = call("health", flag, "-u", box.url, "-k", "very-secret-key")
     assert called.code == 0
-    assert len(called.err.splitlines()) == lines
+    logged = [line.split(" ", 2)[2] for line in called.err.splitlines()]  # without the date and the time
+    assert [shown[: len(line)] for shown, line in zip(logged, lines)] == lines
+    assert len(logged) == len(lines)
     assert "very-secret-key" not in called.err
 
 

@@ -57,6 +57,7 @@ def test_it_prints_the_script(shell: str) -> None:
         (["batch", "in", "--failed=b"], [":files\t--failed="]),
         (["batch", "in", "--call=r"], ["--call=run"]),
         (["sandbox", "--policy", ""], [":files\t"]),
+        (["guard", "--", "./scr"], [":files\t"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["help", "e"], ["environment", "exit-codes", "explain"]),
         (["help", "hitl", "k"], ["key"]),
