@@ -261,6 +261,21 @@ def test_an_aegis_that_is_not_well(box: Any, monkeypatch: Any, status: int, cure
     assert (found[-1][0], found[-1][2]) == ("problem", cure)
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"detail": "Not Found"}', b"<html>404</html>", b""], ids=["route", "page", "empty"]
+)
+def test_a_404_that_any_web_server_might_give(box: Any, monkeypatch: Any, body: bytes) -> None:
+    with FaultServer(answer(reply(404, body))) as server:
+        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
+        level, text, cure = findings("-u", box.url, "--no-stream")["aegis"][-1]
+    assert (level, cure) == ("note", "check that AEGIS_BASE_URL names the service")
+    assert text.endswith(", but its 404 may be of any web server")
+
+
+def test_a_base_url_that_ends_in_the_prefix(box: Any) -> None:
+    assert findings("-u", box.url + "/api/v1")["service"][0][2] == "leave /api/v1 out of the base URL"
+
+
 def test_an_aegis_that_knows_what_was_never_made(box: Any, monkeypatch: Any) -> None:
     def script(wire: Any) -> None:
         request_id = wire.request().target.rpartition("/")[2]

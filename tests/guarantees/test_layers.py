@@ -42,7 +42,7 @@ PACKAGES = {
     "wire": {"requests", "urllib3"},
     "sandbox/pytest_plugin": {"pytest"},
     # they look at them, and send nothing of a client's
-    "cli/doctor": {"requests"},
+    "cli/services": {"requests"},
     "cli/machine": {"requests", "urllib3"},
 }
 
