@@ -1,4 +1,4 @@
-"""Reading a batch's input: one row a line, as JSON objects or plain text, checked whole before anything is sent."""
+"""Reading a batch's input: JSON objects or plain text, one a line, or a table; checked whole before anything is sent."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import os
 import shutil
 import sys
 import tempfile
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import InvalidInput
 from .index import RowIndex
 from .rows import FORMS, BatchRow, check_row, digest, id_key
+from .table import DELIMITERS, Table
 
-JSONL, TEXT = FORMATS = ("jsonl", "text")
+JSONL, TEXT, CSV, TSV = FORMATS = ("jsonl", "text", "csv", "tsv")
 MAX_LINE_BYTES = 16 * 1024 * 1024
-_BY_SUFFIX = {".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".txt": TEXT}
+_BY_SUFFIX = {".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".txt": TEXT, ".csv": CSV, ".tsv": TSV}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -33,20 +34,39 @@ class BatchInput:
         path: the file; ``-`` is standard input. What cannot be rewound (a pipe) is first copied to a temporary file, since
             it is checked whole before anything is sent.
         call: the call that the rows are for.
-        format: ``jsonl``: a JSON object a line; ``text``: an input a line, with its line number as id. None goes by the
-            name's ending (``.jsonl``, ``.ndjson``, ``.json``, ``.txt``), else by whether the first line begins with ``{``.
+        format: ``jsonl``: a JSON object a line; ``text``: an input a line, with its line number as id; ``csv``, ``tsv``: a
+            `Table`. None goes by the name's ending (``.jsonl``, ``.ndjson``, ``.json``, ``.txt``, ``.csv``, ``.tsv``), else
+            it is ``csv`` where a column is named, else goes by whether the first line begins with ``{``.
+        column, id_column: of a table.
 
-    Empty lines are skipped. Raises OSError when the file cannot be read, InvalidInput for text where the call needs more.
+    Empty lines are skipped. Raises OSError when the file cannot be read, InvalidInput for text where the call needs more, and
+    for a table whose header does not name what is needed.
     """
 
-    def __init__(self, path: str, call: str, format: Union[None, str] = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        call: str,
+        format: Optional[str] = None,
+        column: Optional[str] = None,
+        id_column: Optional[str] = None,
+    ) -> None:
         self.name = "standard input" if path == "-" else path
         self._call = call
         self._file = _rewindable(path)
-        self._format = format or _BY_SUFFIX.get(os.path.splitext(path)[1].lower()) or self._guess()
-        if self._format == TEXT and len(FORMS[call].required) > 1:
+        self._table: Optional[Table] = None
+        try:
+            self.format = self._format(format, os.path.splitext(path)[1].lower(), column or id_column)
+            if self.format in DELIMITERS:
+                delimiter = DELIMITERS[self.format]
+                self._table = Table(self._file, self.name, delimiter, call, column, id_column)
+        except BaseException:
             self._file.close()
-            raise InvalidInput("a line of text is not enough for {}: give it JSON lines".format(call))
+            raise
+
+    def describe(self) -> str:
+        """What a row is read from."""
+        return self.format if self._table is None else "{}: {}".format(self.format, self._table.describe())
 
     def close(self) -> None:
         """Close the file."""
@@ -54,6 +74,10 @@ class BatchInput:
 
     def lines(self) -> Iterator[Line]:
         """Read from the beginning."""
+        if self._table is not None:
+            for number, values in self._table.rows():
+                yield Line(number, values if isinstance(values, str) else self._checked(values))
+            return
         self._file.seek(0)
         number = 0
         while True:
@@ -86,16 +110,30 @@ class BatchInput:
             text = raw.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             return "is not UTF-8 text (byte {})".format(error.start + 1)
-        if self._format == TEXT:
+        if self.format == TEXT:
             return BatchRow(number, {FORMS[self._call].main: text})
         try:
-            return check_row(_decode(text), self._call)
-        except InvalidInput as error:
-            return error.message
+            return self._checked(_decode(text))
         except json.JSONDecodeError as error:
             return "is not JSON: {} at column {}".format(error.msg, error.colno)
         except (ValueError, RecursionError) as error:
             return "is not JSON: {}".format(error)
+
+    def _checked(self, values: Any) -> Union[BatchRow, str]:
+        try:
+            return check_row(values, self._call)
+        except InvalidInput as error:
+            return error.message
+
+    def _format(self, format: Optional[str], suffix: str, column: Optional[str]) -> str:
+        format = format or _BY_SUFFIX.get(suffix) or (CSV if column else self._guess())
+        if column and format not in DELIMITERS:
+            raise InvalidInput(
+                "{} is read as {}, which has no columns: --format csv".format(self.name, format)
+            )
+        if format == TEXT and len(FORMS[self._call].required) > 1:
+            raise InvalidInput("a line of text is not enough for {}: give it JSON lines".format(self._call))
+        return format
 
     def _guess(self) -> str:
         self._file.seek(0)

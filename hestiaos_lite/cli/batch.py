@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
 
 from .. import errors
 from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, REFUSED, TRY_LATER, UNKNOWN, BadData
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from ..batch.input import BatchInput
     from ..batch.ledger import Ledger
     from ..batch.rows import BatchRow
+    from .progress import Progress
 
 _NOT_WRITTEN = 74  # sysexits' EX_IOERR: a result could not be written
 _EPILOG = """\
 a row is {"id": ..., "input": ...} with any of the call's other arguments (session_id, agent_id, mode_hint, timeout_ms;
-chat: message; agent: agent_id, task, config); in plain text each line is an input, and its number is its id
+chat: message; agent: agent_id, task, config); in plain text each line is an input, and its number is its id; in CSV and
+TSV the header names the columns: --column is the input (default: the one named input), the others by their names
 
 a row is journalled in OUT.journal before it is sent, so that a run that was killed is resumed without sending twice what
 may have been executed; keep the journal beside OUT as long as you may resume
@@ -39,10 +41,8 @@ some is unknown (the gravest wins: 3, 75, 1); 65 bad input, nothing was sent; 77
 def declare(parser: Parser) -> None:
     """Declare ``batch``."""
     parser.epilog = _EPILOG
-    parser.add_argument("input", metavar="IN", help="JSON lines or plain text; - is standard input")
-    parser.add_argument(
-        "--out", metavar="OUT", required=True, help="results, a JSON object a line; - is standard output"
-    )
+    parser.add_argument("input", metavar="IN", help="JSON lines, plain text, CSV or TSV; - is standard input")
+    parser.add_argument("--out", metavar="OUT", help="results, a JSON object a line; - is standard output")
     parser.add_argument(
         "--failed", metavar="BAD", help="results that are not ok, instead of with the others in OUT"
     )
@@ -50,7 +50,16 @@ def declare(parser: Parser) -> None:
         "--call", choices=("run", "chat", "agent"), default="run", help="what each row is given to"
     )
     parser.add_argument(
-        "--format", choices=("jsonl", "text"), help="of IN; default by its name, else by its first line"
+        "--format",
+        choices=("jsonl", "text", "csv", "tsv"),
+        help="of IN; default by its name or its first line",
+    )
+    parser.add_argument("--column", metavar="NAME", help="the column of a CSV or TSV that is the input")
+    parser.add_argument(
+        "--id-column", metavar="NAME", help="the column that is the id (default id, else the line)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="read and check IN, say what it holds, send nothing"
     )
     parser.add_argument(
         "--jobs", type=_jobs, default=8, metavar="N", help="rows in flight at most (default 8)"
@@ -62,13 +71,15 @@ def declare(parser: Parser) -> None:
         "--resume", action="store_true", help="go on from OUT: skip finished rows, send unsent ones"
     )
     parser.add_argument(
-        "--retry-failed", action="store_true", help="resume, and repeat rows that failed without effect"
+        "--retry-failed",
+        action="store_true",
+        help="resume, and repeat rows that failed or were refused without effect",
     )
     parser.add_argument(
         "--retry-unknown", action="store_true", help="resume, and repeat rows whose outcome is unknown"
     )
     parser.add_argument(
-        "--max-failures", type=_jobs, metavar="N", help="stop after N failures (blocks are none)"
+        "--max-failures", type=_jobs, metavar="N", help="stop after N failures (a block is not one)"
     )
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after that time")
     help = "end when the service has refused everything for so long (default 900)"
@@ -79,8 +90,12 @@ def declare(parser: Parser) -> None:
 def _batch(args: Arguments, output: Output) -> int:
     from ..batch.index import RowIndex
 
+    if args.out is None and not args.check:
+        raise errors.InvalidInput("name a file for the results: --out OUT (or --check, which sends nothing)")
     with contextlib.closing(RowIndex()) as index, contextlib.closing(_open_input(args)) as source:
         _check(args, source, index, output)
+        if args.check:
+            return _tell_checked(args, source, index, output)
         try:
             ledger = _open_ledger(args, index, output)
         except errors.HestiaError as error:
@@ -104,7 +119,7 @@ class _Run:
         self._stop = threading.Event()
         self._signal: Optional[int] = None
         self._failures = 0
-        self._note: Callable[[str], object] = str  # until there is a progress to note an outcome in
+        self._progress: Optional[Progress] = None
 
     def go(self) -> int:
         """Send what is unsent, and return the exit code."""
@@ -114,9 +129,9 @@ class _Run:
         counts = self._index.counts()
         try:
             dispatcher = self._dispatcher()
-            progress = Progress(sum(counts.values()), counts, dispatcher.pause, quiet=self._output.quiet)
-            self._note = progress.note
-            with self._signals(), progress:
+            quiet = self._output.quiet
+            self._progress = Progress(sum(counts.values()), counts, dispatcher.pause, quiet=quiet)
+            with self._signals(), self._progress:
                 for _ in dispatcher.settled():
                     pass  # `_settled` has seen each, before anything further was sent
         except Exception as error:  # noqa: BLE001 - what ended the run is told after the tally, by `_end`
@@ -169,7 +184,8 @@ class _Run:
         if settled.unsent:
             return
         outcome = settled.result.outcome
-        self._note(outcome)
+        if self._progress is not None:
+            self._progress.note(outcome)
         if outcome not in ("ok", "blocked"):
             self._failures += 1
             if self._args.max_failures is not None and self._failures >= self._args.max_failures:
@@ -185,6 +201,13 @@ class _Run:
         def end(number: int, frame: Any) -> None:
             if self._signal is not None:
                 # At once: leaving by an exception would wait for the calls in flight. The journal has them.
+                with contextlib.suppress(
+                    Exception
+                ):  # whatever was interrupted: to end matters more than to tell
+                    if self._progress is not None:
+                        self._progress.close()
+                    self._tell(None, self._index.counts(), 128 + number)
+                    self._output.flush()
                 os._exit(128 + number)
             self._signal = number
             self._stop.set()
@@ -234,7 +257,7 @@ def _open_input(args: Arguments) -> BatchInput:
     from ..batch.input import BatchInput
 
     try:
-        return BatchInput(args.input, args.call, args.format)
+        return BatchInput(args.input, args.call, args.format, args.column, args.id_column)
     except OSError as error:
         raise BadData("{} cannot be read: {}".format(args.input, error.strerror or error)) from error
 
@@ -256,6 +279,17 @@ def _check(args: Arguments, source: BatchInput, index: RowIndex, output: Output)
     if number:
         more = " (the first {} are shown)".format(len(faults)) if number > len(faults) else ""
         raise BadData("{}: {} faulty lines{}; nothing was sent".format(source.name, number, more))
+
+
+def _tell_checked(args: Arguments, source: BatchInput, index: RowIndex, output: Output) -> int:
+    rows = sum(index.counts().values())
+    if output.json:
+        output.document(
+            {"rows": rows, "call": args.call, "format": source.format, "read_as": source.describe()}
+        )
+    else:
+        output.text("{}: {} rows for {} ({})".format(source.name, rows, args.call, source.describe()))
+    return DONE
 
 
 def _open_ledger(args: Arguments, index: RowIndex, output: Output) -> Ledger:

@@ -6,11 +6,13 @@ Drawn by a thread of its own, so that a pause of minutes shows as one.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 import time
 from typing import Any, Dict, Mapping, Optional, TextIO, Type
 
+from .._redact import harmless
 from ..batch.rate import SharedPause
 from ..batch.results import BLOCKED, OK, OUTCOMES
 
@@ -52,6 +54,10 @@ class Progress:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Show the last state, and leave the terminal's line to others."""
         self._ended.set()
         if self._stream is not None:
             self._thread.join()
@@ -75,7 +81,7 @@ class Progress:
             self._failed(),
             rate,
             left,
-            ", paused for {:.0f} s: {}".format(paused, self._pause.reason) if paused > 1 else "",
+            ", paused for {:.0f} s: {}".format(paused, harmless(self._pause.reason)) if paused > 1 else "",
         )
 
     def _failed(self) -> int:
@@ -86,9 +92,17 @@ class Progress:
             if self._bar is not None:
                 self._show_bar()
             elif self._is_terminal:
-                self._write("\r\033[K" + self.line()[:200])
+                self._write("\r\033[K" + self._fitting(self.line()))
             else:
                 self._write("hestiaos-lite: {}\n".format(self.line()))
+
+    def _fitting(self, line: str) -> str:
+        """Cut a line to the terminal as it is now; a character that may take two columns, or none, becomes ``?``."""
+        try:
+            columns = os.get_terminal_size(self._stream.fileno() if self._stream else -1).columns or 80
+        except (OSError, ValueError, AttributeError):
+            columns = 80
+        return line.encode("ascii", "replace").decode("ascii")[: columns - 1]
 
     def _show_bar(self) -> None:
         self._bar.n = sum(self._counts.values())

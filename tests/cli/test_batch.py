@@ -648,9 +648,12 @@ def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_fligh
     assert b"once more stops now" in process.stderr.readline()
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    err = process.communicate(timeout=20)[1].decode("utf-8")
     assert time.monotonic() - began < 20
     assert process.returncode == 130
+    assert "rows 50, ok 0, blocked 0, refused 0, again 0, unknown 3, unsent 47\n" in err
+    assert "--resume sends the 47 that are unsent" in err
+    assert "look what became of the unknown ones first" in err
     box.clear_faults()
     assert batch.go("--resume").code == 3
     assert batch.ids(batch.bad) == ["r0", "r1", "r2"]
@@ -760,11 +763,37 @@ def test_on_a_terminal_progress_is_one_line_that_goes_away(monkeypatch: pytest.M
     assert "\n" not in text
 
 
+@posix
+def test_a_line_fits_the_terminal_also_after_it_was_made_smaller() -> None:
+    import fcntl
+    import struct
+    import termios
+
+    leader, follower = os.openpty()
+    pause = SharedPause()
+    pause.refused(time.monotonic(), 90, "[\x1b[2J] \u65e5\u672c\r" * 20)
+    with open(follower, "w", encoding="utf-8") as terminal:
+        shows = progress.Progress(100000, {}, pause, quiet=True)
+        shows._stream = terminal
+        for columns in (40, 20, 100, 1, 0):
+            fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            line = shows._fitting(shows.line())
+            assert line.isascii() and line.isprintable()
+            assert len(line) == (columns or 80) - 1
+    os.close(leader)
+
+
 def test_with_tqdm_it_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tqdm")
     text = shown(monkeypatch, is_terminal=True, bar=True)
     assert "6/10" in text
     assert "ok=3, blocked=1, failed=2" in text
+
+
+def test_the_help_gives_one_default_for_retries() -> None:
+    text = " ".join(call("batch", "--help").out.split())
+    assert "--retries times (default 5)" in text
+    assert "default 3" not in text
 
 
 def test_quiet_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -776,6 +805,8 @@ def test_a_pause_is_shown_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> No
     pause.refused(time.monotonic(), 90, "[RATE_LIMITED] too many requests")
     line = progress.Progress(10, {}, pause, quiet=True).line()
     assert line.endswith(", ? left, paused for 90 s: [RATE_LIMITED] too many requests")
+    pause.refused(time.monotonic(), 90, "[X] \x1b[2J\nall is well")
+    assert progress.Progress(10, {}, pause, quiet=True).line().endswith(": [X] \\x1b[2J all is well")
 
 
 def test_the_command_in_a_process_of_its_own(box: Sandbox, batch: Batch) -> None:
