@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -36,7 +32,6 @@ from hestiaos_lite import (
 from hestiaos_lite.sandbox import Sandbox
 
 from ..sandbox_call import steady_port
-from .outbox_kit import record
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -370,92 +365,6 @@ def test_the_key_is_never_in_the_file(tmp_path: Path) -> None:
                 client.approve("key-2")
     for name in os.listdir(str(tmp_path)):
         assert b"canary-5a1f" not in (tmp_path / name).read_bytes()
-
-
-# Killed, and two at once
-
-APPROVE_ALL = """
-import sys
-from hestiaos_lite import AegisClient, Outbox
-url, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
-with Outbox(path, lease_seconds=1.5) as outbox:
-    with AegisClient(url, tenant_id="acme", thread_id="main", outbox=outbox, timeout=1.0) as client:
-        print("ready", flush=True)
-        for number in range(count):
-            client.approve("key-{}".format(number), thread_id="th-{}".format(number % 5))
-"""
-
-FLUSH = """
-import sys
-from hestiaos_lite import AegisClient, Outbox
-with Outbox(sys.argv[2], lease_seconds=60) as outbox:
-    with AegisClient(sys.argv[1], tenant_id="acme", thread_id="main", outbox=outbox) as client:
-        report = client.flush()
-        print(report.sent, report.duplicate, report.dead)
-"""
-
-
-def start(code: str, *arguments: object) -> subprocess.Popen[bytes]:
-    environment = dict(os.environ, PYTHONPATH=str(REPOSITORY))
-    command = [sys.executable, "-c", code] + [str(argument) for argument in arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-
-
-def kill_at_random_moments(tmp_path: Path, kills: int, count: int) -> None:
-    seed = random.randrange(2**32)
-    print("seed", seed)
-    rng = random.Random(seed)
-    path = tmp_path / "outbox.db"
-    with Sandbox() as box:
-        for _ in range(kills):
-            with start(APPROVE_ALL, box.url, path, count) as process:
-                assert process.stdout is not None
-                process.stdout.readline()
-                time.sleep(rng.random() * 0.15)
-                process.send_signal(signal.SIGKILL)
-        time.sleep(1.6)  # the lease of the last one killed
-        with start(APPROVE_ALL, box.url, path, count) as process:  # restarted, it goes through to the end
-            process.communicate(timeout=120)
-            assert process.returncode == 0
-        with Outbox(path) as outbox, AegisClient(
-            box.url, tenant_id="acme", thread_id="main", outbox=outbox
-        ) as client:
-            assert client.flush().queued == 0
-            assert outbox.counts() == {"queued": 0, "claimed": 0, "settled": count, "dead": 0}
-        assert sorted(keys_of(box)) == sorted("key-{}".format(number) for number in range(count))
-
-
-def test_kill_9_loses_nothing_and_sends_nothing_twice(tmp_path: Path) -> None:
-    kill_at_random_moments(tmp_path, kills=20, count=60)
-
-
-@pytest.mark.slow
-def test_kill_9_two_hundred_times(tmp_path: Path) -> None:
-    kill_at_random_moments(tmp_path, kills=200, count=600)
-
-
-def test_four_flushers_send_each_of_a_thousand_rows_once(tmp_path: Path) -> None:
-    rows = 1000
-    path = tmp_path / "outbox.db"
-    with Sandbox() as box:
-        with Outbox(path) as outbox:
-            for number in range(rows):
-                record(
-                    outbox,
-                    "key-{}".format(number),
-                    "th-{}".format(number % 50),
-                    payload={"number": number},
-                    service=box.url + "/api/v1",
-                )
-        processes = [start(FLUSH, box.url, path) for _ in range(4)]
-        reports = []
-        for process in processes:
-            with process:
-                reports.append([int(word) for word in process.communicate(timeout=120)[0].split()])
-        assert [sum(column) for column in zip(*reports)] == [rows, 0, 0]
-        posted = Counter(request.headers["Idempotency-Key"] for request in box.requests)
-        assert (len(posted), set(posted.values())) == (rows, {1})
-        assert len(box.actions()) == rows
 
 
 def test_threads_share_a_client_and_an_outbox(box: Sandbox, outbox: Outbox) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import sqlite3
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -35,18 +32,6 @@ PUT = """
         return flush(box, send, service="http://127.0.0.1:1/api/v1", hosted=False, timeout_seconds=10)
 """
 
-SEND_TO_FILE = (
-    PUT
-    + """
-
-    log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def send(row, deadline):
-        os.write(log, (row.thread_id + " " + row.idempotency_key + "\\n").encode())
-        return Verdict(202)
-"""
-)
-
 
 def test_threads_share_one_outbox(path):
     with Outbox(path) as box:
@@ -75,37 +60,6 @@ def test_threads_share_one_outbox(path):
 
 
 @posix_only
-def test_four_processes_send_a_thousand_rows_once_each(tmp_path, path, script):
-    with Outbox(path) as box:
-        for n in range(1000):
-            record(box, "k{:04}".format(n), "T{}".format(n * 7 % 25))
-        log = tmp_path / "sent"
-        flush = """
-    with Outbox(sys.argv[1]) as box:
-        print("ready", flush=True)
-        sys.stdin.readline()
-        print(flushed(box, send).sent)
-        """
-        flushers = [script(SEND_TO_FILE + flush, path, log, stdin=subprocess.PIPE) for _ in range(4)]
-        for flusher in flushers:
-            assert flusher.stdout is not None
-            assert flusher.stdout.readline() == "ready\n"
-        for flusher in flushers:
-            assert flusher.stdin is not None
-            flusher.stdin.write("\n")
-            flusher.stdin.flush()
-        counts = [int(finished(flusher)) for flusher in flushers]
-        sent = [line.split() for line in log.read_text().splitlines()]
-        assert sorted(key for _, key in sent) == ["k{:04}".format(n) for n in range(1000)]
-        for thread_id in {thread_id for thread_id, _ in sent}:
-            keys = [key for thread, key in sent if thread == thread_id]
-            assert keys == sorted(keys)
-        assert sum(counts) == 1000
-        assert box.counts() == {"queued": 0, "claimed": 0, "settled": 1000, "dead": 0}
-        assert {row.attempts for row in box.list()} == {1}
-
-
-@posix_only
 def test_a_killed_senders_row_is_free_after_its_lease_and_not_before(path, clock, script):
     clock.now = time.time()
     with Outbox(path, clock=clock) as box:
@@ -131,45 +85,6 @@ def test_a_killed_senders_row_is_free_after_its_lease_and_not_before(path, clock
         assert flushed(box, service) == FlushReport(sent=2)
         assert service.keys == ["k1", "k2"]
         assert [row.attempts for row in box.list()] == [2, 1]
-
-
-@posix_only
-@pytest.mark.parametrize("kills", [12, pytest.param(200, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_nothing_is_lost(tmp_path, path, kills, script):
-    seed = random.randrange(2**32)
-    print("seed", seed)
-    rng = random.Random(seed)
-    log, acknowledged = tmp_path / "sent", tmp_path / "recorded"
-    work = """
-    recorded = os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    first = int(sys.argv[4])
-    box = Outbox(sys.argv[1], lease_seconds=0.001)
-    print("ready", flush=True)
-    for n in range(first, first + 100000):
-        put(box, "k%d" % n, "T%d" % (n % 3))
-        os.write(recorded, b"k%d\\n" % n)
-        if n % 5 == 0:
-            flushed(box, send)
-    """
-    for kill in range(kills):
-        process = script(SEND_TO_FILE + work, path, log, acknowledged, kill * 100000)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0, 0.05))
-        killed(process)
-    finished(script(SEND_TO_FILE + "    time.sleep(0.01); flushed(Outbox(sys.argv[1]), send)", path, log))
-    with Outbox(path) as box:
-        rows = {row.idempotency_key: row for row in box.list()}
-        assert {row.state for row in rows.values()} == {"settled"}
-        assert set(acknowledged.read_text().split()) <= set(rows)
-        sent = [line.split()[1] for line in log.read_text().splitlines()]
-        assert set(sent) == set(rows)
-        for key, row in rows.items():  # sent again only when a killed sender had claimed it
-            assert 1 <= sent.count(key) <= row.attempts
-        assert sum(row.attempts - 1 for row in rows.values()) <= kills
-        check = sqlite3.connect(str(path))
-        assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        check.close()
 
 
 FORK = (
