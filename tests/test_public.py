@@ -197,7 +197,10 @@ def test_importing_the_package_loads_next_to_nothing():
     [
         ("RunResponse", {"errors", "_redact", "models", "models._base", "models.run"}),
         ("HestiaError", {"errors", "_redact"}),
-        ("Outbox", {"errors", "_redact", "_check", "deadline", "aegis", "aegis.outbox", "aegis.rows"}),
+        (
+            "Outbox",
+            {"errors", "_redact", "_check", "deadline", "aegis", "aegis.outbox", "aegis.queue", "aegis.rows"},
+        ),
         ("idempotency_key", {"aegis", "aegis.keys"}),
     ],
 )

@@ -171,7 +171,7 @@ class AegisClient:
         if outbox is None:
             verdict = self._send(decision, deadline)
             return result_of(decision, verdict.status, verdict.attempts, verdict.body, verdict.confirmed)
-        turn = outbox.submit(decision, deadline)
+        turn = outbox.queue.submit(decision, deadline)
         if turn.own.state == "settled":
             return result_of(turn.own, _DUPLICATE, 0, turn.own.answer, turn.own.confirmed)
         sent = flush.send_in_turn(outbox, turn, self._send, deadline)
@@ -339,10 +339,10 @@ class AegisClient:
 
     def _send_waiting(self, outbox: Outbox, decision: Decision, deadline: Deadline) -> Optional[Conclusion]:
         """Send what waits in the lane of a decision; where its own key still waits after that, conclude that nothing can be."""
-        youngest = outbox.youngest_of(decision.lane, deadline)
+        youngest = outbox.queue.youngest_of(decision.lane, deadline)
         if youngest is not None:
-            flush.send_in_turn(outbox, outbox.take_turn(youngest, deadline), self._send, deadline)
-        entry = outbox.find(decision.lane, decision.idempotency_key, deadline)
+            flush.send_in_turn(outbox, outbox.queue.take_turn(youngest, deadline), self._send, deadline)
+        entry = outbox.queue.find(decision.lane, decision.idempotency_key, deadline)
         if entry is None or not entry.is_open:
             return None
         return Conclusion(decision.idempotency_key, "pending", entry.request_id, None, entry.attempts)

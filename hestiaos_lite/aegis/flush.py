@@ -24,7 +24,8 @@ from ..errors import (
     PermissionDenied,
     RequestTimeout,
 )
-from .outbox import Outbox, Turn
+from .outbox import Outbox
+from .queue import Turn
 from .rows import Decision, Entry
 from .truth import Verdict
 
@@ -93,10 +94,10 @@ class Delivery:
             self.error = error
             if error.at_fault == REQUEST:
                 self.state = "dead"
-                outbox.bury(entry, str(error), error.status, deadline=deadline)
+                outbox.queue.bury(entry, str(error), error.status, deadline=deadline)
                 return True
             self.state = "queued"
-            outbox.release(entry, str(error), error.retry_after or 0.0, error.status, deadline=deadline)
+            outbox.queue.release(entry, str(error), error.retry_after or 0.0, error.status, deadline=deadline)
             if error.at_fault == CALLER:
                 _stays_queued(error, outbox)
                 return False
@@ -104,10 +105,10 @@ class Delivery:
         if error is not None or self.verdict is None:
             self.state = "queued"
             with contextlib.suppress(HestiaError):  # should this fail too, the lease ends the claim
-                outbox.release(entry, "interrupted by {}".format(kind.__name__ if kind else "nobody"))
+                outbox.queue.release(entry, "interrupted by {}".format(kind.__name__ if kind else "nobody"))
             return False
         self.state = "settled"
-        outbox.settle(
+        outbox.queue.settle(
             entry, self.verdict.status, self.verdict.body, confirmed=self.verdict.confirmed, deadline=deadline
         )
         return False
@@ -153,9 +154,9 @@ def send_in_turn(outbox: Outbox, turn: Turn, send: Send, deadline: Deadline) -> 
         else:
             reason = blocked_by.reason or "it is not due yet"
             return Outcome(own, reason=reason if blocked_by.id == own.id else _waits_for(blocked_by, reason))
-        turn = outbox.take_turn(own)
+        turn = outbox.queue.take_turn(own)
     if turn.claimed is not None:
-        outbox.release(turn.claimed, "no time was left to send it")
+        outbox.queue.release(turn.claimed, "no time was left to send it")
     older = turn.claimed or turn.blocked_by
     if older is None or older.id == turn.own.id:
         return Outcome(turn.own, reason="no time was left to send it")
@@ -189,13 +190,13 @@ def flush(
         timeout_seconds: for each row.
         unreachable_limit: rows without any answer before giving up.
     """
-    heads, last_id = outbox.heads(service, hosted)
+    heads, last_id = outbox.queue.heads(service, hosted)
     heapq.heapify(heads)  # of each lane with anything to send, its oldest row
     counted = {"sent": 0, "duplicate": 0, "dead": 0}
     unanswered = 0
     while heads and unanswered < unreachable_limit:
         first_id, lane = heapq.heappop(heads)
-        entry = outbox.claim(lane, first_id, last_id)
+        entry = outbox.queue.claim(lane, first_id, last_id)
         if entry is None:
             continue  # not due; or another flusher holds it, and goes on with the lane once it is sent
         deadline = Deadline(timeout_seconds)
@@ -208,8 +209,8 @@ def flush(
             counted["dead"] += 1
         else:
             counted["duplicate" if delivery.verdict.is_duplicate else "sent"] += 1
-        next_id = outbox.head_of(lane)
+        next_id = outbox.queue.head_of(lane)
         if next_id is not None:  # beyond last_id it will not be claimed
             heapq.heappush(heads, (next_id, lane))
-    queued, elsewhere = outbox.waiting(service, hosted)
+    queued, elsewhere = outbox.queue.waiting(service, hosted)
     return FlushReport(queued=queued, elsewhere=elsewhere, **counted)

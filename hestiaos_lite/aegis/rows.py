@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from .._check import check_filled_text, check_headers, check_optional_mapping, is_encodable
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     import sqlite3
@@ -167,6 +168,15 @@ def select(connection: sqlite3.Connection, where: str, values: Sequence[Any] = (
     return [_decode(found) for found in connection.execute(_SELECT + where, values).fetchall()]
 
 
+def get(connection: sqlite3.Connection, row_id: int) -> Entry:
+    """Read one row; `NotFound` when there is none."""
+    # A number beyond 64 bits cannot even be asked for.
+    found = select(connection, "id = ?", (row_id,)) if 0 < row_id < 1 << 63 else []
+    if not found:
+        raise NotFound("there is no row {} in the outbox".format(row_id))
+    return found[0]
+
+
 def find(connection: sqlite3.Connection, lane: Lane, idempotency_key: str) -> Optional[Entry]:
     """Read the row of a key."""
     where = "service = ? AND tenant_id = ? AND thread_id = ? AND idempotency_key = ?"
@@ -309,6 +319,13 @@ def move(
     )
     values = (*written.values(), row_id, *starts, *guard.values())
     return connection.execute(statement, values).rowcount == 1
+
+
+def prune(connection: sqlite3.Connection, now_ms: int, keep_days: float) -> int:
+    """Forget the rows settled more than so many days ago; how many."""
+    before_ms = now_ms - math.floor(keep_days * 86400 * 1000)
+    statement = "DELETE FROM decision WHERE state = 'settled' AND ended_ms < ?"
+    return connection.execute(statement, (before_ms,)).rowcount
 
 
 def canonical_json(payload: Optional[Mapping[str, Any]]) -> Tuple[str, str]:

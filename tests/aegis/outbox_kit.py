@@ -84,7 +84,7 @@ def record(box: Outbox, key: str = "key-1", thread_id: str = "T", **changes: Any
 
 
 def claimed(box: Outbox, row_id: int) -> Entry:
-    entry = box.claim(box.get(row_id).lane, row_id, row_id)
+    entry = box.queue.claim(box.get(row_id).lane, row_id, row_id)
     assert entry is not None
     return entry
 
@@ -94,9 +94,9 @@ def bring_to(box: Outbox, row_id: int, state: str) -> None:
         return
     entry = claimed(box, row_id)
     if state == "settled":
-        box.settle(entry, 202, {"seen": True})
+        box.queue.settle(entry, 202, {"seen": True})
     elif state == "dead":
-        box.bury(entry, "no", 422)
+        box.queue.bury(entry, "no", 422)
 
 
 def flushed(box: Outbox, send: Any, **options: Any) -> FlushReport:

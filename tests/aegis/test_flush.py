@@ -82,7 +82,7 @@ def test_what_is_not_the_rows_fault_frees_it_and_goes_on(box, outcome):
 
 def test_long_reasons_are_cut(box):
     record(box)
-    box.bury(claimed(box, 1), "x" * 10000)
+    box.queue.bury(claimed(box, 1), "x" * 10000)
     assert box.get(1).reason == "x" * 500
 
 
@@ -117,7 +117,7 @@ def test_flush_sends_oldest_first_and_reports(box):
 def test_flush_leaves_alone_what_is_held_or_not_due(box, clock):
     for key, thread_id in (("a1", "A"), ("a2", "A"), ("b1", "B"), ("b2", "B"), ("c1", "C")):
         record(box, key, thread_id)
-    box.release(claimed(box, 1), "quota", delay_seconds=100)
+    box.queue.release(claimed(box, 1), "quota", delay_seconds=100)
     clock.now += 50
     claimed(box, 3)
     service = Service()

@@ -165,7 +165,7 @@ class OutboxMachine(RuleBasedStateMachine):
         decision = Decision(service, action, key, tenant, thread, "r{}".format(len(self.said)), {"by": "me"})
         with self.mortal(which, lives):
             try:
-                turn = box.submit(decision)
+                turn = box.queue.submit(decision)
             except errors.IdempotencyConflict:
                 return
             self.recorded.add(turn.own.id)
@@ -208,7 +208,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(service=st.sampled_from(SERVICES), tenant=st.sampled_from(TENANTS), thread=st.sampled_from(THREADS))
     def begin_to_send(self, service, tenant, thread):
         """A sender claims a row and is stopped, with SIGSTOP say."""
-        entry = self.boxes[0].claim((service, tenant or "", thread))
+        entry = self.boxes[0].queue.claim((service, tenant or "", thread))
         if entry is not None:
             self.paused = (Delivery(self.boxes[0], entry, Deadline(10)), entry)
 

@@ -99,8 +99,8 @@ def test_every_row_keeps_what_it_was_and_learns_its_service(path):
         ]
         assert (rows[2].lease_until_ms, rows[3].answer, rows[5].reason) == (now_ms + 30000, {"a": 1}, "no")
         # waits and leases further ahead than they can be are over
-        assert box.claim(rows[6].lane) is not None
-        assert box.claim(rows[7].lane) is not None
+        assert box.queue.claim(rows[6].lane) is not None
+        assert box.queue.claim(rows[7].lane) is not None
 
 
 def test_the_schema_is_that_of_a_new_file(path, tmp_path):
@@ -126,7 +126,7 @@ def test_an_id_is_not_used_again(path, left):
     connection.commit()
     connection.close()
     with Outbox(path) as box:
-        assert box.submit(decision("new", "another")).own.id == 4
+        assert box.queue.submit(decision("new", "another")).own.id == 4
 
 
 def test_it_is_all_or_nothing(path):

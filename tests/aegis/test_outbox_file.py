@@ -158,7 +158,7 @@ def test_locked_too_long(path):
         with Outbox(path, busy_seconds=0.2) as box:
             other.execute("BEGIN IMMEDIATE")
             error = refused(
-                lambda: box.submit(decision()),
+                lambda: box.queue.submit(decision()),
                 path,
                 "another program has held it too long",
                 "database is locked",
@@ -216,13 +216,13 @@ FILL = """
     recorded = 0
     try:
         while recorded < 1000:
-            box.submit(Decision("http://h", "approve", "k%d" % recorded, None, "T", "r", {{"x": "y" * 5000}}))
+            box.queue.submit(Decision("http://h", "approve", "k%d" % recorded, None, "T", "r", {{"x": "y" * 5000}}))
             recorded += 1
     except HestiaError as error:
         print(error.code, error.delivered, recorded, str(error), sep="|")
     {after}
     assert len(box.list()) == recorded, (len(box.list()), recorded)
-    box.submit(Decision("http://h", "approve", "small", None, "T", "r", {{}}))
+    box.queue.submit(Decision("http://h", "approve", "small", None, "T", "r", {{}}))
     box.close()
 """
 
@@ -276,7 +276,7 @@ READ_ONLY = """
         os.setuid(65534)  # root may write anywhere
     try:
         with Outbox(sys.argv[1]) as box:
-            box.submit(Decision("http://h", "approve", "k", None, "T", "r", {}))
+            box.queue.submit(Decision("http://h", "approve", "k", None, "T", "r", {}))
     except HestiaError as error:
         print(error.code, error.delivered, str(error), sep="|")
 """

@@ -32,6 +32,7 @@ WITHOUT_WIRE = {
     "aegis/schema",
     "aegis/trust",
     "aegis/file",
+    "aegis/queue",
     "aegis/outbox",
 }
 APART = {"sandbox"}  # imports nothing of ours, so that it catches a wrong model instead of agreeing with it
