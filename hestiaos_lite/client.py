@@ -103,6 +103,10 @@ class Client:
         """Run one input through governance and return its result.
 
         Args:
+            input: what is to be done, as text.
+            session_id: ties it to a conversation that the service keeps.
+            agent_id: which agent is to do it; else the service chooses.
+            mode_hint: the mode that the caller would like; the service decides.
             timeout_ms: what the service is granted, in milliseconds; where one other than the default asks for longer than
                 the client's timeout, the call's deadline is ``timeout_ms`` plus 5 s.
             stream: sent to the service as it is; `run_stream` is what streams.
@@ -133,6 +137,7 @@ class Client:
         """Run one input and return its events as they come; the request is sent here, so a block is raised here.
 
         Args:
+            input, session_id, agent_id, mode_hint, timeout_ms: as for `run`.
             timeout: total deadline for the whole stream in seconds; without it only silence counts: no byte for the
                 client's timeout.
 

@@ -1,6 +1,6 @@
 """The package's log lines, on the logger ``hestiaos_lite``: each retry at INFO; each attempt and both heads at DEBUG.
 
-What others have written is made harmless here, and of the heads no secret is shown, known as one or not.
+Each is one harmless line. Of the heads no secret is shown, known as one or not; no body ever is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Mapping, Optional
 
 import requests
 
-from .._redact import MASK, harmless, one_line
+from .._redact import MASK, one_line
 from .call import Call
 
 _log = logging.getLogger("hestiaos_lite")
@@ -71,7 +71,7 @@ def log_retry(call: Call, delay_seconds: float, code: str) -> None:
         call.path,
         delay_seconds,
         call.attempts,
-        harmless(code),
+        code,
         call.request_id,
     )
 

@@ -11,10 +11,12 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from hestiaos_lite import AegisClient, Client, HestiaError, InvalidResponse
 
-from ..faultserver import FaultServer, Received, answer_and_close, head, ok
+from ..faultserver import FaultServer, Received, Wire, answer_and_close, head, ok
 
 RUN = b'{"result": "ALLOW", "trace_id": "t-1"}'
 LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -162,6 +164,19 @@ def test_a_hook_that_fails_after_the_answer() -> None:
                 with pytest.raises(HestiaError) as caught:
                     client.run("hello")
         assert (caught.value.delivered, caught.value.effect, server.hits) == (True, "unknown", 1)
+
+
+def test_an_adapter_that_repeats_by_itself_is_not_believed_about_its_last_try() -> None:
+    def leave(wire: Wire) -> None:
+        wire.request()
+        server.refuse()
+
+    repeat = Retry(total=2, backoff_factor=0, allowed_methods=None)
+    with FaultServer(leave) as server, requests.Session() as lent:
+        lent.mount("http://", HTTPAdapter(max_retries=repeat))
+        with Client(server.url, timeout=10, session=lent) as client, pytest.raises(HestiaError) as caught:
+            client.run("hello")
+        assert (server.hits, caught.value.delivered, caught.value.effect) == (1, None, "unknown")
 
 
 # -- an answer to another request, by a connection out of step or a proxy

@@ -838,6 +838,15 @@ def test_a_second_attempt_that_is_refused_does_not_hide_that_the_first_may_have_
         assert (caught.value.delivered, caught.value.attempts, server.hits) == (None, 2, 1)
 
 
+def test_a_second_attempt_that_is_refused_by_the_service_does_not_either() -> None:
+    with FaultServer(drop, answer(reply(404))) as server, Client(server.url, timeout=PATIENT) as client:
+        with pytest.raises(NotFound) as caught:
+            client.secrets.delete("key")
+        error = caught.value
+        assert (error.effect, error.delivered, error.attempts, server.hits) == ("unknown", True, 2, 2)
+        assert "it may have taken effect" in str(error)
+
+
 def test_a_failure_being_handled_is_not_taken_for_the_call_s_own() -> None:
     """A fallback inside ``except``: the second service got the POST, so it must not be said, or done, otherwise."""
     with FaultServer(drop) as second:

@@ -6,11 +6,14 @@ What a service says is data: it is cut, masked and without control characters wh
 from __future__ import annotations
 
 import json
+import logging
+import re
 import socket
 import ssl
 import subprocess
 import sys
 import tracemalloc
+from io import BytesIO
 from typing import Any, Callable, Dict, List
 
 import pytest
@@ -32,6 +35,7 @@ from ..faultserver import (
     closed_port,
     hang,
     head,
+    ok,
     reply,
 )
 
@@ -49,6 +53,7 @@ def error_of(call: Callable[[], Any]) -> HestiaError:
 
 ECHOES: Dict[str, Any] = {
     "trace id": {"detail": {"code": "X", "message": "m", "trace_id": NASTY + "y" * 500_000}},
+    "trace id of a model": {"trace_id": NASTY + "y" * 500_000},
     "code": {"code": NASTY + "Y" * 500_000, "message": "m"},
     "message": {"detail": NASTY + "y" * 500_000},
     "field errors": {"detail": [{"loc": [NASTY] * 50, "msg": NASTY * 1000}] * 50},
@@ -68,6 +73,27 @@ def test_an_error_is_one_short_masked_line(name: str, status: int) -> None:
             char for char in line if ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u202e\u2028"
         }
         assert KEY not in line
+
+
+def test_a_ruling_s_reason_too() -> None:
+    ruling = {"decision": "BLOCK", "reason": NASTY, "trace_id": NASTY}
+    with FaultServer(answer(ok(ruling))) as server, Client(server.url, KEY, timeout=10) as client:
+        error = error_of(lambda: client.governance.require("deploy"))
+    for shown in (str(error), repr(error.args), error.message, str(error.trace_id)):
+        assert KEY not in shown
+    assert "governance says BLOCK: t-1 ***" in str(error)
+
+
+def test_a_retry_is_logged_in_one_harmless_line(caplog: pytest.LogCaptureFixture) -> None:
+    busy = reply(503, json.dumps({"code": NASTY, "message": NASTY}).encode(), {"Retry-After": "0"})
+    with FaultServer(answer(busy, ok({"status": "ok"}))) as server, Client(server.url, KEY) as client:
+        with caplog.at_level(logging.INFO, "hestiaos_lite"):
+            client.health()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.match(
+        r"retry GET /api/v1/health in \d\.\d\d s after attempt 1: t-1 \*\*\* Subject: forged\\x1b", line
+    )
+    assert line.isprintable()
 
 
 def test_a_trace_id_of_an_event_too() -> None:
@@ -153,18 +179,16 @@ def test_lists_in_lists_stay_within_the_limit() -> None:
     assert peak_bytes < 20 * 1024 * 1024
 
 
-class _Late:
-    """urllib3's response, as far as it is read: a body whose last byte comes with the deadline."""
+class _Late(BytesIO):
+    """A body whose last byte comes after the deadline."""
 
-    def __init__(self, clock: List[float]) -> None:
+    def __init__(self, body: bytes, clock: List[float]) -> None:
+        super().__init__(body)
         self._clock = clock
 
-    def read1(self, size: int, decode_content: bool) -> bytes:
+    def read(self, *args: Any) -> bytes:
         self._clock[0] += 6.0
-        return b"{}"
-
-    def release_conn(self) -> None:
-        pass
+        return super().read(*args)
 
 
 def test_a_body_that_is_whole_after_the_deadline_is_not_decoded() -> None:
@@ -174,7 +198,7 @@ def test_a_body_that_is_whole_after_the_deadline_is_not_decoded() -> None:
     response = requests.Response()
     response.status_code = 200
     response.headers["Content-Length"] = "2"
-    response.raw = _Late(clock)
+    response.raw = _Late(b"{}", clock)
     decoded: List[Any] = []
     with pytest.raises(socket.timeout):
         as_json(decoded.append)(call, response, Attempt(deadline))

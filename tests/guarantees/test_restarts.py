@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import pytest
+import requests
 
 from hestiaos_lite import AegisClient, Client, HestiaError
 
@@ -105,10 +106,10 @@ def test_no_lie_about_delivered(calls: int, up_seconds: float, tmp_path: Any) ->
     outcomes: List[Outcome] = []
     numbers = itertools.count()
 
-    def work() -> None:
+    def work(session: Optional[requests.Session]) -> None:
         # few retries: an error is worth more here than a success
-        with Client(url, timeout=5, retries=1) as client, AegisClient(
-            url, api_key="k", thread_id="t", timeout=5, max_retries=1
+        with Client(url, timeout=5, retries=1, session=session) as client, AegisClient(
+            url, api_key="k", thread_id="t", timeout=5, max_retries=1, session=session
         ) as aegis:
             while len(outcomes) < calls or service.starts < 4:
                 number = next(numbers)
@@ -121,7 +122,8 @@ def test_no_lie_about_delivered(calls: int, up_seconds: float, tmp_path: Any) ->
                     time.sleep(0.02)  # so that a break does not eat up the calls
 
     with ThreadPoolExecutor(8) as pool:
-        workers = [pool.submit(work) for _ in range(8)]
+        # half of the workers have a session of their own to lend
+        workers = [pool.submit(work, requests.Session() if n % 2 else None) for n in range(8)]
     service.close()
     for worker in workers:
         worker.result()
