@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
-import os
 import shlex
-import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
 from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, USAGE, exit_code
+from .hints import hints
 from .masking import Mask, as_text, mask_of
 from .output import Output
 from .parser import COMMANDS, Arguments, Parser, count
+from .record import record
 
 if TYPE_CHECKING:
     from ..models import Ruling
@@ -91,7 +90,7 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
         runs = refusal is None or (args.fail_open and _is_without_verdict(refusal))
         if args.log is not None:
             facts: Dict[str, Any] = {name: mask(value) for name, value in _facts(verdict).items()}
-            fault = _log(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
+            fault = record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing runs, and the exit code has to say that
         return _refuse(error, args, output, mask)
     if not runs or fault is not None:
@@ -145,6 +144,8 @@ def _refuse(error: Any, args: Arguments, output: Output, mask: Mask) -> int:
         return code
     if not isinstance(error, HestiaError):  # a dependency that is missing, for instance
         error = HestiaError("CONFIGURATION", str(error), delivered=False)
+    for hint in hints(error, args):
+        output.notice(hint)
     is_block = isinstance(error, GovernanceBlock)
     error.message = mask(_said(error) if is_block else error.message)
     if output.json:
@@ -172,47 +173,6 @@ def _said(verdict: Verdict) -> str:
     named = [("policy", facts["policy"]), ("trace id", facts["trace_id"])]
     names = ", ".join("{} {}".format(name, value) for name, value in named if value)
     return "{} ({})".format(text, names) if names else text
-
-
-def _log(path: str, facts: Dict[str, Any]) -> Optional[HestiaError]:
-    """Append one line to the log in one write; return what is wrong with it, or None."""
-    where: Optional[str] = None
-    try:
-        where = as_text(os.getcwd())
-    except OSError:
-        pass  # the folder has been removed
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    record = dict(time=now, user=_user(), pid=os.getpid(), cwd=where, **facts)
-    line = (json.dumps(record) + "\n").encode("ascii")
-    try:
-        # not through a link that another user has put there, and no wait for the reader of a FIFO
-        is_own_link = os.path.islink(path) and os.lstat(path).st_uid in (0, getattr(os, "getuid", int)())
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
-        file = os.open(path, flags | (0 if is_own_link else getattr(os, "O_NOFOLLOW", 0)), 0o600)
-        try:
-            written = os.write(file, line)
-        finally:
-            os.close(file)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        return InvalidInput("the log {} cannot be written: {}".format(path, why), code="CONFIGURATION")
-    if written < len(line):
-        return InvalidInput("the log {} took only a part of its line".format(path), code="CONFIGURATION")
-    return None
-
-
-def _user() -> str:
-    """Return the user's name as the system has it; a variable would say whatever somebody put into it."""
-    try:
-        import pwd
-
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())  # it has no name
-    except ImportError:
-        import getpass  # Windows, where a variable is all there is
-
-        return getpass.getuser()
 
 
 def _become(argv: List[str], shown: str, output: Output) -> int:

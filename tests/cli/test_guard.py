@@ -514,6 +514,14 @@ def test_an_input_of_any_depth_is_told_or_refused(trace: Any, depth: int) -> Non
     assert ("[INVALID_INPUT]" in done.err) == (done.code == 125)
 
 
+def test_a_base_url_that_ends_in_the_prefix_is_hinted_at(box: Any) -> None:
+    called = call("guard", "-u", box.url + "/api", "--", "true")
+    hint, refusal = called.err.splitlines()
+    assert called.code == 125
+    assert hint.startswith("the base URL {}/api ends in /api".format(box.url))
+    assert refusal.startswith("hestiaos-lite: not run: [NOT_FOUND]")
+
+
 def test_of_other_commands_a_usage_error_stays_2() -> None:
     assert call("run", "guard", "--bogus").code == 2
     assert call("health", "--", "guard").code == 2
@@ -636,6 +644,20 @@ def test_a_log_that_cannot_be_written_does_not_hide_the_refusal(box: Any) -> Non
     first, last = called.err.splitlines()
     assert first == "hestiaos-lite: the log /nonexistent/log cannot be written: No such file or directory"
     assert last.startswith("hestiaos-lite: not run: governance says BLOCK")
+
+
+def test_a_disk_that_fills_up_within_the_line_does_not_let_it_run(trace: Any, tmp_path: Any) -> None:
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    with FaultServer(ALLOW) as server:
+        line = ["--log", str(tmp_path / "log"), "--", "touch", str(trace)]
+        done = guard(server.url, *line, before=limit)
+    words = "the log {} took only a part of its line".format(tmp_path / "log")
+    assert (done.code, trace.exists()) == (125, False)
+    assert done.err == "hestiaos-lite: not run: [CONFIGURATION] {}\n".format(words)
 
 
 def test_a_fifo_as_a_log_is_not_waited_for(box: Any, tmp_path: Any) -> None:
