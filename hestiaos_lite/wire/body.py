@@ -39,7 +39,7 @@ def read_body(response: Any, before_read: Callable[[], None], max_bytes: int) ->
     for piece in iter_body(response, before_read):
         body += piece
         if len(body) > max_bytes:
-            raise BodyTooLarge("the answer is larger than {} bytes".format(max_bytes))
+            raise BodyTooLarge("the answer is larger than {} bytes (max_body_bytes)".format(max_bytes))
     _finish(response.raw)
     return body
 

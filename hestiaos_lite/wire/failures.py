@@ -73,7 +73,8 @@ def _explained(
         return errors.InvalidInput(
             "the request cannot be sent: {}".format(why), **call.facts(code="CONFIGURATION")
         )
-    if isinstance(error, (UnusableBody,) + _MALFORMED) or _is_oversized_head(error):
+    is_unusable = isinstance(error, (UnusableBody,) + _MALFORMED) or _is_oversized_head(error)
+    if is_unusable and delivered is not False:  # else it is a proxy's answer to CONNECT
         return errors.InvalidResponse(
             "the answer to {} {} cannot be used: {}".format(call.method, call.path, why),
             **call.facts(status=status, delivered=True),
@@ -82,12 +83,12 @@ def _explained(
     if timed_out(error):
         limit = attempt.limit
         if isinstance(limit, SilenceLimit):
-            return errors.RequestTimeout("the stream was silent for {:g} s".format(limit.seconds), **facts)
+            return errors.RequestTimeout("the stream was silent for {:.10g} s".format(limit.seconds), **facts)
         doing = (
             "reading the answer" if delivered else "connecting" if delivered is False else "waiting for it"
         )
         return errors.RequestTimeout(
-            "no answer within {:g} s, given up while {}".format(limit.seconds, doing), **facts
+            "no answer within {:.10g} s, given up while {}".format(limit.seconds, doing), **facts
         )
     fault = "the answer broke off" if delivered else "cannot connect" if delivered is False else "no answer"
     failure = errors.ConnectionFailed("{}: {} ({})".format(fault, why, _way(call, attempt)), **facts)
@@ -133,9 +134,8 @@ def _asks_for_certificate(cause: BaseException) -> bool:
 
     TLS 1.3 has one for it; before, it is the general "handshake failure" (RFC 8446, 6.2; RFC 5246, 7.4.6).
     """
-    words = (
-        str(cause) if isinstance(cause, ssl.SSLError) else ""
-    )  # a new alert has no ``reason`` in an older Python
+    # the words and not ``reason``: a new alert has none in an older Python
+    words = str(cause) if isinstance(cause, ssl.SSLError) else ""
     return "alert certificate required" in words or "alert handshake failure" in words
 
 

@@ -238,6 +238,16 @@ def test_a_proxy_that_wants_credentials(session: Any, monkeypatch: pytest.Monkey
         assert failed.value.delivered is False
 
 
+def test_a_proxy_whose_answer_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a proxy answers to CONNECT is no answer of the service: the request has not left."""
+    with FaultServer(answer_and_close(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n")) as middle:
+        monkeypatch.setenv("https_proxy", middle.url)
+        with Client("https://" + HOST, timeout=PATIENT, retries=0) as client:
+            with pytest.raises(ConnectionFailed) as caught:
+                client.run("hello")
+    assert (caught.value.delivered, caught.value.effect) == (False, "none")
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_is_not_there(scheme: str, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(scheme + "_proxy", "http://user:hunter2@127.0.0.1:{}".format(closed_port()))
