@@ -7,6 +7,7 @@ knows whether a request has begun to leave, and holds the socket that a cancel f
 
 from __future__ import annotations
 
+import _socket
 import http.client
 import io
 import ipaddress
@@ -78,9 +79,13 @@ class Attempt:
     def wake(self) -> None:
         """End a read that another thread is blocked in: it sees the end of the stream."""
         if self.sock is not None:
+            plain = _plain_socket(self.sock)
             try:
-                # the plain socket's method: SSLSocket.shutdown drops the TLS object under the reader's feet
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                if plain is None:
+                    self.sock.shutdown(socket.SHUT_RDWR)
+                else:
+                    # the plain socket's method: SSLSocket.shutdown drops the TLS object under the reader's feet
+                    _socket.socket.shutdown(plain, socket.SHUT_RDWR)
             except OSError:
                 pass  # it is closed already: nobody is left to wake
 
@@ -228,6 +233,17 @@ class _LimitedReads(io.RawIOBase):
         if not self.closed:
             self._raw.close()
         super().close()
+
+
+def _plain_socket(sock: Any) -> Optional[_socket.socket]:
+    """Find the interpreter's own socket in or under ``sock``, which may be TLS within TLS, pyOpenSSL's, or a green one."""
+    for _ in range(4):
+        if sock is None or isinstance(sock, _socket.socket):
+            break
+        # names of urllib3 (SSLTransport, WrappedSocket), eventlet, gevent
+        inner = (getattr(sock, name, None) for name in ("socket", "fd", "_sock"))
+        sock = next((found for found in inner if found is not None), None)
+    return sock if isinstance(sock, _socket.socket) else None
 
 
 def current_attempt() -> Optional[Attempt]:

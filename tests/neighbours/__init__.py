@@ -24,15 +24,18 @@ def needs(*modules: str) -> List[Any]:
     ]
 
 
-def alone(function: Callable[..., None], *arguments: str, **variables: str) -> str:
-    """Call a function of a test module in an interpreter of its own, since it patches what is global; return what it prints."""
-    code = "import sys; from {0} import {1}; {1}(*sys.argv[1:])".format(
+def alone(function: Callable[..., None], *arguments: str, before: str = "") -> str:
+    """Call a function of a test module in an interpreter of its own, since it patches what is global; return what it prints.
+
+    ``before`` is run before anything is imported.
+    """
+    code = before + "\nimport sys; from {0} import {1}; {1}(*sys.argv[1:])".format(
         function.__module__, function.__name__
     )
     done = subprocess.run(
         [sys.executable, "-c", code] + list(arguments),
         cwd=ROOT,
-        env=environment(**dict({"PYTHONWARNINGS": "default"}, **variables)),
+        env=environment(PYTHONWARNINGS="ignore::DeprecationWarning"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=60,
