@@ -12,7 +12,7 @@ from .. import errors
 from .._redact import one_line, without
 from .body import UnusableBody, read_body
 from .call import Call
-from .failures import CONNECTION_ERRORS
+from .failures import CONNECTION_ERRORS, advice_on_proxy
 from .retry import parse_retry_after
 from .sockets import Attempt
 
@@ -108,13 +108,14 @@ def refused(call: Call, response: requests.Response, attempt: Attempt) -> errors
     body = refusal_body(response, attempt)
     if response.status_code < 400:
         return invalid(call, response, "is a {}".format(response.status_code), body)
-    return from_answer(
+    error = from_answer(
         response.status_code,
         body,
         governed=call.governed,
         secrets=call.secrets,
         **call.facts(retry_after=parse_retry_after(response.headers.get("Retry-After"))),
     )
+    return error.with_facts(advice=advice_on_proxy(call, attempt)) if response.status_code == 407 else error
 
 
 def redirected(call: Call, status: int, target: str) -> errors.InvalidResponse:
@@ -174,9 +175,7 @@ def from_answer(
         return errors.GovernanceBlock(message=message, **facts)
     message = message or "the service answered {}".format(status)
     if status == 407:  # a proxy's answer: the service was not reached
-        facts.update(
-            delivered=False, advice="check the credentials in the proxy's URL (http_proxy, https_proxy)"
-        )
+        facts["delivered"] = False
     cls = errors.ServerError if status >= 500 else _BY_STATUS.get(status, errors.InvalidInput)
     return cls(message=message, **facts)
 

@@ -45,6 +45,7 @@ FAILURES = CONNECTION_ERRORS + _MALFORMED + (UnusableBody,)
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
 # urllib3 has its own for a host name that does not match, a ValueError (1.26.12 on Python 3.11); elsewhere it is ssl's
 _NOT_TRUSTED = (ssl.SSLCertVerificationError, CertificateError)
+_TUNNEL_ASKS = "Tunnel connection failed: 407"  # http.client's words
 _NEVER_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
@@ -90,9 +91,14 @@ def _explained(
         return errors.RequestTimeout(
             "no answer within {:.10g} s, given up while {}".format(limit.seconds, doing), **facts
         )
+    causes = list(causes_of(error))
+    if delivered is False and any(_asks_for_credentials(cause) for cause in causes):
+        is_http = any(str(cause).startswith(_TUNNEL_ASKS) for cause in causes)
+        return errors.AuthenticationError(
+            "the proxy asks for credentials", **dict(facts, status=407 if is_http else None)
+        ).with_facts(advice=advice_on_proxy(call, attempt))
     fault = "the answer broke off" if delivered else "cannot connect" if delivered is False else "no answer"
     failure = errors.ConnectionFailed("{}: {} ({})".format(fault, why, _way(call, attempt)), **facts)
-    causes = list(causes_of(error))
     if any(isinstance(cause, _NOT_TRUSTED) for cause in causes):
         failure.with_facts(is_final=True, advice="name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)")
     elif any(_asks_for_certificate(cause) for cause in causes):
@@ -103,12 +109,25 @@ def _explained(
 def _way(call: Call, attempt: Attempt) -> str:
     """Say where the request was to go, and through which proxy."""
     service = bare_url(call.base_url)
-    proxy = select_proxy(call.base_url, attempt.proxies)
-    if not proxy:
-        return service
-    return "{}, through the proxy {}".format(
-        service, bare_url(proxy if "://" in proxy else "http://" + proxy)
-    )
+    proxy = _proxy(call, attempt)
+    return "{}, through the proxy {}".format(service, proxy) if proxy else service
+
+
+def advice_on_proxy(call: Call, attempt: Attempt) -> str:
+    """Say where the credentials belong that a proxy asks for."""
+    named = " " + _proxy(call, attempt) if _proxy(call, attempt) else ""
+    return "check the credentials in the URL of the proxy{} (http_proxy, https_proxy)".format(named)
+
+
+def _proxy(call: Call, attempt: Attempt) -> str:
+    """The proxy that a request goes through, or an empty text."""
+    proxy = select_proxy(call.base_url, attempt.proxies) or ""
+    return bare_url(proxy if "://" in proxy or not proxy else "http://" + proxy)
+
+
+def _asks_for_credentials(cause: BaseException) -> bool:
+    """True for a proxy's 407 to CONNECT, and for a SOCKS proxy's refusal of a login (in PySocks' words)."""
+    return str(cause).startswith(_TUNNEL_ASKS) or "SOCKS5 authentication" in str(cause)
 
 
 def _never_left(error: Exception, attempt: Attempt) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 import requests
 
-from hestiaos_lite import Client, ConnectionFailed, RequestTimeout
+from hestiaos_lite import AuthenticationError, Client, ConnectionFailed, RequestTimeout
 
 from ..faultserver import (
     FaultServer,
@@ -92,6 +92,19 @@ def test_a_proxy_that_refuses_has_sent_nothing(client_of: MakeClient) -> None:
         with pytest.raises(ConnectionFailed) as caught:
             client.run("hello")
         assert (caught.value.delivered, caught.value.attempts, proxy.connections) == (False, 2, 2)
+
+
+def wants_credentials(wire: Wire) -> None:
+    """A proxy that takes none of the ways to log in which it is offered."""
+    wire.read(wire.read(2)[1])
+    wire.send(b"\x05\xff")
+
+
+def test_a_proxy_that_wants_credentials(client_of: MakeClient) -> None:
+    with FaultServer(wants_credentials) as proxy, client_of(proxy.port, timeout=PATIENT, retries=3) as client:
+        with pytest.raises(AuthenticationError, match="of the proxy socks5h://127") as caught:
+            client.run("hello")
+        assert (caught.value.delivered, caught.value.attempts, proxy.connections) == (False, 1, 1)
 
 
 def test_a_proxy_that_is_not_there(client_of: MakeClient) -> None:

@@ -221,21 +221,22 @@ def test_no_proxy_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # it was looked up here, which a proxy would have been asked to do
 
 
-def test_a_proxy_that_wants_credentials(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_credentials(scheme: str, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain or on CONNECT it is one thing: nothing was done, another try will not help, and the proxy is named."""
     refusal = reply(407, b"<html>who are you?", {"Proxy-Authenticate": "Basic"})
     with FaultServer(answer(refusal)) as middle:
-        monkeypatch.setenv("http_proxy", middle.url)
-        monkeypatch.setenv("https_proxy", middle.url)
-        with Client("http://" + HOST, timeout=PATIENT, session=session) as client:
-            with pytest.raises(AuthenticationError) as caught:
-                client.run("hello")
-        assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (407, False, 1)
-        with Client("https://" + HOST, timeout=PATIENT, session=session, retries=0) as client:
-            with pytest.raises(ConnectionFailed) as failed:
-                client.run("hello")
-        assert "407" in str(failed.value)
-        assert failed.value.status is None
-        assert failed.value.delivered is False
+        monkeypatch.setenv(scheme + "_proxy", middle.url.replace("//", "//user:hunter2@"))
+        with Client("{}://{}".format(scheme, HOST), timeout=PATIENT, session=session, retries=3) as client:
+            for call in (client.health, lambda: client.run("hello")):
+                with pytest.raises(AuthenticationError) as caught:
+                    call()
+                error = caught.value
+                facts = error.status, error.delivered, error.effect, error.attempts, error.exit_code
+                assert facts == (407, False, "none", 1, 77)
+                assert "check the credentials in the URL of the proxy {} (".format(middle.url) in str(error)
+                assert "hunter2" not in str(error)
+        assert middle.hits == 2
 
 
 def test_a_proxy_whose_answer_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
