@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any, Iterator
 
 import pytest
 
 from hestiaos_lite.sandbox import Sandbox
+
+# A job started with `nohup ... &` ignores these signals, and so would every process that a test starts and sends one to.
+# What has a handler is at its default in such a process.
+for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", lambda number, frame: None)):
+    if signal.getsignal(getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), _handler)
 
 _OF_THE_USER = ("HESTIAOS_", "AEGIS_")
 _OF_THE_NETWORK = (
