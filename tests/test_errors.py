@@ -183,6 +183,14 @@ def test_what_an_error_says(error, text):
     assert repr(error) == "<{} {}>".format(type(error).__name__, text)
 
 
+def test_whatever_the_message_it_is_shown_as_one_line_of_bounded_length():
+    error = ServerError("two\nlines \x1b[2J " + "x" * 10_000, "t\n" * 500, code="C\n" * 500)
+    assert len(str(error)) < 1000
+    assert str(error).isprintable()
+    assert "two lines \\x1b[2J xxx" in str(error)
+    assert repr(error) == "<ServerError {}>".format(error)
+
+
 def test_details_are_in_no_text():
     error = full(ServerError)
     assert "value" not in str(error) + repr(error) + "".join(map(str, error.args))

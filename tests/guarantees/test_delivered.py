@@ -31,6 +31,10 @@ UNUSABLE = {
     "a line of the head over 64 KiB": LENGTHS + b"X: " + b"y" * 70_000 + b"\r\n\r\n",
     "more than 100 headers": LENGTHS + b"X: y\r\n" * 120 + b"\r\n",
 }
+WORDS = {
+    "a line of the head over 64 KiB": "a line of its head is longer than 64 KiB",
+    "more than 100 headers": "its head has more than 100 headers",
+}
 # Every other answer that cannot be used: which error it makes is told elsewhere (test_faults.py).
 BROKEN = {
     "no HTTP": b"SSH-2.0-OpenSSH_9.0\r\n",
@@ -114,6 +118,8 @@ def test_an_answer_that_contradicts_itself(name: str, call: str, kind: str) -> N
     assert (error.delivered, error.effect, error.exit_code, error.attempts) == (True, "unknown", 76, 1)
     assert len(received) == 1
     assert "it may have taken effect" in str(error)
+    if name in WORDS:
+        assert error.message.endswith("cannot be used: " + WORDS[name])
 
 
 @pytest.mark.parametrize("kind", ["own", "lent"])
