@@ -1,0 +1,322 @@
+"""become: the command that guard starts has everything as if guard had never been there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from typing import Any, Callable, NamedTuple, Optional
+
+import pytest
+
+from ..cli_call import command, environment
+from ..faultserver import FaultServer, answer, ok
+
+if os.name != "posix":
+    pytest.skip("exec, signals and descriptors as POSIX has them", allow_module_level=True)
+
+ALLOW = answer(ok({"decision": "ALLOW"}))
+PYTHON = sys.executable
+
+
+class Done(NamedTuple):
+    code: int
+    out: bytes
+    err: str
+
+
+def guard(
+    url: str, *argv: str, before: Optional[Callable[[], None]] = None, stdin: bytes = b"", **env: str
+) -> Done:
+    """Run ``hestiaos-lite guard`` in a process of its own, without retries."""
+    done = subprocess.run(
+        command("guard", "-u", url, "--retries", "0", *argv),
+        input=stdin,
+        capture_output=True,
+        env=environment(**env),
+        preexec_fn=before,
+        timeout=60,
+    )
+    return Done(done.returncode, done.stdout, done.stderr.decode("utf-8"))
+
+
+@pytest.fixture
+def trace(tmp_path: Any) -> Any:
+    """A file that the command makes: where it is not, the command did not run."""
+    return tmp_path / "trace"
+
+
+def test_the_command_takes_guards_place() -> None:
+    show = "import os, sys; print(os.getpid(), os.getppid(), os.getcwd(), sys.stdin.read())"
+    with FaultServer(ALLOW) as server:
+        process = subprocess.Popen(
+            command("guard", "-u", server.url, "--", PYTHON, "-c", show),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+        )
+        out, err = process.communicate(b"given", timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    assert out.decode("utf-8").split() == [str(process.pid), str(os.getpid()), os.getcwd(), "given"]
+
+
+DEADLY = sorted(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGPIPE, signal.SIGUSR1}
+)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [[0, 1, 2, 75, 124, 125, 126, 127, 128, 130, 255], pytest.param(range(256), marks=pytest.mark.slow)],
+    ids=["some", "all"],
+)
+def test_exit_codes_and_deadly_signals_are_the_commands(codes: Any) -> None:
+    """One process loads the command line and forks for each of them: loading it 256 times would take minutes."""
+    driver = (
+        "import os, sys\n"
+        "import hestiaos_lite.client, hestiaos_lite.cli.connect, hestiaos_lite.cli.guard\n"
+        "from hestiaos_lite.cli import main\n"
+        "for script in sys.argv[2:]:\n"
+        "    pid = os.fork()\n"
+        "    if not pid:\n"
+        "        os._exit(main(['guard', '-u', sys.argv[1], '--', 'sh', '-c', script]))\n"
+        "    print(os.waitpid(pid, 0)[1], flush=True)\n"
+    )
+    scripts = ["exit {}".format(code) for code in codes] + ["kill -{} $$".format(int(n)) for n in DEADLY]
+    with FaultServer(ALLOW) as server:
+        done = subprocess.run(
+            [PYTHON, "-c", driver, server.url] + scripts, capture_output=True, env=environment(), timeout=120
+        )
+        assert server.hits == len(scripts)
+    statuses = [int(line) for line in done.stdout.split()]
+    assert done.stderr == b""
+    assert [os.WEXITSTATUS(status) for status in statuses[: -len(DEADLY)]] == list(codes)
+    assert [os.WTERMSIG(status) for status in statuses[-len(DEADLY) :]] == DEADLY
+
+
+ARGUMENTS = [
+    b"",
+    b" ",
+    b"a b",
+    b"$HOME",
+    b"'\"`",
+    b"*",
+    b"--",
+    b"-h",
+    b"--json",
+    b"\n",
+    b"\xff\xfe\n",
+    "ü€😀".encode(),
+]
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_arguments_arrive_byte_by_byte_and_are_told_as_text(locale: str) -> None:
+    show = "import os, sys; sys.stdout.buffer.write(b'|'.join(map(os.fsencode, sys.argv[1:])))"
+    with FaultServer(ALLOW) as server:
+        line = [os.fsencode(word) for word in command("guard", "-u", server.url, "--", PYTHON, "-c", show)]
+        done = subprocess.run(
+            line + ARGUMENTS, capture_output=True, env=environment(LC_ALL=locale), timeout=30
+        )
+        told = json.loads(server.requests[0].body.decode("utf-8"))["command_input"]
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"|".join(ARGUMENTS))
+    assert told["argv"] == [PYTHON, "-c", show] + [
+        arg.decode("utf-8", "backslashreplace") for arg in ARGUMENTS
+    ]
+    assert shlex.split(told["command"]) == told["argv"]
+
+
+def test_the_environment_is_the_one_that_guard_was_given() -> None:
+    """Under cron there is no locale, and Python would hand on an LC_CTYPE of its own."""
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": environment()["PYTHONPATH"], "A": "b"}
+    for given in (bare, dict(bare, LC_CTYPE="C.UTF-8"), dict(bare, LC_CTYPE="C", LANG="C")):
+        with FaultServer(ALLOW) as server:
+            line = command("guard", "-u", server.url, "--", "env")
+            done = subprocess.run(line, capture_output=True, env=given, timeout=30)
+        shown = dict(setting.split("=", 1) for setting in done.stdout.decode("utf-8").splitlines())
+        assert (done.returncode, done.stderr, shown) == (0, b"", given)
+
+
+IGNORED = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc on this system")
+def test_signals_that_were_ignored_stay_ignored_and_no_others_are() -> None:
+    show = ["grep", "SigIgn", "/proc/self/status"]
+
+    def ignored(line: bytes) -> int:
+        return int(line.split()[1], 16) & 0x7FFFFFFF  # glibc has uses of its own for signals 32 and 33
+
+    def under_guard(before: Optional[Callable[[], None]]) -> int:
+        with FaultServer(ALLOW) as server:
+            done = guard(server.url, "--", *show, before=before)
+        assert (done.code, done.err) == (0, "")
+        return ignored(done.out)
+
+    def ignore() -> None:
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+
+    inherited = ignored(subprocess.run(show, stdout=subprocess.PIPE).stdout)
+    assert under_guard(None) == inherited
+    assert under_guard(ignore) == inherited | sum(1 << (number - 1) for number in IGNORED)
+
+
+def test_a_pipeline_ends_as_it_does_without_guard() -> None:
+    with FaultServer(ALLOW) as server:
+        line = " ".join(shlex.quote(word) for word in command("guard", "-u", server.url, "--", "yes"))
+        done = subprocess.run(
+            ["bash", "-c", line + " | head -1; echo ${PIPESTATUS[0]}"], capture_output=True, env=environment()
+        )
+    assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
+
+
+def test_sigterm_to_our_pid_is_the_commands() -> None:
+    script = "trap 'echo cleaned; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    with FaultServer(ALLOW) as server:
+        process = subprocess.Popen(
+            command("guard", "-u", server.url, "--", "sh", "-c", script),
+            stdout=subprocess.PIPE,
+            env=environment(),
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert (process.communicate(timeout=30)[0], process.returncode) == (b"cleaned\n", 9)
+
+
+def test_descriptors_are_the_ones_that_guard_was_given(tmp_path: Any) -> None:
+    path = tmp_path / "given"
+    path.write_text("through a descriptor")
+    with FaultServer(ALLOW) as server, open(str(path)) as file:
+        number = file.fileno()
+        show = "import os, sys; print(sorted(set(os.listdir('/proc/self/fd')) - {str(os.open('/dev/null', 0))}), os.read(int(sys.argv[1]), 99))"
+        line = command(
+            "guard", "-u", server.url, "--log", str(tmp_path / "log"), "--", PYTHON, "-c", show, str(number)
+        )
+        done = subprocess.run(
+            line,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            pass_fds=[number],
+            env=environment(),
+            timeout=30,
+        )
+        plain = subprocess.run(
+            line[line.index("--") + 1 :], stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[number]
+        )
+        os.lseek(number, 0, os.SEEK_SET)
+    assert done.stderr == b""
+    assert done.stdout.split(b"]")[0] == plain.stdout.split(b"]")[0]
+    assert b"through a descriptor" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_stay_closed(trace: Any, tmp_path: Any, closed: str) -> None:
+    """What guard opens meanwhile (a socket, the log) gets the free numbers, and is closed when the command begins."""
+    show = 'ls -l /proc/$$/fd > "$0"; exit 4'
+    options = ["-u", "{url}", "--log", str(tmp_path / "log"), "--", "bash", "-c", show, str(trace)]
+    with FaultServer(ALLOW) as server:
+        line = [word.replace("{url}", server.url) for word in command("guard", *options)]
+        done = subprocess.run(
+            ["bash", "-c", 'exec "$@" ' + closed, "bash"] + line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+            timeout=30,
+        )
+    assert done.returncode == 4
+    assert "socket:" not in trace.read_text()
+    assert "/log" not in trace.read_text()
+
+
+def test_guard_under_guard(trace: Any) -> None:
+    inner = command("guard", "--", "sh", "-c", "echo twice; exit 5")
+    with FaultServer(ALLOW) as server:
+        done = guard(server.url, "--", *inner, HESTIAOS_BASE_URL=server.url)
+        told = [
+            json.loads(request.body.decode("utf-8"))["command_input"]["argv"] for request in server.requests
+        ]
+    assert (done.code, done.out, done.err) == (5, b"twice\n", "")
+    assert told == [list(inner), ["sh", "-c", "echo twice; exit 5"]]
+
+
+def test_a_long_command_line() -> None:
+    words = ["x" * 100000, "y" * 30000]
+    with FaultServer(ALLOW) as server:
+        done = guard(server.url, "--", "printf", "%s", *words)
+        told = json.loads(server.requests[0].body.decode("utf-8"))["command_input"]
+    assert (done.code, done.out.decode("ascii"), done.err) == (0, "".join(words), "")
+    assert told["argv"] == ["printf", "%s"] + words
+
+
+def test_a_relative_command(tmp_path: Any) -> None:
+    script = tmp_path / "step"
+    script.write_text("#!/bin/sh\necho here\n")
+    script.chmod(0o755)
+    with FaultServer(ALLOW) as server:
+        done = guard(server.url, "--", os.path.relpath(str(script)))
+    assert (done.code, done.out) == (0, b"here\n")
+
+
+NOT_FOUND = "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
+
+
+def test_allowed_but_it_cannot_be_started(tmp_path: Any) -> None:
+    step = str(tmp_path / "step")
+    with open(step, "w") as file:
+        file.write("echo ran\n")
+    os.chmod(step, 0o755)
+    table = [
+        (["/nonexistent/x"], 127, NOT_FOUND),
+        (["no-such-command-anywhere"], 127, NOT_FOUND),
+        (["ulimit", "-n"], 127, NOT_FOUND),  # a shell's own
+        ([""], 127, NOT_FOUND),
+        (["/"], 126, "Permission denied"),
+        (["/etc/passwd"], 126, "Permission denied"),
+        ([step], 126, "Exec format error (a script needs its first line, such as #!/bin/sh)"),
+    ]
+    driver = (
+        "import json, sys\n"
+        "from hestiaos_lite.cli import main\n"
+        "given = ['guard', '-u', sys.argv[1], '--not-run-exit', '9', '--']\n"
+        "print([main(given + argv) for argv in json.loads(sys.argv[2])])\n"
+    )
+    with FaultServer(ALLOW) as server:
+        line = [PYTHON, "-c", driver, server.url, json.dumps([argv for argv, _, _ in table])]
+        done = subprocess.run(line, capture_output=True, env=environment(), timeout=30)
+    said = "hestiaos-lite: allowed, but cannot be started: {}: {}"
+    assert done.stderr.decode("utf-8").splitlines() == [said.format(argv[0], why) for argv, _, why in table]
+    assert json.loads(done.stdout.decode("utf-8")) == [code for _, code, _ in table]
+
+
+def test_more_arguments_than_the_system_takes_are_126() -> None:
+    """What guard was started with it can hand on, but for a smaller limit of its own: the stack's."""
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))
+
+    driver = (
+        "import sys; from hestiaos_lite.cli import main; sys.exit(main(sys.argv[1:] + ['x' * 1000] * 400))"
+    )
+    with FaultServer(ALLOW) as server:
+        line = [PYTHON, "-c", driver, "guard", "-u", server.url, "--", "true"]
+        done = subprocess.run(line, capture_output=True, env=environment(), preexec_fn=limit, timeout=30)
+    assert done.stderr == b"hestiaos-lite: allowed, but cannot be started: true: Argument list too long\n"
+    assert done.returncode == 126
+
+
+def test_where_exec_does_not_replace_it_runs_waits_and_passes_the_code_on() -> None:
+    driver = (
+        "import os, subprocess, sys; from hestiaos_lite.cli import become\n"
+        "os.name = 'nt'\n"
+        "print(become.become(['sh', '-c', 'echo ran; exit 6']))"
+    )
+    done = subprocess.run([PYTHON, "-c", driver], capture_output=True, env=environment(), timeout=30)
+    assert (done.stdout, done.stderr) == (b"ran\n6\n", b"")
