@@ -52,6 +52,7 @@ def test_a_loopback_host_is_answered(secretive: Any, host: str) -> None:
         "attacker.example:{port}",
         "127.0.0.1.attacker.example",
         "localhost.attacker.example",
+        "attacker-localhost",
         "localhost@attacker.example",
         "192.0.2.1",
         "0.0.0.0",
@@ -75,8 +76,9 @@ def test_every_host_field_counts(secretive: Any) -> None:
     connection.close()
 
 
-def test_the_host_it_is_bound_to_is_answered() -> None:
-    with Sandbox(host="127.1.2.3") as box:
+@pytest.mark.parametrize("host", ["127.1.2.3", "127.1"])
+def test_the_host_it_is_bound_to_is_answered(host: str) -> None:
+    with Sandbox(host=host) as box:
         assert call(box, "GET", "/api/v1/health").status == 200
 
 

@@ -364,6 +364,17 @@ def problem(*location, msg, kind):
         (
             "POST",
             "/api/v1/run",
+            {"input": "x", "options": {"timeout_ms": True}},
+            422,
+            [
+                problem(
+                    "body", "options", "timeout_ms", msg="Input should be greater than 0", kind="greater_than"
+                )
+            ],
+        ),
+        (
+            "POST",
+            "/api/v1/run",
             {"input": "\ud800"},
             422,
             [problem("body", "input", msg="Input should be a valid string", kind="string_type")],
@@ -395,6 +406,7 @@ def problem(*location, msg, kind):
         "list",
         "four faults at once",
         "wrong types",
+        "a flag for a number",
         "surrogate",
         "secret",
     ],
