@@ -29,14 +29,19 @@ class A:
 
 
 def call(
-    box: Any, method: str, path: str, body: Any = None, headers: Optional[Dict[str, str]] = None
+    box: Any,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: Optional[Dict[str, str]] = None,
+    timeout_seconds: float = 30.0,
 ) -> Answer:
     """One request on a connection of its own; ``body`` is sent as JSON unless it is bytes."""
     sent = dict(headers or {})
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode("utf-8")
         sent.setdefault("Content-Type", "application/json")
-    connection = http.client.HTTPConnection(box.host, box.port, timeout=10)
+    connection = http.client.HTTPConnection(box.host, box.port, timeout=timeout_seconds)
     try:
         connection.request(method, path, body, sent)
         response = connection.getresponse()

@@ -173,7 +173,8 @@ def test_a_pattern_that_takes_for_ever_blocks_its_text_and_holds_up_nobody(patte
         answers = []
 
         def run() -> None:
-            answers.append(call(box, "POST", "/api/v1/run", {"input": "ab" * 500 + "a" * 5000 + "!"}))
+            text = "ab" * 500 + "a" * 5000 + "!"
+            answers.append(call(box, "POST", "/api/v1/run", {"input": text}, timeout_seconds=60))
 
         judged = threading.Thread(target=run)
         judged.start()
