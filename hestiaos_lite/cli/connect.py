@@ -45,7 +45,11 @@ def open_outbox(args: Arguments) -> Outbox:
     """Open the outbox file that ``--outbox`` names, with a lease longer than the longest call."""
     from ..aegis.outbox import Outbox
 
-    timeout_seconds = args.timeout or 10.0
+    # whichever of argument, environment and profile gives it; what else they say is no matter here
+    given = config.resolve(
+        "aegis", base_url=config.DEFAULT_BASE_URL, api_key="", timeout=args.timeout, profile=args.profile
+    )
+    timeout_seconds = given.timeout_seconds
     return Outbox(
         args.outbox, lease_seconds=max(60.0, 2 * timeout_seconds), busy_seconds=min(10.0, timeout_seconds)
     )

@@ -72,3 +72,10 @@ def test_a_decision_refused_in_a_flush_is_1_and_stays_dead(box: Any, tmp_path: A
         assert later.code == 1
         assert "1 dead in the outbox" in later.err
     assert [action["idempotency_key"] for action in box.actions()] == ["k2"]
+
+
+def test_the_lease_outlasts_a_timeout_of_the_environment(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("AEGIS_TIMEOUT", "90")
+    outbox = ["--outbox", str(tmp_path / "o.db")]
+    assert hitl(box, "approve", "k", *outbox).code == 0
+    assert call("outbox", "flush", "-u", box.url, *outbox).code == 0
