@@ -242,21 +242,25 @@ class OutboxFile:
             # what the file's own schema may call; unknown to SQLite before 3.31, which ignores it
             "trusted_schema = 0",
         ):
-            connection.execute("PRAGMA " + pragma)
+            _insist(connection, "PRAGMA " + pragma, give_up)
         version = _insist(connection, "PRAGMA user_version", give_up)
         if version == 0:
             self._change(connection, create, 0, give_up)
-        elif version == 1 and self._holds_only_tables(connection):
+        elif version == 1:
+            self._refuse_all_but_tables(connection, give_up)
             self._change(connection, migrate, 1, give_up)
-        version = _pragma(connection, "user_version")
-        if _pragma(connection, "application_id") != APPLICATION_ID or version < SCHEMA_VERSION:
+        version = _insist(connection, "PRAGMA user_version", give_up)
+        if (
+            _insist(connection, "PRAGMA application_id", give_up) != APPLICATION_ID
+            or version < SCHEMA_VERSION
+        ):
             raise self.refuse("this is another program's SQLite file; name another path")
         if version > SCHEMA_VERSION:
             raise self.refuse(
                 "it has schema version {}, and this hestiaos-lite knows {}; it was left as it is: upgrade hestiaos-lite"
                 " (pip install -U hestiaos-lite) or name another path".format(version, SCHEMA_VERSION)
             )
-        self._holds_only_tables(connection)
+        self._refuse_all_but_tables(connection, give_up)
         self._switch_to_wal(connection, give_up)
 
     def _change(
@@ -268,20 +272,19 @@ class OutboxFile:
     ) -> None:
         """Change the schema in one transaction, unless another process was faster."""
         _insist(connection, "BEGIN IMMEDIATE", give_up)
-        if _pragma(connection, "user_version") == version:
+        if _insist(connection, "PRAGMA user_version", give_up) == version:
             change(connection)
         _insist(connection, "COMMIT", give_up)
 
-    def _holds_only_tables(self, connection: sqlite3.Connection) -> bool:
+    def _refuse_all_but_tables(self, connection: sqlite3.Connection, give_up: float) -> None:
         """Refuse a file with triggers or views: we make none, and they could turn one decision into another."""
-        statement = "SELECT type || ' ' || name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-        found = [name for (name,) in connection.execute(statement).fetchall()]
+        statement = "SELECT group_concat(type || ' ' || name, ', ') FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        found = _insist(connection, statement, give_up)
         if found:
             raise self.refuse(
                 "it holds what no outbox has ({}), and which could turn one decision into another; look where it came"
-                " from, move it away and begin a new one".format(", ".join(sorted(found)))
+                " from, move it away and begin a new one".format(found)
             )
-        return True
 
     def _switch_to_wal(self, connection: sqlite3.Connection, give_up: float) -> None:
         """Turn write-ahead logging on: for good, so it is done once in a file's life.
@@ -289,7 +292,7 @@ class OutboxFile:
         While another connection reads, SQLite answers "database is locked" at once, whatever its timeout. Where the file
         system has no shared memory the mode stays as it was, which is as durable, only slower.
         """
-        if _pragma(connection, "journal_mode") != "wal":
+        if _insist(connection, "PRAGMA journal_mode", give_up) != "wal":
             _insist(connection, "PRAGMA journal_mode = WAL", give_up)
 
     def _failure(self, error: Exception, delivered: Optional[bool]) -> HestiaError:
@@ -334,10 +337,6 @@ def _insist(connection: sqlite3.Connection, statement: str, give_up: float) -> A
             time.sleep(0.001)
         else:
             return found[0][0] if found else None
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> Any:
-    return connection.execute("PRAGMA " + name).fetchall()[0][0]
 
 
 def _before_fork() -> None:

@@ -28,7 +28,7 @@ from hestiaos_lite import errors
 from hestiaos_lite.aegis.file import OutboxFile
 from hestiaos_lite.aegis.flush import Delivery, flush, send_in_turn
 from hestiaos_lite.aegis.outbox import Outbox
-from hestiaos_lite.aegis.rows import Decision, Entry
+from hestiaos_lite.aegis.rows import CLOCK_SLACK_MS, Decision, Entry
 from hestiaos_lite.aegis.truth import Verdict, judged
 from hestiaos_lite.deadline import Deadline
 from hestiaos_lite.models import ActionStatus
@@ -78,6 +78,9 @@ class OutboxMachine(RuleBasedStateMachine):
         self.recorded: Set[int] = set()
         self.said: Dict[int, List[str]] = {}  # of a row: what the service has said to it
         self.fault = ""
+        self.resting: Dict[
+            int, Tuple[float, float]
+        ] = {}  # of a row: since when nobody may send it, and for how long
         self.paused: Optional[Tuple[Delivery, Entry]] = None
         self.boxes = [self.open(), self.open()]
 
@@ -112,6 +115,10 @@ class OutboxMachine(RuleBasedStateMachine):
             for row in box.list():
                 if row.lane == decision.lane and row.id < decision.id:
                     assert not row.is_open, "row {} sent before row {}".format(decision.id, row.id)
+            if decision.id in self.resting:
+                since, seconds = self.resting.pop(decision.id)
+                was_ahead = self.clock.now < since - CLOCK_SLACK_MS / 1000
+                assert was_ahead or self.clock.now >= since + seconds, "sent before it was due"
             return self.answer(decision)
 
         return send
@@ -126,6 +133,7 @@ class OutboxMachine(RuleBasedStateMachine):
         if fault == "422":
             raise errors.InvalidInput(status=422, delivered=True)
         if fault == "429":
+            self.resting[decision.id] = (self.clock.now, 100.0)
             raise errors.RateLimited(status=429, delivered=True, retry_after=100.0)
         if fault == "503":
             raise errors.ServerError(status=503, delivered=True)
@@ -210,6 +218,7 @@ class OutboxMachine(RuleBasedStateMachine):
         """A sender claims a row and is stopped, with SIGSTOP say."""
         entry = self.boxes[0].queue.claim((service, tenant or "", thread))
         if entry is not None:
+            self.resting[entry.id] = (self.clock.now, LEASE_SECONDS)
             self.paused = (Delivery(self.boxes[0], entry, Deadline(10)), entry)
 
     @precondition(lambda self: self.paused is not None)
@@ -219,9 +228,21 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.paused is not None
         delivery, entry = self.paused
         self.paused = None
+        self.resting.pop(entry.id, None)
         delivery._outbox = self.boxes[0]
         with contextlib.suppress(errors.AuthenticationError), delivery:
             delivery.verdict = self.answer(entry)
+
+    @rule(
+        service=st.sampled_from(SERVICES),
+        tenant=st.sampled_from(TENANTS),
+        thread=st.sampled_from(THREADS),
+        key=st.sampled_from("abc"),
+        action=st.sampled_from(["approve", "reject"]),
+    )
+    def somebody_else_decides(self, service, tenant, thread, key, action):
+        """On another machine, where there is another outbox or none."""
+        self.decided.setdefault(((service, tenant or "", thread), key), (action, "another"))
 
     @rule(fault=st.sampled_from(FAULTS))
     def service_is(self, fault):
@@ -242,6 +263,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def requeue(self):
+        self.resting.clear()
         self.boxes[1].requeue_all()
 
     @rule(which=st.sampled_from([0, 1]))

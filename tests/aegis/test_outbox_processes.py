@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -191,3 +192,32 @@ def test_an_outbox_left_open_is_closed_without_a_warning(path, ending, script):
     )
     finished(script(code + "\n    " + ending, path))
     assert os.listdir(str(path.parent)) == [path.name]
+
+
+@posix_only
+def test_processes_that_make_one_file_at_once(path, script):
+    """Whoever comes second to the schema or to the switch to logging waits for it."""
+    code = (
+        PUT
+        + """
+    import sqlite3  # before the start, so that all are ready
+    import hestiaos_lite.aegis.file
+    print("ready", flush=True)
+    sys.stdin.readline()
+    box = Outbox(sys.argv[1])
+    put(box, sys.argv[2])
+    box.close()
+    """
+    )
+    processes = [script(code, path, n, stdin=subprocess.PIPE) for n in range(6)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        finished(process)
+    with Outbox(path) as box:
+        assert sorted(row.idempotency_key for row in box.list()) == ["0", "1", "2", "3", "4", "5"]

@@ -323,7 +323,7 @@ def test_a_row_is_decoded_once_and_written_in_one_transaction(box):
 def test_the_oldest_row_of_a_lane_is_found_by_index(box):
     with box._file.transaction(write=False) as connection:
         statements: List[str] = []
-        connection.set_trace_callback(statements.append)
+        connection.set_trace_callback(lambda statement: statements.append(statement))
         head_id(connection, LANE)
         connection.set_trace_callback(None)
         plan = connection.execute("EXPLAIN QUERY PLAN " + statements[0]).fetchall()
