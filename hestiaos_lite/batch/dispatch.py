@@ -321,15 +321,17 @@ class Dispatcher:
             while len(window):
                 self._receive(window.completed(_STOP_POLL_SECONDS))
         finally:
-            in_flight = window.sendings  # none, unless this was interrupted as well
-            for sending in in_flight:
-                self._lost(sending, "the run was interrupted before its answer came")
-            self._put_down_hand()
-            for sending in self._waiting:
-                self._not_sent(
-                    sending, "the service turned it away, and the run ended before it was sent again"
-                )
-            window.close(wait=not in_flight)
+            try:
+                self._settle_the_rest()
+            finally:
+                window.close(wait=not len(window))
+
+    def _settle_the_rest(self) -> None:
+        for sending in self._window.sendings:  # none, unless the wait for them was interrupted as well
+            self._lost(sending, "the run was interrupted before its answer came")
+        self._put_down_hand()
+        for sending in self._waiting:
+            self._not_sent(sending, "the service turned it away, and the run ended before it was sent again")
 
 
 def _result(

@@ -17,9 +17,9 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from hestiaos_lite.batch.rate import SharedPause
 from hestiaos_lite.batch.results import outcome_of
@@ -136,8 +136,6 @@ class BatchMachine(RuleBasedStateMachine):
 
     # -- what happens
 
-    @precondition(lambda self: len(self.versions) < 4 * PER_ROUND)
-    @rule()
     def add_rows(self) -> None:
         for number in range(len(self.versions), len(self.versions) + PER_ROUND):
             self.allowed[number] = 1
@@ -152,18 +150,18 @@ class BatchMachine(RuleBasedStateMachine):
     @rule(
         retry=st.sampled_from(["--resume", "--resume", "--retry-failed", "--retry-unknown"]),
         jobs=st.integers(1, 3),
-        killed_at=st.one_of(st.none(), st.integers(1, 40)),
-        power_loss=st.one_of(st.none(), st.randoms(use_true_random=False)),
+        killed_at=st.one_of(st.none(), st.integers(1, 16)),
+        power_loss=st.one_of(st.none(), st.integers(0, 999)),
     )
-    def go(
-        self, retry: str, jobs: int, killed_at: Optional[int], power_loss: Optional[random.Random]
-    ) -> None:
+    def go(self, retry: str, jobs: int, killed_at: Optional[int], power_loss: Optional[int]) -> None:
+        if len(self.kept) == len(self.versions):
+            self.add_rows()  # a run with nothing to send finds nothing
         if retry == "--retry-unknown":
             for number in range(len(self.versions)):
                 self.allowed[number] += self.outcome(number) in (None, "unknown") and self.effects[number] > 0
         called = self.run(killed_at, retry, "--jobs", str(jobs), "--retries", "1")
         if called is None and power_loss is not None:
-            self.lose_power(power_loss)
+            self.lose_power(random.Random(power_loss))
         self.check(retry, called)
 
     @rule(data=st.data(), retry=st.sampled_from(["--resume", "--retry-failed", "--retry-unknown"]))
@@ -252,7 +250,7 @@ def outcome_of_line(line: bytes) -> str:
 
 @pytest.mark.parametrize(
     ("examples", "steps"),
-    [(12, 10), pytest.param(500, 25, marks=pytest.mark.slow)],
+    [(25, 8), pytest.param(500, 25, marks=pytest.mark.slow)],
     ids=["short", "long"],
 )
 def test_every_id_once_nothing_with_effect_twice_and_no_result_deleted(
@@ -266,7 +264,7 @@ def test_every_id_once_nothing_with_effect_twice_and_no_result_deleted(
         stateful_step_count=steps,
         deadline=None,
         database=None,
-        print_blob=True,
+        phases=[Phase.generate],  # making what it found smaller would take minutes
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(seed(number)(type("Seeded", (BatchMachine,), {})), settings=bounds)
