@@ -25,21 +25,15 @@ from .call import Call
 from .sockets import Attempt
 
 CONNECTION_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
-# requests' and urllib3's complaints about what they were asked to send, or about the head of an answer
-_MALFORMED = (
-    requests.exceptions.InvalidHeader,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidURL,
-    urllib3.exceptions.InvalidHeader,  # as it is, by requests before 2.27
-    urllib3.exceptions.LocationValueError,
-    UnicodeError,
-)
-# of these, the ones that are about a URL or adapter, and so come before any connection
+# about a URL or adapter, and so before any connection
 _NOT_SENDABLE = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
     urllib3.exceptions.LocationValueError,
 )
+# of a request before it is sent, of an answer after that; requests before 2.27 lets urllib3's own through
+_INVALID_HEADER = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
+_MALFORMED = _NOT_SENDABLE + _INVALID_HEADER + (UnicodeError,)
 # all that the sending of a request and the reading of its answer may raise
 FAILURES = CONNECTION_ERRORS + _MALFORMED + (UnusableBody,)
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
@@ -74,7 +68,7 @@ def _explained(
         return errors.InvalidInput(
             "the request cannot be sent: {}".format(why), **call.facts(code="CONFIGURATION")
         )
-    is_unusable = isinstance(error, (UnusableBody,) + _MALFORMED) or _is_oversized_head(error)
+    is_unusable = isinstance(error, (UnusableBody,) + _INVALID_HEADER) or _is_oversized_head(error)
     if is_unusable and delivered is not False:  # else it is a proxy's answer to CONNECT
         return errors.InvalidResponse(
             "the answer to {} {} cannot be used: {}".format(call.method, call.path, why),

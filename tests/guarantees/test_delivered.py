@@ -169,7 +169,19 @@ def test_a_hook_that_fails_after_the_answer() -> None:
             with Client(server.url, timeout=10, retries=3, session=lent) as client:
                 with pytest.raises(HestiaError) as caught:
                     client.run("hello")
-        assert (caught.value.delivered, caught.value.effect, server.hits) == (True, "unknown", 1)
+        assert (caught.value.delivered, caught.value.effect, server.hits) == (None, "unknown", 1)
+
+
+def test_a_header_of_the_lender_s_that_cannot_be_sent_is_no_answer() -> None:
+    def add(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["X-Name"] = "\u4e16"
+        return request
+
+    with FaultServer(answer_and_close(ok({}))) as server, requests.Session() as lent:
+        lent.auth = add
+        with Client(server.url, timeout=10, session=lent) as client, pytest.raises(HestiaError) as caught:
+            client.run("hello")
+        assert (caught.value.delivered, server.hits) == (None, 0)
 
 
 def test_an_adapter_that_repeats_by_itself_is_not_believed_about_its_last_try() -> None:
