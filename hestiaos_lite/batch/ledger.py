@@ -22,6 +22,7 @@ import os
 import time
 from typing import Any, Callable, Collection, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
+from .._json import dumps
 from ..errors import HestiaError, InvalidInput
 from .dispatch import Settled
 from .files import BATCH_FILE, LineFile, are_same, has_content, is_regular
@@ -345,19 +346,9 @@ def _refuse_content(paths: Sequence[str]) -> None:
 def _line(value: Dict[str, Any]) -> bytes:
     """One JSON object on one line; what UTF-8 or JSON cannot hold of a service's answer is escaped, or null."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+        return dumps(value).encode("utf-8") + b"\n"
     except UnicodeEncodeError:
-        return json.dumps(value).encode("ascii") + b"\n"
-    except ValueError:  # NaN or infinity
-        return _line(_without_nan(value))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
-        return None
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    return [_without_nan(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return dumps(value, ascii=True).encode("ascii") + b"\n"
 
 
 def _object_in(line: bytes) -> Optional[Dict[str, Any]]:

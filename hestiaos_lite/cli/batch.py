@@ -84,7 +84,7 @@ def declare(parser: Parser) -> None:
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after that time")
     help = "end when the service has refused everything for so long (default 900)"
     parser.add_argument("--patience", type=seconds, default=900.0, metavar="SECONDS", help=help)
-    parser.set_defaults(execute=_batch, changes=True)
+    parser.set_defaults(execute=_batch)
 
 
 def _batch(args: Arguments, output: Output) -> int:

@@ -10,7 +10,7 @@ from ..errors import HestiaError, InvalidInput
 from .exits import DONE, REFUSED, TRY_LATER, UNKNOWN
 from .outbox import tell_of_dead
 from .output import Output
-from .parser import Arguments, Parser, add_commands, add_global_options, seconds
+from .parser import OUTPUT_OPTIONS, Arguments, Parser, add_commands, add_global_options, seconds
 
 if TYPE_CHECKING:
     from ..aegis.outbox import Outbox
@@ -45,7 +45,7 @@ def declare(parser: Parser) -> None:
         help = "record it in this file before it is sent, so that it is queued while the service is away"
         command.add_argument("--outbox", metavar="FILE", help=help)
         add_global_options(command)
-        command.set_defaults(execute=_decide, action=name, changes=True)
+        command.set_defaults(execute=_decide, action=name)
 
     help = "the deadline decides: what nobody has approved by now is rejected; exit 0 only if approved"
     command = commands.add_parser("conclude", help=help, description=_CONCLUDE)
@@ -53,7 +53,7 @@ def declare(parser: Parser) -> None:
     help = "send first what waits in this file for the same thread"
     command.add_argument("--outbox", metavar="FILE", help=help)
     add_global_options(command)
-    command.set_defaults(execute=_conclude, changes=True)
+    command.set_defaults(execute=_conclude)
 
     help = "show how far an action is: exit 0 approved and committed, 1 rejected or failed, 75 still pending"
     command = commands.add_parser("status", help=help, description=help)
@@ -79,6 +79,7 @@ def declare(parser: Parser) -> None:
     )
     help = 'read each PART and VALUE as JSON where it is JSON (42, 1.5, true, null, "42"), else as a string'
     command.add_argument("--typed", action="store_true", help=help)
+    command.takes = OUTPUT_OPTIONS
     add_global_options(command)
     command.set_defaults(execute=_key)
 

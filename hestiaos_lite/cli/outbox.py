@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 from ..errors import HestiaError, InvalidInput
 from .exits import DONE, REFUSED, TRY_LATER
 from .output import Output
-from .parser import Arguments, Parser, add_commands, add_global_options, count
+from .parser import OUTPUT_OPTIONS, Arguments, Parser, add_commands, add_global_options, count
 
 if TYPE_CHECKING:
     from ..aegis.outbox import Outbox
@@ -49,8 +49,10 @@ def declare(parser: Parser) -> None:
                 "--state", choices=("queued", "claimed", "settled", "dead"), help="only these"
             )
         command.add_argument("--outbox", metavar="FILE", required=True, help="the outbox file")
+        if name != "flush":  # the others ask no service; --timeout bounds the wait for a locked file
+            command.takes = ("timeout",) + OUTPUT_OPTIONS
         add_global_options(command)
-        command.set_defaults(execute=execute, changes=name != "list")
+        command.set_defaults(execute=execute)
 
 
 def tell_of_dead(outbox: Outbox, output: Output) -> int:

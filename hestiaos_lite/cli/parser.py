@@ -42,8 +42,10 @@ COMMANDS: Sequence[Command] = (
     Command("config", "look:declare_config", "show the service's configuration"),
     Command("metrics", "look:declare_metrics", "show the service's metrics"),
     Command("secret", "secret:declare", "get, set or delete a secret of the service"),
-    Command("hitl", "hitl:declare", "approve or reject an action exactly once, or look at it (AEGIS)"),
-    Command("outbox", "outbox:declare", "list, send or drop what an outbox holds"),
+    Command(
+        "hitl", "hitl:declare", "approve, reject or conclude an action exactly once, or look at it (AEGIS)"
+    ),
+    Command("outbox", "outbox:declare", "list, send, move or drop what an outbox holds"),
     Command("batch", "batch:declare", "send a file of inputs, each once; resumable"),
     Command("sandbox", "sandbox:declare", "serve HestiaOS and AEGIS on this machine, for trying and testing"),
     Command("demo", "demo:declare", "see every call against a sandbox of its own"),
@@ -75,6 +77,7 @@ exit codes                                             run it again?
  78  configuration                                     no
 130  interrupted (Ctrl-C); 143 terminated              look first
 141  the reader of standard output went away           look first
+guard ends with its command's own code; its codes 125, 126 and 127 are explained by: hestiaos-lite help guard
 """
 
 _EPILOG = (
@@ -233,7 +236,7 @@ def add_global_options(command: Parser) -> None:
     """Let a command accept the options of every command after its name too, and name those that it takes in its help."""
     _add_options(command, explain=False)
     named = "options of every command (hestiaos-lite --help explains them):\n  {}\n".format(
-        ", ".join(_SHORT[name] for name in command.takes)
+        ", ".join(short for name, short in _SHORT.items() if name in command.takes)
     )
     command.epilog = "{}\n\n{}".format(command.epilog.rstrip("\n"), named) if command.epilog else named
 

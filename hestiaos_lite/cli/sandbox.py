@@ -12,6 +12,7 @@ from .parser import Arguments, Parser, count, seconds
 
 def declare(parser: Parser) -> None:
     """Declare ``sandbox``."""
+    parser.takes = ("api_key", "api_key_file", "quiet", "verbose")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; other machines need --api-key"
     )
