@@ -33,7 +33,10 @@ class Client:
             default 30.
         retries: extra attempts after the first; a POST that may have been delivered is never repeated.
         headers: more headers for every request.
-        session: a ``requests.Session`` to use (proxies, client certificates, adapters); it is never closed.
+        session: a ``requests.Session`` to use; it is never closed. Requests are made by its ``prepare_request`` and
+            ``send``, so that its headers, auth, hooks, adapters, proxies, cert and verify count; its ``request`` is never
+            called, so that what a subclass adds there (an OAuth2Session's token) does not go out. A base URL of another
+            kind is taken where an adapter is mounted for it, such as ``http+unix://``.
         verify: as for requests: False, or the path of a CA bundle; default the session's or the environment's.
         profile: section of the configuration file.
         max_body_bytes: the largest answer that is read, 8 MiB by default; a larger one is InvalidResponse.
@@ -65,7 +68,13 @@ class Client:
         profile: Optional[str] = None,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
-        settings = config.resolve(base_url=base_url, api_key=api_key, timeout=timeout, profile=profile)
+        settings = config.resolve(
+            base_url=base_url,
+            api_key=api_key,
+            timeout=timeout,
+            profile=profile,
+            mounted=getattr(session, "adapters", ()),
+        )
         retries = check_whole_number("retries", retries, code=config.CONFIGURATION)
         self._settings = settings
         self._caller = Caller(

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import warnings
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from ._check import check_seconds, check_text
@@ -77,11 +77,14 @@ def resolve(
     profile: Optional[str] = None,
     tenant_id: Optional[str] = None,
     thread_id: Optional[str] = None,
+    mounted: Iterable[str] = (),
 ) -> Settings:
     """Resolve the settings of one service, ``hestiaos`` or ``aegis`` (docs/reference.md, "Configuration").
 
     The environment's names are ``HESTIAOS_BASE_URL`` and so on; the profile's keys are ``base_url`` and so on for
     HestiaOS, ``aegis_base_url`` and so on for AEGIS. An empty variable counts as not set.
+
+    ``mounted`` are the prefixes of the adapters of a session that was lent.
 
     Warns of a key in the file that is no setting, and of a file with an API key that others can read.
 
@@ -122,7 +125,9 @@ def resolve(
     key = find("api_key", api_key)
     seconds = find("timeout", None if isinstance(timeout, NotGiven) else timeout)
     return Settings(
-        checked("base_url", DEFAULT_BASE_URL if url is None else url, check_base_url),
+        checked(
+            "base_url", DEFAULT_BASE_URL if url is None else url, lambda url: check_base_url(url, mounted)
+        ),
         checked("api_key", key, check_api_key),
         checked("timeout", _TIMEOUTS[service].seconds if seconds is None else seconds, check_timeout),
         find("tenant_id", tenant_id) if service == "aegis" else None,
@@ -131,8 +136,11 @@ def resolve(
     )
 
 
-def check_base_url(url: Any) -> str:
-    """Return the URL without a trailing slash, or raise InvalidInput saying what is wrong with it."""
+def check_base_url(url: Any, mounted: Iterable[str] = ()) -> str:
+    """Return the URL without a trailing slash, or raise InvalidInput saying what is wrong with it.
+
+    It is http or https, or of another kind of http that an adapter is ``mounted`` for, such as ``http+unix://``.
+    """
     url = check_text("the base URL", url, code=CONFIGURATION).strip()
     try:
         parts = urlsplit(url)
@@ -140,7 +148,8 @@ def check_base_url(url: Any) -> str:
     except ValueError as error:
         raise _configuration("the base URL is malformed: {}".format(_shown(url))) from error
     fault = ""
-    if parts.scheme not in ("http", "https"):
+    others = [prefix for prefix in mounted if prefix.startswith("http+")]
+    if parts.scheme not in ("http", "https") and not url.startswith(tuple(others)):
         fault = "must begin with http:// or https://"
     elif "@" in parts.netloc:
         fault = "must not hold a user name or password; give the key as api_key"

@@ -51,7 +51,7 @@ class AegisClient:
         max_retries: extra attempts after a 5xx or a failed connection, after 0.5 s, 1 s, 2 s and so on to 8 s, under the
             same ``Idempotency-Key`` and ``X-Request-Id``. A 4xx is never retried.
         api_prefix: path before ``/hitl``; ``""`` for the service's first release.
-        session: a ``requests.Session`` to use; it is never closed.
+        session: a ``requests.Session`` to use, as for `Client`; it is never closed.
         outbox: an `Outbox`; decisions are then recorded before they are sent, and queued when the service is away.
         verify: as for requests.
         profile: section of the configuration file.
@@ -85,6 +85,7 @@ class AegisClient:
             profile=profile,
             tenant_id=tenant_id,
             thread_id=thread_id,
+            mounted=getattr(session, "adapters", ()),
         )
         if outbox is not None and not isinstance(outbox, Outbox):
             raise errors.InvalidInput("outbox must be an Outbox, not {}".format(type(outbox).__name__))

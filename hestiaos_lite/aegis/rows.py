@@ -146,6 +146,8 @@ class MalformedRow(Exception):
 def service_of(url: str, prefix: str = "") -> str:
     """Name a service by its base URL and path prefix, so that two spellings of one URL are one service."""
     parts = urlsplit(url.strip())
+    if parts.scheme not in _DEFAULT_PORTS:  # such as http+unix://, whose host is a path
+        return url.strip().rstrip("/") + prefix
     host = parts.hostname or ""
     host = "[{}]".format(host) if ":" in host else host
     port = "" if parts.port in (None, _DEFAULT_PORTS.get(parts.scheme)) else ":{}".format(parts.port)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 from http.client import BadStatusLine, HTTPException, LineTooLong, RemoteDisconnected
 from typing import Any, Iterator, List, Optional
 
@@ -24,6 +23,11 @@ from .body import UnusableBody
 from .call import Call
 from .sockets import Attempt
 
+try:
+    from ssl import SSLCertVerificationError, SSLError
+except ImportError:  # a Python built without it: http works
+    SSLCertVerificationError = SSLError = ()  # type: ignore[assignment,misc]
+
 CONNECTION_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
 # about a URL or adapter, and so before any connection
 _NOT_SENDABLE = (
@@ -38,7 +42,7 @@ _MALFORMED = _NOT_SENDABLE + _INVALID_HEADER + (UnicodeError,)
 FAILURES = CONNECTION_ERRORS + _MALFORMED + (UnusableBody,)
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
 # urllib3 has its own for a host name that does not match, a ValueError (1.26.12 on Python 3.11); elsewhere it is ssl's
-_NOT_TRUSTED = (ssl.SSLCertVerificationError, CertificateError)
+_NOT_TRUSTED = (SSLCertVerificationError, CertificateError)
 _TUNNEL_ASKS = "Tunnel connection failed: 407"  # http.client's words
 _NEVER_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
@@ -148,7 +152,7 @@ def _asks_for_certificate(cause: BaseException) -> bool:
     TLS 1.3 has one for it; before, it is the general "handshake failure" (RFC 8446, 6.2; RFC 5246, 7.4.6).
     """
     # the words and not ``reason``: a new alert has none in an older Python
-    words = str(cause) if isinstance(cause, ssl.SSLError) else ""
+    words = str(cause) if isinstance(cause, SSLError) else ""
     return "alert certificate required" in words or "alert handshake failure" in words
 
 
@@ -223,7 +227,7 @@ def reason(error: BaseException) -> str:
         if _asks_for_certificate(cause):
             verb = "asks" if "certificate required" in str(cause) else "may ask"
             return "TLS failed: it {} for a client certificate".format(verb)
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, SSLError):
             return "TLS failed ({})".format(getattr(cause, "reason", "") or "the peer ended it")
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):

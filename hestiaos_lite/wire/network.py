@@ -17,6 +17,13 @@ from ..errors import InvalidInput
 
 def prepared_url(base_url: str) -> str:
     """Let requests normalise the base URL once (host to ASCII, path quoted)."""
+    if base_url.startswith("https:"):
+        try:
+            import ssl  # noqa: F401  # requests has loaded it, where there is one
+        except ImportError as error:
+            raise InvalidInput(
+                "this Python has no ssl module: https is out of reach", code="CONFIGURATION"
+            ) from error
     request = requests.PreparedRequest()
     try:
         request.prepare_url(base_url, None)
@@ -34,7 +41,7 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
     only the environment named.
     """
     proxies: Dict[str, str] = {}
-    if session.trust_env and not is_loopback(url):
+    if session.trust_env and url.startswith(("http:", "https:")) and not is_loopback(url):
         proxies.update(get_environ_proxies(url))
     proxies.update(session.proxies)
     check_proxy(select_proxy(url, proxies))

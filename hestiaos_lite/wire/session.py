@@ -7,6 +7,7 @@ cookies, and never read ~/.netrc.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
 
@@ -36,7 +37,8 @@ class Prepared(NamedTuple):
 class LentSession:
     """The caller's own session, used as it is and never closed.
 
-    Of it are used ``send``, hooks, auth, adapters, proxies, cert and verify; its ``request`` is never called.
+    Of it are used ``prepare_request`` and ``send``, and so its headers, auth, hooks, adapters, proxies, cert and verify; its
+    ``request`` is never called.
     """
 
     def __init__(
@@ -147,7 +149,9 @@ class _SessionHolder:
     def __del__(self) -> None:
         # without the lock: a dict's pop is atomic, and a finalizer may run where its own thread holds the lock
         self._registry.pop(id(self), None)
-        self.session.close()
+        # an interpreter that ends closes its sockets itself, and green threads have no queues any more to ask for them
+        if not sys.is_finalizing():
+            self.session.close()
 
 
 class _NoCookies(RequestsCookieJar):

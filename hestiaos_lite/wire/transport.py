@@ -7,7 +7,7 @@ else about it.
 from __future__ import annotations
 
 import time
-from typing import Callable, Mapping, Optional, TypeVar, Union
+from typing import Callable, Mapping, NoReturn, Optional, TypeVar, Union
 
 import requests
 
@@ -146,6 +146,11 @@ class Transport:
     def close(self) -> None:
         """Close the connections of every thread; a session that was lent stays as it is."""
         self._sessions.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a client cannot leave its process, its key and connections would travel with it; make one where it is used"
+        )
 
     def _headers_of(self, call: Call) -> Mapping[str, str]:
         headers = dict(self._headers)

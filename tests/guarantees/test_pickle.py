@@ -11,8 +11,9 @@ from typing import Any, Dict
 import pytest
 
 import hestiaos_lite
-from hestiaos_lite import models
+from hestiaos_lite import AegisClient, Client, models
 from hestiaos_lite.errors import HestiaError
+from hestiaos_lite.sandbox import Sandbox
 
 FACTS: Dict[str, Any] = {
     "status": 503,
@@ -118,3 +119,14 @@ def test_through_a_process_pool(method: str) -> None:
             assert type(error) is ERRORS[name]
             assert vars(error) == dict(vars(make(name)), details=None)
         assert {name: future.result(timeout=30) for name, future in returned.items()} == MODELS
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_client_stays_in_its_process_used_or_not(protocol: int, box: Sandbox) -> None:
+    with Client(box.url) as client, AegisClient(box.url, tenant_id="a", thread_id="b") as aegis:
+        for _ in range(2):
+            for one in (client, aegis, client.run, client.chat):
+                with pytest.raises(TypeError, match="a client cannot leave its process"):
+                    pickle.dumps(one, protocol)
+            client.health()
+            aegis.approve("key")

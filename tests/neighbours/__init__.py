@@ -14,6 +14,12 @@ import pytest
 
 from ..cli_call import ROOT, environment
 
+# what makes the threads of an interpreter green, to be run before anything else
+GREEN = {
+    "gevent": "from gevent import monkey; monkey.patch_all()",
+    "eventlet": "import warnings; warnings.simplefilter('ignore'); import eventlet; eventlet.monkey_patch()",
+}
+
 
 def needs(*modules: str) -> List[Any]:
     """Mark a module's tests as ones of a neighbour that is imported by these names."""

@@ -14,14 +14,10 @@ from hestiaos_lite import Client
 
 from ..faultserver import TLS_AUTHORITY, FaultServer, answer_and_hang, head
 from ..proxies import http_proxy
-from . import alone, needs
+from . import GREEN, alone, needs
 
 PATIENT = 20.0
 BEGUN = head(200, {"Content-Type": "text/event-stream"}) + b'data: {"type": "start"}\n\n'
-PATCHES = {
-    "gevent": "from gevent import monkey; monkey.patch_all()",
-    "eventlet": "import eventlet; eventlet.monkey_patch()",
-}
 KINDS = pytest.mark.parametrize("kind", ["own", "lent"])
 
 
@@ -64,10 +60,10 @@ def with_pyopenssl(url: str, kind: str) -> None:
 
 @KINDS
 @pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("engine", [pytest.param(name, marks=needs(name)) for name in ("gevent", "eventlet")])
+@pytest.mark.parametrize("engine", [pytest.param(name, marks=needs(name)) for name in GREEN])
 def test_green_threads(engine: str, scheme: str, kind: str) -> None:
     with FaultServer(answer_and_hang(BEGUN), tls=scheme == "https") as server:
-        alone(green, server.url, kind, before=PATCHES[engine])
+        alone(green, server.url, kind, before=GREEN[engine])
 
 
 @KINDS

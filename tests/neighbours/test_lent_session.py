@@ -1,0 +1,111 @@
+"""What a session is used for that a caller lends: ``prepare_request`` and ``send``, with all that they go by."""
+
+from __future__ import annotations
+
+import os
+import threading
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
+from typing import Any, Iterator, List
+from urllib.parse import quote
+
+import pytest
+import requests
+
+from hestiaos_lite import AegisClient, Client, InvalidInput, Outbox
+
+from ..faultserver import FaultServer, answer, ok
+from . import needs
+
+HEALTHY = ok({"status": "ok"})
+
+
+class Wrapped(requests.Session):
+    """A session that adds a token in ``request``, as OAuth2Session does."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
+        raise AssertionError("it is not called")
+
+
+def token(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    request.headers["Authorization"] = "Bearer token"
+    return request
+
+
+def test_what_goes_out() -> None:
+    seen: List[int] = []
+    with FaultServer(answer(HEALTHY)) as server, Wrapped() as lent:
+        lent.headers["X-Team"] = "nightly"
+        lent.auth = token
+        lent.hooks["response"].append(lambda response, *args, **kwargs: seen.append(response.status_code))
+        with Client(server.url, session=lent) as client:
+            assert client.health().ok
+        sent = server.requests[0].headers
+        assert (sent["x-team"], sent["authorization"], seen) == ("nightly", "Bearer token", [200])
+
+
+@pytest.mark.parametrize("by", [pytest.param("OAuth2Session", marks=needs("requests_oauthlib"))])
+def test_the_token_of_requests_oauthlib(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is added in ``request``, and so does not go out by itself; as the session's auth it does."""
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+    from requests_oauthlib import OAuth2, OAuth2Session
+
+    bearer = {"access_token": "token", "token_type": "Bearer"}
+    with FaultServer(answer(HEALTHY)) as server, OAuth2Session("id", token=bearer) as lent:
+        with Client(server.url, session=lent) as client:
+            client.health()
+            lent.auth = OAuth2("id", token=bearer)
+            client.health()
+        assert [request.headers.get("authorization") for request in server.requests] == [None, "Bearer token"]
+
+
+# -- a service on a Unix socket
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.wfile.write(HEALTHY)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def unix_url(tmp_path: Path) -> Iterator[str]:
+    path = os.path.relpath(str(tmp_path / "S"))  # the name of such a socket may not be long
+    with ThreadingUnixStreamServer(path, Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield "http+unix://{}".format(quote(os.path.abspath(path), safe=""))
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("by", [pytest.param("requests-unixsocket", marks=needs("requests_unixsocket"))])
+def test_a_service_on_a_unix_socket(by: str, unix_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import requests_unixsocket
+
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")  # is nothing to it
+    with requests_unixsocket.Session() as lent, Client(unix_url + "/", session=lent, retries=0) as client:
+        assert client.health().ok
+        assert client.base_url == unix_url
+
+
+def test_a_scheme_is_taken_where_an_adapter_is_mounted_for_it(tmp_path: Path) -> None:
+    url = "http+unix://%2Frun%2FService.sock"
+    with requests.Session() as lent, Outbox(tmp_path / "outbox") as outbox:
+        for make in (Client, AegisClient):
+            with pytest.raises(InvalidInput, match="must begin with http"):
+                make(url, session=lent)
+        lent.mount("http+unix://", requests.adapters.HTTPAdapter())
+        for make in (Client, AegisClient):
+            assert make(url, session=lent).base_url == url
+            with pytest.raises(InvalidInput, match="must begin with http"):
+                make("ftp://service.example", session=lent)
+        # two sockets whose names differ in case are two services
+        names = {
+            AegisClient(each, session=lent, outbox=outbox)._service
+            for each in (url, url.replace("Service", "service"), url + "/")
+        }
+        assert len(names) == 2
