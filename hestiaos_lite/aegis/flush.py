@@ -62,6 +62,11 @@ class FlushReport:
 class Delivery:
     """One claimed row on its way: whatever ends the ``with`` block is written down, as the row's new state.
 
+    Args:
+        outbox: whose row.
+        entry: the row.
+        deadline: of the call it belongs to, which bounds the wait for the file's lock too; None for the outbox's own bound.
+
     Attributes:
         verdict: set within the block: what the service said.
         state: after it: ``settled``, ``queued`` or ``dead``.
@@ -72,7 +77,7 @@ class Delivery:
         BaseException: whatever else ends the block (a bug, `KeyboardInterrupt`) goes on, with the row queued again.
     """
 
-    def __init__(self, outbox: Outbox, entry: Entry, deadline: Deadline) -> None:
+    def __init__(self, outbox: Outbox, entry: Entry, deadline: Optional[Deadline] = None) -> None:
         self._outbox = outbox
         self._entry = entry
         self._deadline = deadline
@@ -199,9 +204,8 @@ def flush(
         entry = outbox.queue.claim(lane, first_id, last_id)
         if entry is None:
             continue  # not due; or another flusher holds it, and goes on with the lane once it is sent
-        deadline = Deadline(timeout_seconds)
-        with Delivery(outbox, entry, deadline) as delivery:
-            delivery.verdict = send(entry, deadline)
+        with Delivery(outbox, entry) as delivery:
+            delivery.verdict = send(entry, Deadline(timeout_seconds))
         unanswered = unanswered + 1 if isinstance(delivery.error, (ConnectionFailed, RequestTimeout)) else 0
         if delivery.state == "queued":
             continue

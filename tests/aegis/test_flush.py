@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+
 import pytest
 
 from hestiaos_lite import errors
@@ -158,3 +161,17 @@ def test_a_service_down_for_a_whole_run_then_back(box):
     service = Service()
     assert flushed(box, service) == FlushReport(sent=60)
     assert service.keys == keys
+
+
+def test_a_flush_waits_for_the_lock_as_long_as_the_outbox_says(box, path):
+    """Its rows have a deadline each; a neighbour that was stopped in the middle of writing must not end it."""
+    record(box)
+    other = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+
+    def send(row: Entry, deadline: Deadline) -> Verdict:
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(1.5, lambda: other.execute("ROLLBACK")).start()
+        return Verdict(202)
+
+    assert flushed(box, send, timeout_seconds=0.1) == FlushReport(sent=1)
+    other.close()
