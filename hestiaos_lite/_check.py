@@ -77,14 +77,19 @@ def check_whole_number(
 
 
 def check_seconds(
-    name: str, value: Any, *, least: Optional[float] = None, code: Optional[str] = None
+    name: str,
+    value: Any,
+    *,
+    least: Optional[float] = None,
+    unit: str = "seconds",
+    code: Optional[str] = None,
 ) -> float:
     """Return a number of seconds as a float: above 0, or at least ``least``. Infinity and NaN would let a call hang."""
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     if not (0 < number < _LONGEST_SECONDS if least is None else least <= number < _LONGEST_SECONDS):
         bound = "above 0" if least is None else "of {:g} or more".format(least)
         raise InvalidInput(
-            "{} must be a number of seconds {}, not {!r}".format(name, bound, value), code=code
+            "{} must be a number of {} {}, not {!r}".format(name, unit, bound, value), code=code
         )
     return float(number)
 

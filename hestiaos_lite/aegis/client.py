@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Type, Union
 
 from .. import config, errors
-from .._check import check_optional_mapping, check_seconds, check_segment, check_whole_number
+from .._check import check_optional_mapping, check_seconds, check_whole_number
 from ..deadline import Deadline
 from ..models import ActionResult, ActionStatus, Conclusion
 from ..wire import retry
@@ -22,7 +22,7 @@ from ..wire.transport import Transport
 from . import flush
 from .outbox import Outbox
 from .rows import ACTIONS, Decision, service_of
-from .truth import Verdict, concluded, judged, result_of
+from .truth import DUPLICATE, Verdict, concluded, judged, result_of, status_decoder, status_path
 
 if TYPE_CHECKING:
     import requests
@@ -32,7 +32,6 @@ __all__ = ["AegisClient"]
 # shorter texts of a payload are common words, and masking them would make an error unreadable
 _SHORTEST_SECRET = 8
 _TRANSIENT = (errors.ConnectionFailed, errors.RequestTimeout, errors.ServerError, errors.RateLimited)
-_DUPLICATE = 409
 _NO_DECISION = {
     "reason": "no decision by the deadline"
 }  # so that the trail does not take a timeout for a person
@@ -152,7 +151,8 @@ class AegisClient:
         """Send one decision, ``approve`` or ``reject``, with a payload object (default ``{}``).
 
         Returns:
-            A result that is ``settled`` (202 accepted, or 409: the service had it) or, with an outbox only, ``queued``.
+            A result that is ``settled`` (202 accepted, or 409: the service had it, and ``confirmed`` says whether it is
+            known for which action) or, with an outbox only, ``queued``.
             With an outbox the older decisions of the same thread go first, and one that the outbox knows as settled is
             a ``duplicate`` without being sent again.
 
@@ -160,11 +160,15 @@ class AegisClient:
             ValueError: another action, or a tenant or thread id is missing; nothing was sent.
             InvalidInput: a value cannot be sent as a header or as JSON, or the service refused it (400, 422).
             IdempotencyConflict: the outbox has this key for another action or payload and nothing was sent, or the
-                service's 409 says that it has the key for the other action.
+                service says that it has the key for the other action, or accepted another.
             InvalidResponse: a 2xx that is no 202 with a JSON object or no body.
             RateLimited: 429, without an outbox.
             ConnectionFailed, RequestTimeout, ServerError: without an outbox, when the last attempt failed.
-            HestiaError: code ``OUTBOX``: the decision could not be recorded, and was not sent.
+            AuthenticationError, PermissionDenied, NotFound: credentials or address are wrong. With an outbox the decision
+                stays queued there.
+            Conflict: the outbox holds this decision as dead; nothing was sent.
+            HestiaError: code ``OUTBOX``: the decision could not be recorded and was not sent, or (``delivered`` True) the
+                service's answer could not be written down.
         """
         decision = self._decision(action, idempotency_key, tenant_id, thread_id, payload)
         deadline = Deadline(self._settings.timeout_seconds)
@@ -174,11 +178,11 @@ class AegisClient:
             return result_of(decision, verdict.status, verdict.attempts, verdict.body, verdict.confirmed)
         turn = outbox.queue.submit(decision, deadline)
         if turn.own.state == "settled":
-            return result_of(turn.own, _DUPLICATE, 0, turn.own.answer, turn.own.confirmed)
+            return result_of(turn.own, DUPLICATE, 0, turn.own.answer, turn.own.confirmed)
         sent = flush.send_in_turn(outbox, turn, self._send, deadline)
         if sent.error is not None and sent.error.at_fault == errors.REQUEST:
             raise sent.error
-        return _told(outbox, decision, sent)
+        return flush.told(outbox, decision, sent)
 
     def conclude(
         self,
@@ -225,7 +229,7 @@ class AegisClient:
             NotFound: the service knows no such request.
             InvalidResponse: the answer is about another request.
         """
-        return self._caller.get(_status_path(request_id), _status_decoder(request_id))
+        return self._caller.get(status_path(request_id), status_decoder(request_id))
 
     def wait(self, request_id: str, *, timeout: float, poll: float = 1.0) -> ActionStatus:
         """Look at an action every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
@@ -328,7 +332,7 @@ class AegisClient:
             "headers": decision.headers(),
             "request_id": decision.request_id,
             "secrets": tuple(_texts(decision.payload)),
-            "accept": (_DUPLICATE,),
+            "accept": (DUPLICATE,),
             "deadline": deadline,
         }
 
@@ -336,7 +340,7 @@ class AegisClient:
         """Look at the status of a request while there is time."""
         if deadline.remaining() <= 0:
             raise errors.RequestTimeout("no time is left to look at its status", delivered=False)
-        return self._caller.get(_status_path(request_id), _status_decoder(request_id), deadline=deadline)
+        return self._caller.get(status_path(request_id), status_decoder(request_id), deadline=deadline)
 
     def _send_waiting(self, outbox: Outbox, decision: Decision, deadline: Deadline) -> Optional[Conclusion]:
         """Send what waits in the lane of a decision; where its own key still waits after that, conclude that nothing can be."""
@@ -347,43 +351,6 @@ class AegisClient:
         if entry is None or not entry.is_open:
             return None
         return Conclusion(decision.idempotency_key, "pending", entry.request_id, None, entry.attempts)
-
-
-def _status_path(request_id: str) -> str:
-    return "/status/" + check_segment("request_id", request_id)
-
-
-def _status_decoder(request_id: str) -> Callable[[Any], ActionStatus]:
-    def decode(body: Any) -> ActionStatus:
-        named = dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
-        status = ActionStatus.from_dict(named)
-        if status.request_id != request_id:
-            raise errors.InvalidResponse("the answer is about another request", details=body)
-        return ActionStatus(status.request_id, status.status, status.action, body)
-
-    return decode
-
-
-def _told(outbox: Outbox, decision: Decision, sent: flush.Outcome) -> ActionResult:
-    """Tell what became of a decision that went through an outbox."""
-    entry, verdict = sent.entry, sent.verdict
-    if verdict is not None:
-        return result_of(entry, verdict.status, entry.attempts, verdict.body, verdict.confirmed)
-    if entry.state == "dead":
-        raise errors.Conflict(
-            "row {} of the outbox {} holds this decision as dead: {}; once its cause is put right, requeue it, or drop"
-            " it".format(entry.id, outbox.path, entry.reason),
-            request_id=entry.request_id,
-            delivered=False,
-        )
-    if entry.state == "settled":  # sent by another, while this call waited for its turn
-        is_ours = entry.request_id == decision.request_id
-        return result_of(
-            entry, entry.status_code if is_ours else _DUPLICATE, entry.attempts, entry.answer, entry.confirmed
-        )
-    return ActionResult(
-        entry.idempotency_key, entry.request_id, None, entry.attempts, extra={"reason": sent.reason or None}
-    )
 
 
 def _texts(value: Any) -> Iterator[str]:

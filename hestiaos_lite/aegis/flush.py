@@ -19,15 +19,17 @@ from ..errors import (
     CALLER,
     REQUEST,
     AuthenticationError,
+    Conflict,
     ConnectionFailed,
     HestiaError,
     PermissionDenied,
     RequestTimeout,
 )
+from ..models import ActionResult
 from .outbox import Outbox
 from .queue import Turn
 from .rows import Decision, Entry
-from .truth import Verdict
+from .truth import DUPLICATE, Verdict, result_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -159,9 +161,14 @@ def send_in_turn(outbox: Outbox, turn: Turn, send: Send, deadline: Deadline) -> 
         else:
             reason = blocked_by.reason or "it is not due yet"
             return Outcome(own, reason=reason if blocked_by.id == own.id else _waits_for(blocked_by, reason))
-        turn = outbox.queue.take_turn(own)
+        turn = Turn(own)
+        try:
+            turn = outbox.queue.take_turn(own, deadline)
+        except HestiaError:  # the file is locked, say; at the deadline that is no more than waiting
+            if deadline.remaining() > 0:
+                raise
     if turn.claimed is not None:
-        outbox.queue.release(turn.claimed, "no time was left to send it")
+        outbox.queue.release(turn.claimed, "no time was left to send it", deadline=deadline)
     older = turn.claimed or turn.blocked_by
     if older is None or older.id == turn.own.id:
         return Outcome(turn.own, reason="no time was left to send it")
@@ -218,3 +225,25 @@ def flush(
             heapq.heappush(heads, (next_id, lane))
     queued, elsewhere = outbox.queue.waiting(service, hosted)
     return FlushReport(queued=queued, elsewhere=elsewhere, **counted)
+
+
+def told(outbox: Outbox, decision: Decision, sent: Outcome) -> ActionResult:
+    """Tell what became of a decision that went through an outbox."""
+    entry, verdict = sent.entry, sent.verdict
+    if verdict is not None:
+        return result_of(entry, verdict.status, entry.attempts, verdict.body, verdict.confirmed)
+    if entry.state == "dead":
+        raise Conflict(
+            "row {} of the outbox {} holds this decision as dead: {}; once its cause is put right, requeue it, or drop"
+            " it".format(entry.id, outbox.path, entry.reason),
+            request_id=entry.request_id,
+            delivered=False,
+        )
+    if entry.state == "settled":  # sent by another, while this call waited for its turn
+        is_ours = entry.request_id == decision.request_id
+        return result_of(
+            entry, entry.status_code if is_ours else DUPLICATE, entry.attempts, entry.answer, entry.confirmed
+        )
+    return ActionResult(
+        entry.idempotency_key, entry.request_id, None, entry.attempts, extra={"reason": sent.reason or None}
+    )

@@ -58,7 +58,7 @@ class Outbox:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.lease_seconds = check_seconds("lease_seconds", lease_seconds)
-        self.keep_days = check_seconds("keep_days", keep_days)
+        self.keep_days = check_seconds("keep_days", keep_days, unit="days")
         self._clock = clock
         self._file = _open_file(path, check_seconds("busy_seconds", busy_seconds))
         self.queue = Queue(self._file, lease_seconds=lease_seconds, keep_days=keep_days, clock=clock)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional
 
+from .._check import check_segment
 from ..errors import HestiaError, IdempotencyConflict, InvalidResponse
 from ..models import ActionResult, ActionStatus, Conclusion, is_refusal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..wire.answers import Answer
     from .rows import Decision
 
+DUPLICATE = 409
 Look = Callable[[str], ActionStatus]
 
 
@@ -36,7 +38,7 @@ class Verdict(NamedTuple):
     @property
     def is_duplicate(self) -> bool:
         """The service had the key already."""
-        return self.status == 409
+        return self.status == DUPLICATE
 
 
 def judged(decision: Decision, answer: Answer, look: Look) -> Verdict:
@@ -60,7 +62,7 @@ def judged(decision: Decision, answer: Answer, look: Look) -> Verdict:
         first = first_status(answer, look)
         actions = [] if first is None else list(_actions(first.data))
     _refuse_another_action(decision, answer, iter(actions))
-    return Verdict(409, answer.body, answer.attempts, confirmed=bool(actions))
+    return Verdict(DUPLICATE, answer.body, answer.attempts, confirmed=bool(actions))
 
 
 def first_status(answer: Answer, look: Look) -> Optional[ActionStatus]:
@@ -115,6 +117,24 @@ def _conclusion(
     return Conclusion(decision.idempotency_key, outcome, request_id, status, answer.attempts)
 
 
+def status_path(request_id: str) -> str:
+    """Give the path of a request's status."""
+    return "/status/" + check_segment("request_id", request_id)
+
+
+def status_decoder(request_id: str) -> Callable[[Any], ActionStatus]:
+    """Give what makes a status of an answer; one about another request is `InvalidResponse`."""
+
+    def decode(body: Any) -> ActionStatus:
+        named = dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
+        status = ActionStatus.from_dict(named)
+        if status.request_id != request_id:
+            raise InvalidResponse("the answer is about another request", details=body)
+        return ActionStatus(status.request_id, status.status, status.action, body)
+
+    return decode
+
+
 def named(body: Any, name: str) -> Optional[str]:
     """Find a text in an answer, flat or under ``detail``."""
     return next((value for value in _values(body, name) if isinstance(value, str)), None)
@@ -161,7 +181,7 @@ def _actions(body: Any) -> Iterator[Any]:
 
 def _refuse_others(decision: Decision, answer: Answer) -> None:
     """Refuse what is neither a 202 with an object or nothing, nor a 409: another service on that port."""
-    if answer.status == 409 or answer.status == 202 and isinstance(answer.body, (dict, type(None))):
+    if answer.status == DUPLICATE or answer.status == 202 and isinstance(answer.body, (dict, type(None))):
         return
     raise InvalidResponse(
         "the answer is no 202 with a JSON object, as the contract has it", **_facts(decision, answer)
