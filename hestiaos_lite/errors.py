@@ -183,7 +183,7 @@ class HestiaError(Exception):
         if self.trace_id:
             facts.append("trace id {}".format(one_line(self.trace_id, limit=200)))
         if self.request_id:
-            facts.append("request id {}".format(self.request_id))
+            facts.append("request id {}".format(one_line(self.request_id, limit=100)))
         if self.attempts > 1:
             facts.append("{} attempts".format(self.attempts))
         text = "[{}] {}".format(one_line(self.code, limit=100), one_line(self.message, limit=500))

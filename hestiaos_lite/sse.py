@@ -243,7 +243,7 @@ def _without_bom(line: bytes) -> bytes:
 
 
 class _PendingObject:
-    """A JSON object that stands on several ``data:`` lines; finds its end in linear time by counting braces."""
+    """A JSON object that is spread over several ``data:`` lines; finds its end in linear time by counting braces."""
 
     _TOKEN = re.compile(r'\\.|["{}]')
 

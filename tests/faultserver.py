@@ -4,7 +4,7 @@
         Client(server.url).health()
 
 The first connection gets the first script, and so on; the last script serves every further one. A script is a function of a
-`Wire`. What was received stands in ``server.requests``; a script's own fault is raised when the server is closed.
+`Wire`. What was received is in ``server.requests``; a script's own fault is raised when the server is closed.
 """
 
 from __future__ import annotations

@@ -184,7 +184,9 @@ def test_what_an_error_says(error, text):
 
 
 def test_whatever_the_message_it_is_shown_as_one_line_of_bounded_length():
-    error = ServerError("two\nlines \x1b[2J " + "x" * 10_000, "t\n" * 500, code="C\n" * 500)
+    error = ServerError(
+        "two\nlines \x1b[2J " + "x" * 10_000, "t\n" * 500, code="C\n" * 500, request_id="r\n" * 500
+    )
     assert len(str(error)) < 1000
     assert str(error).isprintable()
     assert "two lines \\x1b[2J xxx" in str(error)

@@ -58,7 +58,7 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
 
 
 def check_proxy(proxy: Optional[str]) -> None:
-    """Refuse a proxy's URL that cannot be one: requests and urllib3 fail of it in many ways, quoting its password."""
+    """Refuse a proxy's URL that cannot be one: requests and urllib3 fail in many ways then, and quote its password."""
     if not proxy:
         return
     proxy = proxy if "://" in proxy else "http://" + proxy

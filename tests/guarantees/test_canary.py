@@ -1,6 +1,6 @@
 """One value, planted wherever a secret may stand, is shown by nothing: no log record, repr, message, traceback or pickle.
 
-The scenarios differ in where the value stands and in how the call fails; what the service answers always quotes it.
+The scenarios differ in where the value is and in how the call fails; what the service answers always quotes it.
 """
 
 from __future__ import annotations
