@@ -26,7 +26,8 @@ def pay_once(invoice: str, key: str, folder: str) -> None:
 
 def main() -> int:
     if len(sys.argv) != 4:
-        sys.exit(__doc__)
+        print(__doc__, file=sys.stderr)
+        return 2
     path, invoice, date = sys.argv[1:]
     key = hestia.idempotency_key("invoice", invoice, date=date)
     try:

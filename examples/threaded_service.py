@@ -18,8 +18,8 @@ def handle(client: Client, text: str) -> Optional[str]:
     try:
         return client.run(text).text
     except HestiaError as error:
-        # the request id is in the service's log as well; `delivered` tells whether to look there first
-        log.error("%s (delivered: %s)", error, error.delivered)
+        # one line: what happened, whether it may have taken effect, and the request id, which is in the service's log too
+        log.error("%s", error)
         return None
 
 
@@ -27,7 +27,12 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     lines = [line.strip() for line in sys.stdin if line.strip()]
     failed = 0
-    with Client(timeout=30) as client, ThreadPoolExecutor(8) as pool:
+    try:
+        client = Client(timeout=30)
+    except HestiaError as error:  # a setting is at fault
+        log.error("%s", error)
+        return error.exit_code
+    with client, ThreadPoolExecutor(8) as pool:
         for text, answer in zip(lines, pool.map(lambda line: handle(client, line), lines)):
             failed += answer is None
             print("{}\t{}".format(text, "-" if answer is None else answer))

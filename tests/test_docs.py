@@ -24,6 +24,7 @@ import hestiaos_lite
 from hestiaos_lite.config import resolve
 from hestiaos_lite.sandbox import Sandbox
 from tests.cli.test_zipapp import RECIPE
+from tests.guarantees.test_layers import ROWS
 from tests.markdown import (
     DOCUMENTS,
     ROOT,
@@ -196,6 +197,15 @@ def test_the_code_names_what_the_documents_have() -> None:
         assert (ROOT / document).is_file(), (path, document)
         headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE)
         assert not heading or heading in headings, (path, document, heading)
+
+
+def test_the_design_shows_the_house_as_it_is() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    house = re.findall(r"^  ([\w.]+/?) ", text.partition("```text")[2].partition("```")[0], re.MULTILINE)
+    found = [path.name + "/" * path.is_dir() for path in (ROOT / "hestiaos_lite").iterdir()]
+    assert sorted(house) == sorted(name for name in found if name != "__pycache__/")
+    rows = re.findall(r"^\| \d \| ([^|]+) \|", text, re.MULTILINE)
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == ROWS
 
 
 def test_the_table_of_exit_codes_says_what_the_help_says(environment: Dict[str, str]) -> None:

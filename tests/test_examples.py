@@ -201,6 +201,8 @@ def test_threaded_service(box: Sandbox) -> None:
     done = run(box, EXAMPLES / "threaded_service.py", stdin="one\nrm -rf /\ntwo\n")
     assert (done.returncode, done.stdout) == (1, "one\tprocessed: one\nrm -rf /\t-\ntwo\tprocessed: two\n")
     assert "GOVERNANCE_BLOCK" in done.stderr
+    bad = run(box, EXAMPLES / "threaded_service.py", stdin="one\n", HESTIAOS_BASE_URL="nonsense")
+    assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (78, "", 1)
 
 
 # What cron mails for each line of the crontab, as a pattern: nothing, or one line that is of use.
@@ -210,11 +212,11 @@ NOTHING = ""
 MAILED = {
     "up": {REPORT: NOTHING, FLUSH: NOTHING, DAILY: NOTHING, GUARD: NOTHING, HEALTH: NOTHING},
     "down": {
-        REPORT: r"hestiaos-lite: .* it never reached the service; try again later",
+        REPORT: r"hestiaos-lite: .* it never reached the service; try again later(, or allow it more time)?",
         FLUSH: NOTHING,
         DAILY: r"1  queued   approve  invoice-42  thread invoices  .*",
-        GUARD: r"hestiaos-lite: not run: .* it never reached the service; try again later",
-        HEALTH: r"hestiaos-lite: .* it never reached the service; try again later",
+        GUARD: r"hestiaos-lite: not run: .* it never reached the service; try again later(, or allow it more time)?",
+        HEALTH: r"hestiaos-lite: .* it never reached the service; try again later(, or allow it more time)?",
     },
     "blocking": {
         REPORT: r"hestiaos-lite: \[SCRIPTED_FAULT\] .*HTTP 403.* nothing was done; its trace says which rule spoke",
