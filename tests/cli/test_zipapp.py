@@ -1,9 +1,10 @@
-"""The recipe for a single file: built as the documentation says, and run by every Python it is for."""
+"""The recipe for a single file: built as docs/operations.md says, and run by every Python it is for."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from ..cli_call import ROOT
 
 pytestmark = pytest.mark.slow
 
-RECIPE = """\
-python3 -m pip install --target app .
-python3 -m zipapp app -c -m hestiaos_lite.__main__:run -p "/usr/bin/env python3" -o hestiaos-lite.pyz
-"""
+OPERATIONS = (Path(ROOT) / "docs" / "operations.md").read_text(encoding="utf-8")
+(RECIPE,) = [
+    block
+    for block in re.findall(r"^```\w+\n(.*?)^```$", OPERATIONS, re.MULTILINE | re.DOTALL)
+    if "zipapp" in block
+]
 # an older certifi lets requests read the trust store from a predictable name in the temporary folder
 OLDEST_CERTIFI = "2022"
 
