@@ -21,7 +21,6 @@ class BadData(errors.InvalidInput):
     """A file given as input (a policy, a batch) holds what it must not."""
 
     default_code = "BAD_DATA"
-    _exit_code = BAD_DATA
 
 
 def exit_code(error: BaseException) -> int:

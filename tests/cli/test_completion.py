@@ -74,6 +74,12 @@ def test_it_explains_what_it_offers() -> None:
     assert list(complete(["health", "--json"])) == ["--json\tprint JSON"]
 
 
+def test_each_option_is_offered_in_its_long_form() -> None:
+    offered = [line.partition("\t")[0] for line in complete(["run", "-"])]
+    assert offered[:3] == ["--help", "--stream", "--session-id"]
+    assert [word for word in offered if not word.startswith("--")] == []
+
+
 def test_the_hidden_command_prints_it() -> None:
     assert call("__complete", "completion", "f") == Called(0, "fish\n", "")
     assert call("__complete", "run", "x") == Called(0, "", "")
@@ -91,6 +97,7 @@ LINES = [
     ("batch two\\ w", "batch two\\ words.jsonl"),
     ("hitl approve k --payload @inp", "hitl approve k --payload @input.jsonl"),
     ("hitl approve k --payload=@inp", "hitl approve k --payload=@input.jsonl"),
+    ("hitl approve k --payload @two\\ w", "hitl approve k --payload @two\\ words.jsonl"),
     ("run inp", "run inp"),
 ]
 
