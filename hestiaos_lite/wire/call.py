@@ -15,7 +15,7 @@ class Call:
     """One request as a method of the client describes it; `Transport` adds what all share.
 
     Args:
-        path: below the base URL, its variable segments quoted by `segment`.
+        path: below the base URL, its variable segments quoted by `check_segment`.
         body: what is sent as JSON, or None.
         retry: when it may be repeated.
         deadline: by when it is done or failed; made by the caller before the body is encoded.
