@@ -229,8 +229,11 @@ class Output:
             self.end_line()  # both streams are likely to be the same screen
         if self._err is not None:
             with contextlib.suppress(OSError):  # there is nobody left to tell
-                self._err.write(line + "\n")
-                self._err.flush()
+                try:
+                    self._err.write(line + "\n")
+                    self._err.flush()
+                except RuntimeError:  # a signal's handler speaks while this very stream is being written to
+                    os.write(self._err.fileno(), (line + "\n").encode(self._err.encoding, "backslashreplace"))
 
     def _dumps(self, value: Any, indent: Optional[int] = None) -> str:
         from .._json import dumps
