@@ -17,8 +17,6 @@ __all__ = ["main"]
 _INTERRUPTED = 130  # 128 + SIGINT
 _TERMINATED = 143  # 128 + SIGTERM
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell sees of any other tool whose reader went away
-_BROKEN_CONTRACT = 76  # sysexits' EX_PROTOCOL
-_NOT_WRITTEN = 74  # sysexits' EX_IOERR: the result could not be written
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -35,8 +33,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     except OutputClosed as error:
         if error.is_broken_pipe:
             return _BROKEN_PIPE
+        from .exits import NOT_WRITTEN
+
         output.complain("cannot write to standard output: {}".format(error))
-        return _NOT_WRITTEN
+        return NOT_WRITTEN
     except KeyboardInterrupt:
         return _INTERRUPTED
 
@@ -65,10 +65,11 @@ def _run(argv: List[str], output: Output) -> int:
         with terminable(_TERMINATED), output.listening(args.verbose):
             code = args.execute(args, output)
         if output.missing_field is not None and code == 0:
-            output.complain(
-                "the result has no field {!r}; --json shows what it has".format(output.missing_field)
-            )
-            code = _BROKEN_CONTRACT
+            from .exits import BROKEN_CONTRACT
+
+            fault = "the result has no field {!r}; --json shows what it has"
+            output.complain(fault.format(output.missing_field))
+            code = BROKEN_CONTRACT
         # guard becomes its command only now: what is ignored, handled or open here would be inherited
         return int(code() if callable(code) else code)
     except SystemExit as end:  # --help and --version, a usage error, SIGTERM

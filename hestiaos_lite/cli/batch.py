@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
 
 from .. import errors
-from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, REFUSED, TRY_LATER, UNKNOWN, BadData
+from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, NOT_WRITTEN, REFUSED, TRY_LATER, UNKNOWN, BadData
 from .output import Output
 from .parser import Arguments, Parser, count, seconds
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..batch.rows import BatchRow
     from .progress import Progress
 
-_NOT_WRITTEN = 74  # sysexits' EX_IOERR: a result could not be written
 _EPILOG = """\
 a row is {"id": ..., "input": ...} with any of the call's other arguments (session_id, agent_id, mode_hint, timeout_ms;
 chat: message; agent: agent_id, task, config); in plain text each line is an input, and its number is its id; in CSV and
@@ -233,7 +232,7 @@ class _Run:
             return code
         if counts.get("unknown") or counts.get("sent"):
             return UNKNOWN
-        if code == _NOT_WRITTEN:
+        if code == NOT_WRITTEN:
             return code
         if counts.get("again") or counts.get("unsent"):
             return TRY_LATER

@@ -11,6 +11,7 @@ UNKNOWN = 3  # sent, and the outcome is unknown
 BAD_DATA = 65
 UNAVAILABLE = 69
 INTERNAL = 70  # sysexits' EX_SOFTWARE: a bug of ours
+NOT_WRITTEN = 74  # sysexits' EX_IOERR: a result could not be written
 TRY_LATER = 75
 BROKEN_CONTRACT = 76
 DENIED = 77

@@ -94,7 +94,7 @@ def test_help_and_the_shared_table_name_the_same_exit_codes() -> None:
         for code in code
         if code
     }
-    assert named == defined | {74, 130, 141, 143}
+    assert named == defined | {130, 141, 143}
 
 
 def test_the_modules_of_the_table_are_named_for_tools_that_look_for_imports() -> None:
