@@ -115,19 +115,20 @@ def test_a_full_disk_under_standard_output(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
-    "argv, code, code_of_both",
+    "argv, code, code_of_both, unbuffered",
     [
-        (["run", "x"], 0, 74),
-        (["run", "x", "-vv"], 0, 74),
-        (["run", "rm -rf /"], 1, 1),
-        (["bogus"], 2, 2),
-        (["run", "-"], 2, 2),
-        (["run", "x", "-u", "http://127.0.0.1:1"], 69, 69),
-        (["--version"], 0, 74),
+        (["run", "x"], 0, 74, {}),
+        (["run", "x", "-vv"], 0, 74, {}),
+        (["run", "x", "-vv"], 0, 74, {"PYTHONUNBUFFERED": "1"}),
+        (["run", "rm -rf /"], 1, 1, {}),
+        (["bogus"], 2, 2, {"PYTHONUNBUFFERED": "1"}),
+        (["run", "-"], 2, 2, {}),
+        (["run", "x", "-u", "http://127.0.0.1:1"], 69, 69, {}),
+        (["--version"], 0, 74, {}),
+        (["--version"], 0, 74, {"PYTHONUNBUFFERED": "1"}),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, (list, dict)) else "",
 )
 def test_a_full_disk_under_standard_error_changes_no_exit_code(
     box: Any, argv: List[str], code: int, code_of_both: int, unbuffered: Any

@@ -26,7 +26,7 @@ from hestiaos_lite.wire.answers import from_answer
 from hestiaos_lite.wire.call import Call
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
-ROUNDS = [2000, pytest.param(100000, marks=pytest.mark.slow)]
+ROUNDS = [500, pytest.param(100000, marks=pytest.mark.slow)]
 
 
 @pytest.fixture
@@ -414,7 +414,7 @@ def is_well(box: Sandbox) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("rounds", [1000, pytest.param(20000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [300, pytest.param(20000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["mutated requests", "random bytes", "half requests"])
 def test_the_sandbox_answers_or_closes_and_takes_the_next_request(rng, caplog, kind, rounds):
     statuses = set()

@@ -323,7 +323,11 @@ def test_a_missing_client_certificate_is_named(version: str, words: str, kind: s
 
 
 @pytest.mark.parametrize(
-    "call", ["Client({!r}, retries=0).run('x')", "AegisClient({!r}, api_key='k', thread_id='t').approve('k')"]
+    "call",
+    [
+        "Client({!r}, retries=0).run('x')",
+        "AegisClient({!r}, api_key='k', thread_id='t', max_retries=0).approve('k')",
+    ],
 )
 def test_the_traceback_of_a_refused_connection_fits_a_screen(call: str) -> None:
     program = "from hestiaos_lite import AegisClient, Client\n" + call.format(

@@ -78,8 +78,8 @@ EXPECTED = (
 )  # what the random faults may come to
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_sixteen_threads_on_one_client(seconds: float) -> None:
+@pytest.mark.parametrize("calls_each", [25, pytest.param(1000, marks=pytest.mark.slow)])
+def test_sixteen_threads_on_one_client(calls_each: int) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)
     wrong: List[BaseException] = []
@@ -87,9 +87,9 @@ def test_sixteen_threads_on_one_client(seconds: float) -> None:
 
     def work(number: int) -> None:
         rng = random.Random(seed + number)
-        count = 0
-        while time.monotonic() < end and not wrong:
-            count += 1
+        for count in range(calls_each):
+            if wrong:
+                return
             call = rng.choice(CALLS)
             try:
                 call(client, "t{}-{}".format(number, count))
@@ -101,17 +101,17 @@ def test_sixteen_threads_on_one_client(seconds: float) -> None:
 
     with Sandbox() as box, Client(box.url, timeout=20) as client:
         box.random_faults(0.02, seed)
-        end = time.monotonic() + seconds
         threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(seconds + 30)
+            thread.join(30 + calls_each / 5)
         assert not any(thread.is_alive() for thread in threads)
         if wrong:
             raise wrong[0]
-        assert done["good"] > 100
-        assert done["fault"] > 0
+        assert sum(done.values()) == THREADS * calls_each
+        assert done["good"] > done["fault"]
+        assert box.injected
         # a POST was sent again only where the attempt before was refused with 429 or 503
         refused = collections.Counter(item.request_id for item in box.injected if item.kind in ("429", "503"))
         sent = collections.Counter(
@@ -376,7 +376,7 @@ def test_without_the_collector_nothing_is_left_either(box: Sandbox) -> None:
 
 
 @NEEDS_PROC
-def test_a_thousand_short_lived_threads_leave_no_connection_behind(box: Sandbox) -> None:
+def test_two_hundred_short_lived_threads_leave_no_connection_behind(box: Sandbox) -> None:
     lines = program(
         """
         import os, sys, threading
@@ -384,7 +384,7 @@ def test_a_thousand_short_lived_threads_leave_no_connection_behind(box: Sandbox)
         client = Client(sys.argv[1], timeout=20)
         client.health()
         before, most, good = len(os.listdir("/proc/self/fd")), 0, []
-        for _ in range(125):
+        for _ in range(25):
             threads = [threading.Thread(target=lambda: good.append(client.health().ok)) for _ in range(8)]
             for thread in threads:
                 thread.start()
@@ -396,7 +396,7 @@ def test_a_thousand_short_lived_threads_leave_no_connection_behind(box: Sandbox)
         """,
         box.url,
     )
-    assert lines == ["1000 True 0"]
+    assert lines == ["200 True 0"]
 
 
 def test_a_client_is_usable_after_it_was_closed(box: Sandbox) -> None:
