@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import re
-import socket
 import threading
 import time
 import uuid
@@ -683,34 +682,3 @@ def test_no_key_value_or_body_reaches_a_log_or_an_error(caplog):
     assert len(caught) == 36
     assert [record for record in caplog.records if CANARY in record.getMessage()] == []
     assert [error for error in caught if CANARY in str(error) + repr(error) + repr(error.args)] == []
-
-
-# -- proxies
-
-
-def test_a_loopback_url_does_not_go_through_a_proxy_of_the_environment(box, monkeypatch):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            monkeypatch.setenv(name, "http://127.0.0.1:{}".format(unused.getsockname()[1]))
-        with Client(box.url, timeout=5, retries=0) as client:
-            assert client.health().ok
-
-
-def test_netrc_does_not_replace_or_add_the_key(monkeypatch, tmp_path):
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login user password {}\n".format(CANARY))
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    for lent in (None, requests.Session()):
-        with FaultServer(answer(ok({"status": "ok"}))) as server:
-            for key in ("k-1", None):
-                client = Client(server.url, api_key=key, session=lent, timeout=5)
-                client.health()
-                client.close()
-            assert [request.headers.get("authorization") for request in server.requests] == [
-                "Bearer k-1",
-                None,
-            ]
-        if lent is not None:
-            lent.close()

@@ -167,7 +167,15 @@ def test_a_link_that_somebody_planted_is_not_followed(tmp_path: Any, there: bool
 # -- a policy
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(a|b|ab)*c", "(.*)(.*)(.*)(.*)(.*)(.*)(.*)x"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        pytest.param("(a|a)*$", marks=pytest.mark.slow),
+        pytest.param("(a|b|ab)*c", marks=pytest.mark.slow),
+        "(.*)(.*)(.*)(.*)(.*)(.*)(.*)x",
+    ],
+)
 def test_a_pattern_that_takes_for_ever_blocks_its_text_and_holds_up_nobody(pattern: str) -> None:
     rules = [{"pattern": pattern, "decision": "ALLOW"}, {"pattern": "a", "decision": "ALLOW"}]
     with Sandbox(policy=rules) as box:

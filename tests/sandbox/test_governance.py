@@ -206,4 +206,4 @@ def test_judging_takes_linear_time(unit):
         return best
 
     # 16 times the text: about 16 times the time where it is linear, 256 times where it is quadratic
-    assert seconds(160_000) < 80 * seconds(10_000)
+    assert seconds(80_000) < 80 * seconds(5_000)
