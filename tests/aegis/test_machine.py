@@ -37,8 +37,13 @@ from hestiaos_lite.wire.answers import Answer
 from .outbox_kit import NOON, Clock
 
 SERVICES = ("http://a/api/v1", "http://b/api/v1")
-TENANTS = (None, "acme")
-THREADS = ("T", "U")
+LANES = (
+    (SERVICES[0], None, "T"),
+    (SERVICES[0], None, "U"),
+    (SERVICES[0], "acme", "T"),
+    (SERVICES[1], None, "T"),
+)
+MODES = ((SERVICES[0], True), (SERVICES[0], False), (SERVICES[1], True))
 LEASE_SECONDS = 60.0
 FAULTS = ("", "", "lost", "refused", "401", "422", "429", "503", "bare 409", "broken")
 
@@ -94,9 +99,8 @@ class OutboxMachine(RuleBasedStateMachine):
         self.clock.now = self.true_now = self.true_now + 2 * LEASE_SECONDS + 200
         self.fault = ""
         self.boxes[0].requeue_all()
-        for service in SERVICES:
-            for hosted in (True, False):
-                self.flush_one(self.boxes[0], service, hosted)
+        for service, hosted in MODES:
+            self.flush_one(self.boxes[0], service, hosted)
         self.promises()
         for row in self.boxes[0].list():
             assert row.state == "settled" or (row.state == "dead" and self.said[row.id][-1] == "conflict"), (
@@ -160,15 +164,14 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(
         which=st.sampled_from([0, 1]),
-        service=st.sampled_from(SERVICES),
-        tenant=st.sampled_from(TENANTS),
-        thread=st.sampled_from(THREADS),
+        lane=st.sampled_from(LANES),
         key=st.sampled_from("abc"),
         action=st.sampled_from(["approve", "reject"]),
         sends=st.booleans(),
         lives=st.one_of(st.none(), st.integers(0, 6)),
     )
-    def decide(self, which, service, tenant, thread, key, action, sends, lives):
+    def decide(self, which, lane, key, action, sends, lives):
+        service, tenant, thread = lane
         box = self.boxes[which]
         decision = Decision(service, action, key, tenant, thread, "r{}".format(len(self.said)), {"by": "me"})
         with self.mortal(which, lives):
@@ -187,11 +190,11 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(
         which=st.sampled_from([0, 1]),
-        service=st.sampled_from(SERVICES),
-        hosted=st.booleans(),
+        mode=st.sampled_from(MODES),
         lives=st.one_of(st.none(), st.integers(0, 12)),
     )
-    def flush(self, which, service, hosted, lives):
+    def flush(self, which, mode, lives):
+        service, hosted = mode
         with self.mortal(which, lives), contextlib.suppress(errors.AuthenticationError):
             self.flush_one(self.boxes[which], service, hosted)
 
@@ -213,9 +216,10 @@ class OutboxMachine(RuleBasedStateMachine):
             file.transactions_left = None
 
     @precondition(lambda self: self.paused is None)
-    @rule(service=st.sampled_from(SERVICES), tenant=st.sampled_from(TENANTS), thread=st.sampled_from(THREADS))
-    def begin_to_send(self, service, tenant, thread):
+    @rule(lane=st.sampled_from(LANES))
+    def begin_to_send(self, lane):
         """A sender claims a row and is stopped, with SIGSTOP say."""
+        service, tenant, thread = lane
         entry = self.boxes[0].queue.claim((service, tenant or "", thread))
         if entry is not None:
             self.resting[entry.id] = (self.clock.now, LEASE_SECONDS)
@@ -234,14 +238,13 @@ class OutboxMachine(RuleBasedStateMachine):
             delivery.verdict = self.answer(entry)
 
     @rule(
-        service=st.sampled_from(SERVICES),
-        tenant=st.sampled_from(TENANTS),
-        thread=st.sampled_from(THREADS),
+        lane=st.sampled_from(LANES),
         key=st.sampled_from("abc"),
         action=st.sampled_from(["approve", "reject"]),
     )
-    def somebody_else_decides(self, service, tenant, thread, key, action):
+    def somebody_else_decides(self, lane, key, action):
         """On another machine, where there is another outbox or none."""
+        service, tenant, thread = lane
         self.decided.setdefault(((service, tenant or "", thread), key), (action, "another"))
 
     @rule(fault=st.sampled_from(FAULTS))

@@ -39,7 +39,8 @@ with Outbox(path, lease_seconds=1.5) as outbox:
 FLUSH = """
 import sys
 from hestiaos_lite import AegisClient, Outbox
-with Outbox(sys.argv[2], lease_seconds=float(sys.argv[3])) as outbox:
+# a neighbour that is stopped while it writes holds the file for as long as it is
+with Outbox(sys.argv[2], lease_seconds=float(sys.argv[3]), busy_seconds=60) as outbox:
     client = AegisClient(sys.argv[1], tenant_id="acme", thread_id="main", outbox=outbox, timeout=float(sys.argv[3]) / 2)
     with client:
         report = client.flush()
