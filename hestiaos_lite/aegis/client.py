@@ -122,9 +122,7 @@ class AegisClient:
         payload: Optional[Mapping[str, Any]] = None,
     ) -> ActionResult:
         """Approve the action that ``idempotency_key`` names; see `execute`."""
-        return self.execute(
-            "approve", idempotency_key, tenant_id=tenant_id, thread_id=thread_id, payload=payload
-        )
+        return self._decide(self._decision("approve", idempotency_key, tenant_id, thread_id, payload))
 
     def reject(
         self,
@@ -135,9 +133,7 @@ class AegisClient:
         payload: Optional[Mapping[str, Any]] = None,
     ) -> ActionResult:
         """Reject the action that ``idempotency_key`` names; see `execute`."""
-        return self.execute(
-            "reject", idempotency_key, tenant_id=tenant_id, thread_id=thread_id, payload=payload
-        )
+        return self._decide(self._decision("reject", idempotency_key, tenant_id, thread_id, payload))
 
     def execute(
         self,
@@ -170,19 +166,7 @@ class AegisClient:
             HestiaError: code ``OUTBOX``: the decision could not be recorded and was not sent, or (``delivered`` True) the
                 service's answer could not be written down.
         """
-        decision = self._decision(action, idempotency_key, tenant_id, thread_id, payload)
-        deadline = Deadline(self._settings.timeout_seconds)
-        outbox = self.outbox
-        if outbox is None:
-            verdict = self._send(decision, deadline)
-            return result_of(decision, verdict.status, verdict.attempts, verdict.body, verdict.confirmed)
-        turn = outbox.queue.submit(decision, deadline)
-        if turn.own.state == "settled":
-            return result_of(turn.own, DUPLICATE, 0, turn.own.answer, turn.own.confirmed)
-        sent = flush.send_in_turn(outbox, turn, self._send, deadline)
-        if sent.error is not None and sent.error.at_fault == errors.REQUEST:
-            raise sent.error
-        return flush.told(outbox, decision, sent)
+        return self._decide(self._decision(action, idempotency_key, tenant_id, thread_id, payload))
 
     def conclude(
         self,
@@ -318,6 +302,21 @@ class AegisClient:
         decision = Decision(self._service, action, idempotency_key, tenant, thread, request_id, given)
         decision.check()
         return decision
+
+    def _decide(self, decision: Decision) -> ActionResult:
+        """Send one decision, through the outbox where there is one."""
+        deadline = Deadline(self._settings.timeout_seconds)
+        outbox = self.outbox
+        if outbox is None:
+            verdict = self._send(decision, deadline)
+            return result_of(decision, verdict.status, verdict.attempts, verdict.body, verdict.confirmed)
+        turn = outbox.queue.submit(decision, deadline)
+        if turn.own.state == "settled":
+            return result_of(turn.own, DUPLICATE, 0, turn.own.answer, turn.own.confirmed)
+        sent = flush.send_in_turn(outbox, turn, self._send, deadline)
+        if sent.error is not None and sent.error.at_fault == errors.REQUEST:
+            raise sent.error
+        return flush.told(outbox, decision, sent)
 
     def _send(self, decision: Decision, deadline: Deadline) -> Verdict:
         """Send one decision and say what the service makes of it."""
