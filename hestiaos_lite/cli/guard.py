@@ -95,7 +95,7 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
         return _refuse(error, args, output, mask)
     if not runs or fault is not None:
         if refusal is not None and fault is not None:
-            output.complain(fault.message)
+            output.complain(mask(fault.message))
         return _refuse(fault if runs else refusal, args, output, mask)
     if refusal is not None:
         output.complain("run without a verdict, since --fail-open says so: {}".format(mask(str(refusal))))

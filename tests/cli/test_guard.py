@@ -322,6 +322,19 @@ def test_what_cannot_be_started_is_named_by_its_mask() -> None:
     assert "/$SECRET/x" in done.err
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--fail-open"]], ids=["text", "json", "fail-open"])
+def test_what_a_service_or_a_path_says_of_it_is_masked_too(tmp_path: Any, options: List[str]) -> None:
+    log = str(tmp_path / "log")
+    for path in (log, "/nonexistent/secret-word"):
+        with FaultServer(answer(reply(503, b'{"message": "no secret-word here"}'))) as server:
+            line = ["--mask", "SECRET", "--log", path, *options, "--", "true"]
+            done = guard(server.url, *line, SECRET="secret-word")
+        assert "secret-word" not in done.err
+        assert ("no $SECRET here" in done.err) or "/nonexistent/$SECRET" in done.err
+    with open(log) as file:
+        assert json.loads(file.read())["reason"] == "no $SECRET here"
+
+
 def test_the_log_has_a_line_for_each(box: Any, tmp_path: Any) -> None:
     import pwd
 
