@@ -246,7 +246,7 @@ class Ledger:
                     file.path, len(damage), sum(damage)
                 )
             )
-        if damage or not file.ends_in_a_line() or not all(map(keep, file.lines())):
+        if not file.ends_in_a_line() or not all(map(keep, file.lines())):
             file.keep_lines(keep)
 
     def _refuse_changed_rows(self, sent_anew: Collection[str]) -> None:
