@@ -23,11 +23,18 @@ GREEN = {
 
 def needs(*modules: str) -> List[Any]:
     """Mark a module's tests as ones of a neighbour that is imported by these names."""
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    missing = [name for name in modules if not _is_installed(name)]
     return [
         pytest.mark.neighbours,
         pytest.mark.skipif(bool(missing), reason="not installed: " + ", ".join(missing)),
     ]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package above it
+        return False
 
 
 def alone(function: Callable[..., None], *arguments: str, before: str = "") -> str:

@@ -1,0 +1,80 @@
+"""OpenTelemetry, Sentry and freezegun: what they put around requests, sockets and clocks changes no call."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import pytest
+import requests
+
+from hestiaos_lite import Client
+from hestiaos_lite.sandbox import Sandbox
+
+from . import alone, needs
+
+KINDS = pytest.mark.parametrize("kind", ["own", "lent"])
+
+
+def call_everything(url: str, kind: str) -> None:
+    with requests.Session() as lent, Client(url, session=lent if kind == "lent" else None) as client:
+        assert client.run("hello").result == "ALLOW"
+        assert [event.type for event in client.run_stream("hello")][-1] == "done"
+        assert client.governance.trace("none") is None
+
+
+def with_opentelemetry(url: str, kind: str) -> None:
+    """A span for each call, by an instrumentation whose hook reads every body."""
+    from opentelemetry.instrumentation.requests import RequestsInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    bodies: List[int] = []
+
+    def read(span: Any, request: Any, response: Any) -> None:
+        bodies.append(len(response.content))
+
+    RequestsInstrumentor().instrument(tracer_provider=provider, response_hook=read)
+    call_everything(url, kind)
+    assert len(exporter.get_finished_spans()) == len(bodies) == 3
+    assert min(bodies) > 0
+
+
+def with_sentry(url: str, kind: str) -> None:
+    """A span for each call."""
+    import sentry_sdk
+
+    sentry_sdk.init(traces_sample_rate=1.0)  # without an address: nothing is sent
+    with sentry_sdk.start_transaction(name="job") as transaction:
+        call_everything(url, kind)
+    spans = [span for span in transaction._span_recorder.spans if span.op == "http.client"]
+    assert len(spans) == 3
+
+
+def with_freezegun(url: str, kind: str) -> None:
+    """A clock that stands still lets no deadline pass, and none has passed."""
+    from freezegun import freeze_time
+
+    with freeze_time("2020-02-02"):
+        call_everything(url, kind)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "play",
+    [
+        pytest.param(
+            with_opentelemetry,
+            marks=needs("opentelemetry", "opentelemetry.instrumentation.requests", "opentelemetry.sdk"),
+            id="opentelemetry",
+        ),
+        pytest.param(with_sentry, marks=needs("sentry_sdk"), id="sentry"),
+        pytest.param(with_freezegun, marks=needs("freezegun"), id="freezegun"),
+    ],
+)
+def test_each_call(play: Any, kind: str) -> None:
+    with Sandbox() as box:
+        alone(play, box.url, kind)
