@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Union
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -146,11 +146,12 @@ class _SessionHolder:
         with self._lock:
             self._registry[id(self)] = self.session
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # without the lock: a dict's pop is atomic, and a finalizer may run where its own thread holds the lock
         self._registry.pop(id(self), None)
-        # an interpreter that ends closes its sockets itself, and green threads have no queues any more to ask for them
-        if not sys.is_finalizing():
+        # An interpreter that ends closes its sockets itself, and green threads have no queues any more to ask for them.
+        # The function is bound beforehand: this module's own names may be gone by then.
+        if not is_finalizing():
             self.session.close()
 
 
