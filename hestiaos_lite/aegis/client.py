@@ -180,7 +180,7 @@ class AegisClient:
 
         There is no looking without deciding: whoever asks first after nobody has, rejects. Tenant and thread are part of
         the key, and a wrong one concludes an empty vote. An approval is no claim: the step that acts on it needs its own
-        idempotency. Running it again is safe, and says the same.
+        idempotency. Running it again is safe and decides nothing anew; what it let expire is ``rejected`` by then.
 
         Args:
             idempotency_key: what people approve or reject until then.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _CONCLUDE = """\
 reject KEY unless somebody has decided by now, and say what was decided: exit 0 approved and committed, 75 approved and
 still pending, 1 rejected, expired or failed, 3 unknown. There is no looking without deciding: once it has run, nobody can
-approve that key any more. Run again, it says the same.
+approve that key any more. Run again, it decides nothing anew; what it let expire is a rejection by then.
 
 Who may approve is who holds the tenant's key. Tenant and thread are part of the key: with a wrong one nobody has decided,
 and it is expired. An approval is no claim: two jobs that conclude one key are both told "approved", so the step that acts

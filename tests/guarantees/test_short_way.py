@@ -94,4 +94,4 @@ def test_the_way_of_a_decision(tmp_path: Any, with_outbox: bool) -> None:
             assert client.approve("key").queued
             outbox.close()
     through = ["send_in_turn"] if with_outbox else []
-    assert session.way == ["approve", "execute", *through, "_send", "post_for_answer", "request"]
+    assert session.way == ["approve", "_decide", *through, "_send", "post_for_answer", "request"]
