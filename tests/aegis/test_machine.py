@@ -212,6 +212,11 @@ class OutboxMachine(RuleBasedStateMachine):
         except Killed:
             self.boxes[which].close()
             self.boxes[which] = self.open()
+            stopped = self.paused[1].id if self.paused is not None else None
+            for row in self.boxes[which].list():
+                # killed with an answer in hand that nobody has written down: its lease is all that it waits for
+                if row.state == "claimed" and row.id != stopped:
+                    self.resting.pop(row.id, None)
         finally:
             file.transactions_left = None
 
