@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import List
+import io
+import json
+from typing import Any, Callable, Dict, List
 
-from .measure import Row, at_least, cpu_per_second, median_ratio
+from .measure import Row, at_least, cpu_per_second, median_ratio, told
 from .peers import BODY
 
 CALLS = 1000
@@ -17,6 +19,7 @@ def rows(url: str) -> List[Row]:
     from hestiaos_lite import Client
 
     session = requests.Session()
+    endpoint = url + "/calls/api/v1/run"
 
     def ours() -> int:
         for _ in range(CALLS):
@@ -25,7 +28,7 @@ def rows(url: str) -> List[Row]:
 
     def theirs() -> int:
         for _ in range(CALLS):
-            session.post(url + "/calls/api/v1/run", json=BODY, timeout=30).json()
+            session.post(endpoint, json=BODY, timeout=30).json()
         return CALLS
 
     with Client(url + "/calls") as client, session:
@@ -37,4 +40,49 @@ def rows(url: str) -> List[Row]:
                 median_ratio(9, lambda: cpu_per_second(ours), lambda: cpu_per_second(theirs)),
                 2.1,
             )
+        ] + [
+            told(
+                "calls a cpu second / {}".format(name),
+                median_ratio(5, lambda: cpu_per_second(ours), lambda: cpu_per_second(_many(call))),
+            )
+            for name, call in _not_python(endpoint).items()
         ]
+
+
+def _many(call: Callable[[], Any]) -> Callable[[], int]:
+    def work() -> int:
+        for _ in range(CALLS):
+            call()
+        return CALLS
+
+    return work
+
+
+def _not_python(endpoint: str) -> Dict[str, Callable[[], Any]]:
+    """The same call by clients written in C and Rust, where they are installed."""
+    calls: Dict[str, Callable[[], Any]] = {}
+    try:
+        import pycurl
+    except ImportError:
+        pass
+    else:
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.URL, endpoint)
+        handle.setopt(pycurl.HTTPHEADER, ["Content-Type: application/json"])
+
+        def curl() -> Any:
+            answer = io.BytesIO()
+            handle.setopt(pycurl.POSTFIELDS, json.dumps(BODY))
+            handle.setopt(pycurl.WRITEDATA, answer)
+            handle.perform()
+            return json.loads(answer.getvalue())
+
+        calls["pycurl"] = curl
+    try:
+        import primp
+    except ImportError:
+        pass
+    else:
+        client = primp.Client()
+        calls["primp"] = lambda: client.post(endpoint, json=BODY).json()
+    return calls

@@ -17,6 +17,7 @@ LINE, NAMES, BARS, WIDTH = (
 
 def drawn(rows: Sequence[Row], made_on: str) -> str:
     """Return the picture: a bar for each row, the goal a line; the shorter bar is the better one."""
+    rows = [row for row in rows if row.goal]
     height = LINE * (len(rows) + 3)
     goal_at = NAMES + BARS // 2
     parts: List[str] = [
