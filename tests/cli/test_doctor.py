@@ -290,11 +290,11 @@ def test_an_aegis_that_knows_what_was_never_made(box: Any, monkeypatch: Any) -> 
 # -- the way to a service
 
 
-def test_a_netrc_entry(box: Any) -> None:
-    path = os.path.join(os.environ["HOME"], ".netrc")
-    with open(path, "w") as file:
-        file.write("machine 127.0.0.1 login a password b\n")
-    os.chmod(path, 0o600)
+def test_a_netrc_entry(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b\n")
+    netrc.chmod(0o600)
     level, text, cure = findings("-u", box.url)["netrc"][0]
     assert (level, cure) == ("note", "if it is meant for this service, set HESTIAOS_API_KEY")
     assert "127.0.0.1" in text
