@@ -23,6 +23,7 @@ from .worker import Report, Task
 
 _STOP_POLL_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 1.0  # Windows does not interrupt a longer wait for Ctrl-C
+_UNTOLD = object()
 
 
 class Settled(NamedTuple):
@@ -276,12 +277,14 @@ class Dispatcher:
         settled = Settled(result, unsent)
         self._ready.append(settled)
         try:
-            # next to the call: an interrupt between them would keep the result from the caller
-            sending.is_settled = True
-            if self._on_settled is not None:
-                self._on_settled(settled)
-            elif self._on_result is not None:
-                self._on_result(result)
+            # Taken and told in one step: an interrupt between the two, which Pythons before 3.10 let in at every
+            # instruction, would keep the result from the caller.
+            tell: Optional[Callable[[Any], Any]] = self._on_settled or self._on_result
+            what = settled if self._on_settled is not None else result
+            if tell is None:
+                next(sending.turn)
+            elif next(map(tell, itertools.compress((what,), sending.turn)), _UNTOLD) is _UNTOLD:
+                raise RuntimeError("what takes the results raised StopIteration")  # noqa: TRY301 - told below, as any
         except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
             self._on_settled = self._on_result = None
             self._ending.begin(error)

@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from operator import length_hint
 from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import HestiaError
@@ -33,7 +34,12 @@ class Sending:
         self.refusals = 0
         self.sent_at = 0.0
         self.first_refused_at = 0.0
-        self.is_settled = False  # its result is made: every row gets one
+        self.turn = iter((True,))  # to be told, once: whoever tells takes it
+
+    @property
+    def is_settled(self) -> bool:
+        """Its result was told, or is being told: every row gets one."""
+        return not length_hint(self.turn)
 
 
 class Window:

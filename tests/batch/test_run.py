@@ -466,12 +466,15 @@ def test_what_the_source_raises_comes_after_the_results_in_flight(box: Sandbox) 
     assert sorted(str(result.id) for result in results) == ["r0", "r1", "r2", "r3", "r4"]
 
 
-def test_what_on_result_raises_ends_the_run(box: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("fault", "told"), [(OSError("no room"), "no room"), (StopIteration(), "StopIteration")]
+)
+def test_what_on_result_raises_ends_the_run(box: Sandbox, fault: Exception, told: str) -> None:
     def refuse(result: BatchResult) -> None:
-        raise OSError("no room")
+        raise fault
 
     results = []
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises((OSError, RuntimeError), match=told):
         for result in run_batch(Client(box.url), rows(1000), on_result=refuse, jobs=4):
             results.append(result)
     assert len(results) == box.requests_total
