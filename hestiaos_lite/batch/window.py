@@ -155,4 +155,6 @@ def _pool_of_threads(size: int) -> Tuple[ThreadPoolExecutor, int]:
             gate.set()
         pool.shutdown()
         size = started
+        # the system counts a thread that was joined for a moment longer, and a second pool would find no room (Python 3.8)
+        time.sleep(0.05)
     raise HestiaError("EXECUTOR", "no thread can be started: {}".format(reason), delivered=False) from reason
