@@ -21,17 +21,9 @@ def rows(url: str) -> List[Row]:
     session = requests.Session()
     endpoint = url + "/calls/api/v1/run"
 
-    def ours() -> int:
-        for _ in range(CALLS):
-            client.run("hi")
-        return CALLS
-
-    def theirs() -> int:
-        for _ in range(CALLS):
-            session.post(endpoint, json=BODY, timeout=30).json()
-        return CALLS
-
     with Client(url + "/calls") as client, session:
+        ours = _many(lambda: client.run("hi"))
+        theirs = _many(lambda: session.post(endpoint, json=BODY, timeout=30).json())
         ours()
         theirs()
         return [
