@@ -265,7 +265,7 @@ def answer(*replies: bytes) -> Script:
 
 
 def answer_and_close(data: bytes) -> Script:
-    """Read one request, send ``data``, close."""
+    """Read one request, send ``data``, close: for one call alone, since the next may still take the connection for open."""
 
     def script(wire: Wire) -> None:
         wire.request()

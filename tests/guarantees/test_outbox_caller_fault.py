@@ -11,7 +11,7 @@ from hestiaos_lite.sandbox import Sandbox
 
 from ..aegis.outbox_kit import record
 from ..cli_call import call
-from ..faultserver import FaultServer, answer_and_close, reply
+from ..faultserver import FaultServer, answer, reply
 
 # About the credentials, the address or a setting: every other row would fail alike.
 CALLERS = {
@@ -46,7 +46,7 @@ def _outbox(tmp_path: Any) -> Iterator[Outbox]:
 def answering(status: int) -> FaultServer:
     body = b'{"detail": "no"}' if status >= 400 else b""
     headers = {"Location": "http://127.0.0.1:1/"} if status < 400 else None
-    return FaultServer(answer_and_close(reply(status, body, headers)))
+    return FaultServer(answer(reply(status, body, headers)))
 
 
 @pytest.mark.parametrize("status", CALLERS)
