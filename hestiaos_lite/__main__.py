@@ -56,7 +56,7 @@ def _put_off_charset_detection() -> None:
     requests (to 2.34 at least) imports chardet or charset_normalizer at once, and looks at its version. It is used by
     ``Response.text`` alone, and JSON is UTF-8. The versions named here are accepted by every requests.
     """
-    for name, version in (("chardet", "4.0.0"), ("charset_normalizer", "3.0.0")):
+    for name, version in (("chardet", "4.0.0"), ("charset_normalizer", "2.1.0")):
         if name not in sys.modules and importlib.util.find_spec(name) is not None:
             sys.modules[name] = module = _LoadedLater(name)
             module.__dict__["__version__"] = version

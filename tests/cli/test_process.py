@@ -146,7 +146,7 @@ IN_OUR_PROCESS = """
 import os, sys, hestiaos_lite.__main__ as entry
 entry._put_off_charset_detection()
 import requests
-print(type(sys.modules["charset_normalizer"]).__name__)
+print(type(requests.compat.chardet).__name__)
 os.write(2, requests.get(sys.argv[1]).text.encode("utf-8"))
 """
 IN_ANOTHERS_PROCESS = """
