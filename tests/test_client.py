@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import re
 import threading
 import time
 import uuid
 import warnings
+import weakref
 
 import pytest
 import requests
@@ -563,10 +563,12 @@ def test_a_lost_reference_closes_the_connections():
     with FaultServer(answer(ok({"status": "ok"}))) as server:
         client = Client(server.url, timeout=5)
         client.health()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ResourceWarning)
+        lost = weakref.ref(client)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ResourceWarning)
             del client
-            gc.collect()
+        left_open = [str(warning.message) for warning in caught if str(server.port) in str(warning.message)]
+        assert (lost(), left_open) == (None, [])
 
 
 # -- what others may see

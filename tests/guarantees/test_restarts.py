@@ -111,10 +111,12 @@ def test_no_lie_about_delivered(calls: int, up_seconds: float, tmp_path: Any) ->
     outcomes: List[Outcome] = []
     numbers = itertools.count()
 
-    def work(session: Optional[requests.Session]) -> None:
+    def work(is_lent: bool) -> None:
         # few retries: an error is worth more here than a success
-        with Client(url, timeout=5, retries=1, session=session) as client, AegisClient(
-            url, api_key="k", thread_id="t", timeout=5, max_retries=1, session=session
+        with requests.Session() as session, Client(
+            url, timeout=5, retries=1, session=session if is_lent else None
+        ) as client, AegisClient(
+            url, api_key="k", thread_id="t", timeout=5, max_retries=1, session=session if is_lent else None
         ) as aegis:
             while len(outcomes) < calls or service.starts < 4:
                 number = next(numbers)
@@ -127,8 +129,8 @@ def test_no_lie_about_delivered(calls: int, up_seconds: float, tmp_path: Any) ->
                     time.sleep(0.02)  # so that a break does not eat up the calls
 
     with ThreadPoolExecutor(8) as pool:
-        # half of the workers have a session of their own to lend
-        workers = [pool.submit(work, requests.Session() if n % 2 else None) for n in range(8)]
+        # half of the workers lend a session
+        workers = [pool.submit(work, n % 2 == 1) for n in range(8)]
     service.close()
     for worker in workers:
         worker.result()
