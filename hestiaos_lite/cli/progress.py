@@ -48,7 +48,10 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._stream is not None:
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:
+                pass  # the system gives no thread for it: the rows go on, unshown
         return self
 
     def __exit__(
@@ -59,7 +62,7 @@ class Progress:
     def close(self) -> None:
         """Show the last state, and leave the terminal's line to others."""
         self._ended.set()
-        if self._stream is not None:
+        if self._thread.ident is not None:
             self._thread.join()
         if self._bar is not None:
             self._show_bar()

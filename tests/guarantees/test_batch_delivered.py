@@ -140,20 +140,22 @@ def test_an_interrupt_at_any_moment_loses_no_row_that_was_drawn(box: Sandbox, ro
 
 
 LIMITED = """
-import resource, sys, threading
+import ctypes, resource, sys
 from hestiaos_lite.cli import main
 import hestiaos_lite.batch.run, hestiaos_lite.batch.ledger, hestiaos_lite.client, requests
-first = threading.Thread(target=int)  # at its end glibc loads what ends a thread: where it cannot, it aborts the process
-first.start()
-first.join()
-size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+try:
+    ctypes.CDLL("libgcc_s.so.1")  # glibc loads it when the first thread ends, and aborts the process where it cannot
+except OSError:
+    pass  # another C library
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[1]) * 1024 * 1024, resource.RLIM_INFINITY))
 sys.exit(main(sys.argv[2:]))
 """
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads its own size in Linux's /proc")
-@pytest.mark.parametrize("headroom_mib", [9, 20, 40, 100])
+@pytest.mark.parametrize("headroom_mib", [8, 9, 20, 40, 100])
 def test_with_too_little_memory_for_its_threads_no_row_is_sent_twice(
     box: Sandbox, tmp_path: Any, headroom_mib: int
 ) -> None:
@@ -165,7 +167,7 @@ def test_with_too_little_memory_for_its_threads_no_row_is_sent_twice(
         capture_output=True,
         timeout=60,
     )
-    assert first.returncode in (0, 1, 3, 70, 75), first
+    assert first.returncode in (0, 1, 3, 75), first
     assert batch.go("--resume").code in (0, 3)
     batch.check_each_id_once(60)
     assert set(executions(box).values()) == {1}
