@@ -18,6 +18,7 @@ from .ending import Ending, Limits
 from .rate import SharedPause, TokenBucket
 from .results import BatchResult, concerns_every_row, error_facts, was_turned_away
 from .rows import BatchRow
+from .threads import Handed
 from .window import Sending, Window
 from .worker import Report, Task
 
@@ -45,7 +46,7 @@ class Dispatcher:
         task: what is done with each row.
         rows: the source of the rows.
         read: makes of what the source gives a row, or the result of one that cannot be sent.
-        executor: None makes a pool of threads for this run.
+        executor: None starts threads for this run.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
         before_send: called with the rows that are about to be sent, as many as may be sent now, which are drawn together
@@ -207,10 +208,7 @@ class Dispatcher:
                 self._take_in(sending, future)
                 self._window.forget(sending)
 
-    def _take_in(self, sending: Sending, future: Future[Any]) -> None:
-        if self._window.was_not_sent(future):
-            self._not_sent(sending, "the run ended before it was sent")
-            return
+    def _take_in(self, sending: Sending, future: Union[Future[Any], Handed]) -> None:
         failure = CancelledError() if future.cancelled() else future.exception()
         if isinstance(failure, InvalidInput):  # the client refused to be pickled, so nothing has left
             self._ending.begin(failure)
@@ -320,7 +318,6 @@ class Dispatcher:
             for sending in window.half_sent:
                 self._lost(sending, "the run was interrupted as it was sent")
                 window.forget(sending)
-            window.cancel()
             while len(window):
                 self._receive(window.completed(_STOP_POLL_SECONDS))
         finally:

@@ -69,7 +69,7 @@ def run_batch(
             A worker process builds its client once and takes the key from its own environment, so for an executor beyond
             this process, a factory is needed, and it must be importable there (a module-level function or class).
         executor: any ``concurrent.futures.Executor``; only ``submit`` and the future's own methods are used, and it is never
-            shut down. None makes a pool of ``jobs`` threads for this run.
+            shut down. None starts ``jobs`` threads for this run.
         jobs: rows in flight at most.
         rate: rows per second at most, a number or ``"20/s"``, ``"90/min"``, ``"500/h"``.
         on_result: called with each result, in the caller's thread, before anything further is sent.

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import functools
 import queue
-import threading
 import time
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from operator import length_hint
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Union
 
-from ..errors import HestiaError
+from .threads import Handed, Threads
 from .worker import Task, work
 
 
@@ -47,8 +46,8 @@ class Window:
 
     Args:
         task: what the executor does with each.
-        executor: None makes a pool of threads, which `close` ends; a lent one is never ended.
-        size: rows in flight at most; fewer where the system gives a pool of our own no more threads.
+        executor: None makes threads of its own, which `close` ends; a lent one is never ended.
+        size: rows in flight at most; fewer where the system starts no more threads of our own.
 
     Raises:
         HestiaError: not one thread can be started; code ``EXECUTOR``.
@@ -56,13 +55,10 @@ class Window:
 
     def __init__(self, task: Task, executor: Optional[Executor], size: int) -> None:
         self._task = task
-        self._own: Optional[ThreadPoolExecutor] = None
-        self.size = size
-        if executor is None:
-            self._own, self.size = _pool_of_threads(size)
-            executor = self._own
-        self._executor = executor
-        self._in_flight: Dict[Sending, Optional[Future[Any]]] = {}  # None: it is being handed over
+        self._own = Threads(size) if executor is None else None
+        self._executor: Any = executor or self._own
+        self.size = size if self._own is None else self._own.size
+        self._in_flight: Dict[Sending, Union[Future[Any], Handed, None]] = {}  # None: it is being handed over
         self._done: queue.SimpleQueue[Sending] = queue.SimpleQueue()
 
     def __len__(self) -> int:
@@ -106,7 +102,7 @@ class Window:
         except queue.Empty:
             return found or [sending for sending in self._in_flight if self.future(sending)]
 
-    def future(self, sending: Sending) -> Optional[Future[Any]]:
+    def future(self, sending: Sending) -> Union[Future[Any], Handed, None]:
         """The future of a row that has completed and was not yet forgotten, else None."""
         future = self._in_flight.get(sending)
         return future if future is not None and future.done() else None
@@ -115,46 +111,10 @@ class Window:
         """Let go of a row that was taken in, or could not be handed over."""
         self._in_flight.pop(sending, None)
 
-    def was_not_sent(self, future: Future[Any]) -> bool:
-        """True for a row that certainly no worker has seen: cancelled before a pool of our own began with it."""
-        return self._own is not None and future.cancelled()
-
-    def cancel(self) -> None:
-        """Keep back what no worker has begun with, where the executor can be believed about it."""
-        if self._own is not None:
-            for future in list(self._in_flight.values()):
-                if future is not None:
-                    future.cancel()
-
     def close(self, *, wait: bool) -> None:
-        """End a pool of our own."""
+        """End the threads that are our own."""
         if self._own is not None:
-            self._own.shutdown(wait=wait)
+            self._own.close(wait=wait)
 
-    def _completed(self, sending: Sending, future: Future[Any]) -> None:
+    def _completed(self, sending: Sending, future: Any) -> None:
         self._done.put(sending)
-
-
-def _pool_of_threads(size: int) -> Tuple[ThreadPoolExecutor, int]:
-    """Return a pool whose threads all run, and their number: such a pool starts none when it is given a row.
-
-    A thread that cannot be started (a limit on processes or on memory) makes ``submit`` raise after it has queued the row,
-    which an earlier thread then sends.
-    """
-    while size:
-        pool = ThreadPoolExecutor(size, thread_name_prefix="hestiaos-lite-batch")
-        gate = threading.Event()
-        started = 0
-        try:
-            for started in range(size):  # noqa: B007 - each waits at the gate, so that the next needs another thread
-                pool.submit(gate.wait)
-            return pool, size
-        except (RuntimeError, MemoryError) as error:
-            reason = error
-        finally:
-            gate.set()
-        pool.shutdown()
-        size = started
-        # the system counts a thread that was joined for a moment longer, and a second pool would find no room (Python 3.8)
-        time.sleep(0.05)
-    raise HestiaError("EXECUTOR", "no thread can be started: {}".format(reason), delivered=False) from reason

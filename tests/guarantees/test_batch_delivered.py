@@ -8,7 +8,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List
 
@@ -137,6 +139,25 @@ def test_an_interrupt_at_any_moment_loses_no_row_that_was_drawn(box: Sandbox, ro
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_no_lock_is_taken_that_an_interrupt_could_leave_taken(box: Sandbox) -> None:
+    """A lock written in Python, as a condition is, stays taken when a signal's exception strikes inside its ``__enter__``."""
+    taken: List[str] = []
+
+    def note(frame: Any, event: str, arg: Any) -> None:
+        if frame.f_code is threading.Condition.__enter__.__code__:
+            taken.append("".join(traceback.format_stack(frame)[-3:]))
+
+    results = run_batch(Client(box.url), rows(30), jobs=3)
+    next(results)  # its threads have been started
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        assert sum(result.ok for result in results) == 29
+    finally:
+        sys.settrace(before)
+    assert "\n".join(taken) == ""
 
 
 LIMITED = """
