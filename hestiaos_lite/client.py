@@ -8,7 +8,6 @@ from . import config, models
 from ._check import check_optional_text, check_seconds, check_segment, check_text, check_whole_number
 from .errors import InvalidResponse
 from .namespaces import Agents, Chat, Governance, Secrets, System
-from .stream import EventStream
 from .wire import retry
 from .wire.body import MAX_BODY_BYTES
 from .wire.caller import Caller
@@ -16,6 +15,8 @@ from .wire.transport import Transport
 
 if TYPE_CHECKING:
     import requests
+
+    from .stream import EventStream
 
 __all__ = ["Client"]
 
@@ -153,6 +154,9 @@ class Client:
         Raises:
             GovernanceBlock: governance refused; nothing was executed.
         """
+        # here: most jobs stream nothing, and start faster without; from the package, whose loading no fork interrupts
+        from . import EventStream
+
         body = _run_body(input, session_id, agent_id, mode_hint, timeout_ms, True)
         stream = self._caller.stream(
             "/api/v1/run/stream",

@@ -11,7 +11,6 @@ from typing import (
     Dict,
     List,
     Mapping,
-    NamedTuple,
     Tuple,
     Type,
     TypeVar,
@@ -23,13 +22,8 @@ from ..errors import InvalidResponse
 _M = TypeVar("_M", bound="Model")
 
 
-class _Spec(NamedTuple):
-    """What one field demands of the wire: its name, whether it must be there, and its type with the words for it."""
-
-    name: str
-    required: bool
-    fits: Callable[[Any], bool]
-    wanted: str
+# What one field demands of the wire: its name, whether it must be there, and its type with the words for it.
+_Spec = Tuple[str, bool, Callable[[Any], bool], str]
 
 
 def _is_number(value: Any) -> bool:
@@ -120,7 +114,7 @@ class Model:
         return "{}({})".format(type(self).__qualname__, shown)
 
     def _values(self) -> Dict[str, Any]:
-        return {spec.name: getattr(self, spec.name) for spec in self._spec()}
+        return {name: getattr(self, name) for name, _, _, _ in self._spec()}
 
     @classmethod
     def _spec(cls) -> List[_Spec]:
@@ -128,7 +122,7 @@ class Model:
         if spec is None:
             hints = get_type_hints(cls)
             spec = cls._specs[cls] = [
-                _Spec(
+                (
                     item.name,
                     item.default is MISSING and item.default_factory is MISSING,
                     *_wire_type(hints[item.name]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -25,13 +25,8 @@ from .network import network_settings
 from .pools import SOCKET_OPTIONS, limit
 from .sockets import current_attempt
 
-
-class Prepared(NamedTuple):
-    """A call ready to be sent: ``session.send(request, **settings)``."""
-
-    session: requests.Session
-    request: requests.PreparedRequest
-    settings: Mapping[str, Any]
+# A call ready to be sent: ``session.send(request, **settings)``.
+Prepared = Tuple[requests.Session, requests.PreparedRequest, Mapping[str, Any]]
 
 
 class LentSession:
@@ -66,7 +61,7 @@ class LentSession:
         )
         request.hooks["response"].insert(0, note_answer)
         request.hooks["response"].append(refuse_redirect)
-        return Prepared(session, request, settings)
+        return session, request, settings
 
     def is_single_try(self) -> bool:
         """False when an adapter of the session repeats requests by itself."""
@@ -109,7 +104,7 @@ class OwnSessions:
         request.hooks = {"response": [refuse_redirect]}
         if self._auth is not None:
             self._auth(request)
-        return Prepared(session, request, self._settings)
+        return session, request, self._settings
 
     def is_single_try(self) -> bool:
         """True: our adapters repeat nothing."""

@@ -239,7 +239,7 @@ def test_help_is_no_usage_error() -> None:
 
 
 def test_a_bug_of_ours_does_not_run_it_either(trace: Any, tmp_path: Any) -> None:
-    (tmp_path / "sseclient.py").write_text("raise ValueError('broken')\n")
+    (tmp_path / "requests.py").write_text("raise ValueError('broken')\n")
     path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
     done = run("guard", "-u", "http://127.0.0.1:9", "--fail-open", "--", "touch", str(trace), PYTHONPATH=path)
     assert (done.code, done.out, trace.exists()) == (125, "", False)

@@ -67,6 +67,8 @@ def read() -> Iterator:
 
 
 FILES: Dict[str, str] = dict(read())
+# A public name that is imported from the package itself comes from there.
+HOME_OF = {name: home.split(".")[0] for home, names in hestiaos_lite._HOMES.items() for name in names.split()}
 
 
 def module_of(path: str) -> str:
@@ -97,7 +99,8 @@ def imports_of(path: str) -> Set[Import]:
             continue
         for parts in paths:
             ours = parts[0] == "hestiaos_lite"
-            found.add(Import(module_of((parts[1:] or ["__init__"])[0]) if ours else parts[0], ours, moment))
+            name = (parts[1:] or ["__init__"])[0] if ours else parts[0]
+            found.add(Import(HOME_OF.get(name, name) if ours else name, ours, moment))
     return found
 
 
@@ -125,6 +128,7 @@ def test_the_imports_are_seen():
     assert Import("errors", True, "load") in imports_of("wire/transport")
     assert Import("requests", False, "types") in imports_of("client")
     assert Import("configparser", False, "later") in imports_of("config")
+    assert Import("stream", True, "later") in imports_of("client")
     assert Import("sandbox", True, "types") in imports_of("sandbox/__init__")
 
 

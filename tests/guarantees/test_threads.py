@@ -194,7 +194,15 @@ def test_four_forks_after_a_warm_call(what: str, box: Sandbox) -> None:
 
 
 @NEEDS_FORK
-def test_a_fork_while_another_thread_loads_a_model(box: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("module", "call"),
+    [
+        ("models.run", "lambda text: client.run(text).text"),
+        ("stream", 'lambda text: "".join(event.text for event in client.run_stream(text))'),
+    ],
+    ids=["a model", "the stream"],
+)
+def test_a_fork_while_another_thread_loads_what_a_call_returns(box: Sandbox, module: str, call: str) -> None:
     """A fork in the middle of an import leaves the child a module's lock that nobody gives back."""
     assert program(
         """
@@ -205,7 +213,7 @@ def test_a_fork_while_another_thread_loads_a_model(box: Sandbox) -> None:
 
         class Slow:
             def find_spec(self, name, path=None, target=None):
-                if name != "hestiaos_lite.models.run":
+                if name != "hestiaos_lite." + sys.argv[2]:
                     return None
                 spec = PathFinder.find_spec(name, path)
                 execute = spec.loader.exec_module
@@ -221,18 +229,21 @@ def test_a_fork_while_another_thread_loads_a_model(box: Sandbox) -> None:
         sys.meta_path.insert(0, Slow())
         client = Client(sys.argv[1], timeout=20)
         client.health()
-        other = threading.Thread(target=client.run, args=("parent",))
+        call = eval(sys.argv[3])
+        other = threading.Thread(target=call, args=("parent",))
         other.start()
         loading.wait()
         pid = os.fork()
         if not pid:
             signal.alarm(20)
-            os._exit(0 if client.run("child").text == "processed: child" else 1)
+            os._exit(0 if call("child") == "processed: child" else 1)
         print(os.waitpid(pid, 0)[1])
         other.join()
         client.close()
         """,
         box.url,
+        module,
+        call,
     ) == ["0"]
 
 
