@@ -57,7 +57,7 @@ class AegisClient:
         max_body_bytes: the largest answer that is read, 8 MiB by default; a larger one is InvalidResponse.
 
     Raises:
-        InvalidInput: a setting is malformed (code ``CONFIGURATION``); nothing was sent.
+        InvalidInput: a setting is malformed (code ``CONFIGURATION``), or an argument is of the wrong type; nothing was sent.
     """
 
     def __init__(
@@ -219,8 +219,8 @@ class AegisClient:
         """Look at an action every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
 
         When the time is up it looks once more and returns what it sees, PENDING too: silence is never a rejection. While
-        there is time, a look that failed for a passing reason is taken again. The last look may take the client's own
-        timeout on top.
+        there is time, a look that failed for a passing reason, or was cut short by the end of the time, is taken again.
+        The last look alone may take the client's own timeout on top.
 
         Raises:
             NotFound: the service knows no such request.
@@ -230,10 +230,14 @@ class AegisClient:
         check_seconds("poll", poll, least=0.001)
         deadline = Deadline(timeout)
         while True:
-            is_last = deadline.remaining() <= 0
+            left_seconds = deadline.remaining()
+            is_last = left_seconds <= 0
+            most_seconds = self._settings.timeout_seconds
             pause_seconds = poll
             try:
-                status = self.get_status(request_id)
+                status = self._look(
+                    request_id, Deadline(most_seconds if is_last else min(most_seconds, left_seconds))
+                )
                 if status.done or is_last:
                     return status
             except _TRANSIENT as error:
@@ -261,7 +265,7 @@ class AegisClient:
         )
 
     def close(self) -> None:
-        """Close every connection; the outbox, which the caller opened, stays open."""
+        """Close every idle connection; the outbox, which the caller opened, stays open."""
         self._caller.close()
 
     def __enter__(self) -> AegisClient:

@@ -27,10 +27,12 @@ from hestiaos_lite import (
     NotFound,
     Outbox,
     RateLimited,
+    RequestTimeout,
     ServerError,
 )
 from hestiaos_lite.sandbox import Sandbox
 
+from ..faultserver import FaultServer, hang
 from ..sandbox_call import steady_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -256,6 +258,16 @@ def test_wait_gives_a_pending_status_when_its_time_is_up() -> None:
         result = client.approve("key-1")
         status = client.wait(result.request_id, timeout=0.2, poll=0.05)
     assert (status.status, status.done, status.committed) == ("PENDING", False, False)
+
+
+def test_wait_ends_with_its_last_look_however_long_a_look_takes() -> None:
+    with FaultServer(hang) as server, AegisClient(
+        server.url, tenant_id="t", thread_id="th", timeout=3
+    ) as client:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeout):
+            client.wait("r-1", timeout=0.2)
+    assert time.monotonic() - started < 0.2 + 3 + 1  # not twice the client's own timeout
 
 
 def test_wait_sees_a_failed_action(box: Sandbox, aegis: AegisClient) -> None:
