@@ -278,9 +278,11 @@ class GovernanceBlock(_Refusal):
 
     default_code = "GOVERNANCE_BLOCK"
     default_message = "blocked by governance"
-    advice = "its trace says which rule spoke"
 
     def __init__(self, trace_id: Optional[str] = None, message: str = "", **facts: Any) -> None:
+        facts.setdefault(
+            "advice", "its trace says which rule spoke" if trace_id else "it would be refused again"
+        )
         super().__init__(message, trace_id, **facts)
 
     @property
@@ -335,12 +337,12 @@ class NotFound(_Refusal):
 
     @property
     def _at_fault(self) -> str:  # type: ignore[override]
-        """Without a code of the service's own it is the path that is not there."""
-        return CALLER if self.code == self.default_code else REQUEST
+        """Of an answer without a code of the service's own nobody knows that it is not the path which is not there."""
+        return CALLER if self.status is not None and self.code == self.default_code else REQUEST
 
 
 class Conflict(_Refusal):
-    """409 from HestiaOS: the request does not fit the present state. (AEGIS answers 409 as a result, not an error.)"""
+    """409 from HestiaOS: the request does not fit the present state. (Of AEGIS it is a result, or `IdempotencyConflict`.)"""
 
     default_code = "CONFLICT"
     default_message = "conflicts with the present state"
@@ -386,8 +388,8 @@ class RequestTimeout(_CodedError, TimeoutError):
 
     @property
     def _exit_code(self) -> int:  # type: ignore[override]
-        """A request that never left met a service that is not there; one that did met a slow one."""
-        return _UNAVAILABLE if self.delivered is False else _TRY_LATER
+        """A request that never left met a service that is not there; one that did met a slow one, and none met nobody."""
+        return _UNAVAILABLE if self.delivered is False and self.attempts else _TRY_LATER
 
 
 class InvalidResponse(_BrokenContract):

@@ -92,10 +92,20 @@ def run_batch(
         RateLimited, ServerError, ConnectionFailed, RequestTimeout: the service refused everything for ``patience`` seconds,
             or for ``retries`` repetitions from the start.
         RequestTimeout (code ``BATCH_DEADLINE``): the deadline passed.
-        HestiaError (code ``EXECUTOR``): the executor takes no more rows.
+        HestiaError (code ``EXECUTOR``): the executor takes no more rows; (code ``CONFIGURATION``): the claim failed, and
+            its rows are ``unknown``, since another worker may have sent them before.
         Whatever ``rows`` or ``on_result`` raises.
     """
     check_call(call)
+    for name, given, needed in (
+        ("rows", rows, "__iter__"),
+        ("executor", executor, "submit"),
+        ("on_result", on_result, "__call__"),
+        ("stop", stop, "is_set"),
+        ("claim", claim, "__call__"),
+    ):
+        if (given is not None or name == "rows") and not hasattr(given, needed):
+            raise InvalidInput("{} cannot be of the type {}".format(name, type(given).__name__))
     limits = check_limits(jobs, retries, patience, deadline)
     bucket = None if rate is None else TokenBucket(parse_rate(rate))
     factory, key = _worker_factory(client_or_factory, executor)

@@ -121,15 +121,21 @@ def _no_in_a_good_answer(call: str, response: Mapping[str, Any]) -> Optional[Hes
 
 
 def build_client(factory: Callable[[], Any]) -> Any:
-    """Call a factory; whatever it raises becomes an InvalidInput, since nothing was sent and every row would meet it."""
+    """Call a factory; what it raises, or returns in a client's place, is an InvalidInput: every row would meet it unsent."""
     try:
-        return factory()
+        client = factory()
     except HestiaError:
         raise
     except Exception as error:  # a caller's function may raise anything
         raise InvalidInput(
             "the client factory failed: {}: {}".format(type(error).__name__, error), code="CONFIGURATION"
         ) from error
+    if not hasattr(client, "run"):
+        raise InvalidInput(
+            "the client factory returned no client but a {}".format(type(client).__name__),
+            code="CONFIGURATION",
+        )
+    return client
 
 
 def _client(task: Task) -> Any:
