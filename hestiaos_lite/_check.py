@@ -88,6 +88,8 @@ def check_seconds(
     number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     if not (0 < number < _LONGEST_SECONDS if least is None else least <= number < _LONGEST_SECONDS):
         bound = "above 0" if least is None else "of {:g} or more".format(least)
+        if number >= _LONGEST_SECONDS:
+            bound = "below {:g}".format(_LONGEST_SECONDS)
         raise InvalidInput(
             "{} must be a number of {} {}, not {!r}".format(name, unit, bound, value), code=code
         )

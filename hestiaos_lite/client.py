@@ -53,7 +53,7 @@ class Client:
     ``HESTIAOS_TIMEOUT``, else from the configuration file, else from the defaults.
 
     Raises:
-        InvalidInput: a setting is malformed (code ``CONFIGURATION``); nothing was sent.
+        InvalidInput: a setting is malformed (code ``CONFIGURATION``), or an argument is of the wrong type; nothing was sent.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Client:
         return self._caller.get("/api/v1/trace/" + check_segment("trace_id", trace_id), decode)
 
     def close(self) -> None:
-        """Close every connection; a later call opens new ones."""
+        """Close every connection that no call and no stream is using; a later call opens new ones."""
         self._caller.close()
 
     def __enter__(self) -> Client:

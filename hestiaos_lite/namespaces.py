@@ -10,6 +10,7 @@ from ._redact import one_line
 from .wire.caller import Caller
 
 _EXPLAIN = "/api/governance/explain"
+_THROTTLED = {"code": "GOVERNANCE_THROTTLE", "advice": "another time it may be allowed"}
 _MAY_RUN = ("ALLOW", "THROTTLE")  # any other known word is a refusal, and stricter
 
 
@@ -151,8 +152,8 @@ class Governance:
             raise errors.GovernanceBlock(
                 ruling.trace_id,
                 "governance says {}{}".format(ruling.decision, reason),
-                code="GOVERNANCE_THROTTLE" if ruling.decision == "THROTTLE" else None,
                 details=body,
+                **(_THROTTLED if ruling.decision == "THROTTLE" else {}),
             )
 
         return self._caller.post(_EXPLAIN, _command(command_type, command_input), decode, changes=False)

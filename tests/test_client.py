@@ -365,7 +365,7 @@ def test_an_answer_without_a_secrets_value_is_refused_and_shows_nothing(body):
         (lambda c: c.agents("a", "t", config={"x": {1}}), "the request cannot be sent as JSON: "),
         (
             lambda c: c.agents("a", "t", config={"x": float("nan")}),
-            "the request cannot be sent as JSON: ValueError",
+            "the request cannot be sent as JSON: it holds a NaN or an infinity, is nested too deeply, or contains itself",
         ),
         (
             lambda c: c.run("\ud800"),

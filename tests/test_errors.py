@@ -229,7 +229,7 @@ EFFECTS = [
     (ServerError, 524, True, "unknown", 3, UNKNOWN, 69, "try again later"),
     (ServerError, 599, True, "unknown", 3, UNKNOWN, 69, "try again later"),
     (RateLimited, 429, True, "none", 75, AGAIN, 75, "try again later"),
-    (GovernanceBlock, 403, True, "none", 1, REFUSED + "; its trace says which rule spoke", 1, None),
+    (GovernanceBlock, 403, True, "none", 1, REFUSED + "; it would be refused again", 1, None),
     (PermissionDenied, 403, True, "none", 77, REFUSED + "; use a key with this permission", 77, None),
     (AuthenticationError, 401, True, "none", 77, KEY, 77, "check the API key"),
     (AuthenticationError, 407, False, "none", 77, NEVER + "check the API key", 77, None),
@@ -247,6 +247,20 @@ EFFECTS = [
     (StreamInterrupted, 200, True, "accepted", 76, ACCEPTED, 76, ""),
     (StreamInterrupted, None, None, "unknown", 76, NO_ANSWER, 76, "no answer came"),
 ]
+
+
+def test_what_says_no_more_than_it_knows():
+    assert str(GovernanceBlock("t-1")).endswith("its trace says which rule spoke")
+    assert str(GovernanceBlock()).endswith("it would be refused again")  # there is no trace to look at
+    assert [
+        NotFound(status=404).at_fault,
+        NotFound(code="GONE", status=404).at_fault,
+        NotFound().at_fault,
+    ] == [
+        "caller",
+        "request",
+        "request",
+    ]
 
 
 def tried(cls, status, delivered, **facts):

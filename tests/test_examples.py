@@ -219,7 +219,7 @@ MAILED = {
         HEALTH: r"hestiaos-lite: .* it never reached the service; try again later(, or allow it more time)?",
     },
     "blocking": {
-        REPORT: r"hestiaos-lite: \[SCRIPTED_FAULT\] .*HTTP 403.* nothing was done; its trace says which rule spoke",
+        REPORT: r"hestiaos-lite: \[SCRIPTED_FAULT\] .*HTTP 403.* nothing was done; it would be refused again",
         FLUSH: r"hestiaos-lite: .*",
         DAILY: r"hestiaos-lite: .*",
         GUARD: r"hestiaos-lite: not run: .*HTTP 403.*",

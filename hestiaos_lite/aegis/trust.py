@@ -40,11 +40,13 @@ def fault_of_folder(folder: str) -> str:
             return "its folder {} belongs to another user (uid {}); name a folder of your own".format(
                 path, found.st_uid
             )
-        is_sticky = depth > 0 and found.st_mode & stat.S_ISVTX
-        if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE and not is_sticky:
+        is_shared = found.st_mode & stat.S_ISVTX  # as /tmp is, and is to stay
+        if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE and not (is_shared and depth > 0):
             return (
                 "others may write its folder {}, and so put a file of theirs in its place; "
-                "chmod go-w {} or name a folder of your own (mkdir -m 700)".format(path, path)
+                "{}name a folder of your own (mkdir -m 700)".format(
+                    path, "" if is_shared else "chmod go-w {} or ".format(path)
+                )
             )
     return ""
 

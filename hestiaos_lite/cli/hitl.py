@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from typing import TYPE_CHECKING, Any, ContextManager, Dict, Optional
 
 from ..errors import HestiaError, InvalidInput
@@ -110,7 +111,10 @@ def _decide(args: Arguments, output: Output) -> int:
             " nothing was done again"
         )
     if result.queued:
-        cure = "hestiaos-lite outbox flush --outbox {}".format(args.outbox)
+        words = ["hestiaos-lite", "outbox", "flush", "--outbox", args.outbox]
+        for option, given in (("--base-url", args.base_url), ("--profile", args.profile)):
+            words += [option, given] if given else []
+        cure = " ".join(map(shlex.quote, words))
         reason = result.extra.get("reason") or "the service could not take it"
         output.notice("queued: {}; to send it: {}".format(reason, cure))
     return REFUSED if dead else TRY_LATER if result.queued else DONE

@@ -80,7 +80,7 @@ def _list(args: Arguments, output: Output) -> int:
         return DONE
     for row in rows:
         output.text(
-            "{}  {:<7}  {:<7}  {}  thread {}  {}  {}  {} tries{}".format(
+            "{}  {:<7}  {:<7}  {}  thread {}  {}  {}  attempts {}{}".format(
                 row.id,
                 row.state,
                 row.action,

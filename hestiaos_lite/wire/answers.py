@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Ty
 import requests
 
 from .. import errors
-from .._redact import one_line, without
+from .._redact import bare_url, one_line, without
 from .body import UnusableBody, read_body
 from .call import Call
 from .failures import CONNECTION_ERRORS, advice_on_proxy
@@ -115,7 +115,11 @@ def refused(call: Call, response: requests.Response, attempt: Attempt) -> errors
         secrets=call.secrets,
         **call.facts(retry_after=parse_retry_after(response.headers.get("Retry-After"))),
     )
-    return error.with_facts(advice=advice_on_proxy(call, attempt)) if response.status_code == 407 else error
+    if response.status_code == 407:
+        error.with_facts(advice=advice_on_proxy(call, attempt))
+    elif isinstance(error, errors.NotFound) and error.at_fault == errors.CALLER:
+        error.with_facts(advice="check the name, and that {} is the service".format(bare_url(call.base_url)))
+    return error
 
 
 def redirected(call: Call, status: int, target: str) -> errors.InvalidResponse:

@@ -81,7 +81,9 @@ def _encode(body: Any) -> bytes:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         # the encoder's words name the type at fault; a value is never quoted, nor kept by a cause that holds the whole body
-        fault = str(error) if isinstance(error, TypeError) else type(error).__name__
+        fault = str(error)
         if isinstance(error, UnicodeEncodeError):
             fault = "it holds text that is not valid Unicode (input that was not UTF-8?)"
+        elif isinstance(error, (ValueError, RecursionError)):
+            fault = "it holds a NaN or an infinity, is nested too deeply, or contains itself"
         raise errors.InvalidInput("the request cannot be sent as JSON: {}".format(fault)) from None

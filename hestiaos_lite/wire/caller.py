@@ -67,7 +67,7 @@ class Caller:
         self._transport.request(self._call(method, path, body, options), as_nothing)
 
     def close(self) -> None:
-        """Close every connection; a later call opens new ones."""
+        """Close every connection that no call and no stream is using; a later call opens new ones."""
         self._transport.close()
 
     def _call(self, method: str, path: str, body: Any, options: Any) -> Call:

@@ -101,6 +101,10 @@ def _explained(
         failure.with_facts(is_final=True, advice="name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)")
     elif any(_asks_for_certificate(cause) for cause in causes):
         failure.with_facts(is_final=True, advice="lend a session that has one: session.cert (session=)")
+    elif any(_speaks_no_tls(cause) for cause in causes):
+        failure.with_facts(
+            is_final=True, advice="what answers there speaks no TLS: has it, or the proxy, an http:// URL?"
+        )
     return failure
 
 
@@ -154,6 +158,11 @@ def _asks_for_certificate(cause: BaseException) -> bool:
     # the words and not ``reason``: a new alert has none in an older Python
     words = str(cause) if isinstance(cause, SSLError) else ""
     return "alert certificate required" in words or "alert handshake failure" in words
+
+
+def _speaks_no_tls(cause: BaseException) -> bool:
+    """True for OpenSSL's words about an answer that is no TLS, as from a port of plain http."""
+    return isinstance(cause, SSLError) and "WRONG_VERSION_NUMBER" in str(cause)
 
 
 def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
 from ..cli_call import Called, call
@@ -40,6 +41,14 @@ def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> No
     for key in ("k1", "k2"):
         queued = hitl(box, "approve", key, "--retries", "0", *outbox)
         assert (queued.code, queued.out.split()[0]) == (75, "queued")
+    (cure,) = [line.partition("to send it: hestiaos-lite ")[2] for line in queued.err.splitlines()]
+    assert shlex.split(cure) == [
+        "outbox",
+        "flush",
+        *outbox,
+        "--base-url",
+        box.url,
+    ]  # as it is, it sends what waits
     assert call("outbox", "flush", "-u", box.url, "--retries", "0", "-j", *outbox).code == 75
     box.start()
     assert call("outbox", "drop", "2", *outbox) == Called(0, "", "dropped approve k2 (queued)\n")

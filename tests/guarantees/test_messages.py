@@ -21,6 +21,7 @@ import requests
 
 from hestiaos_lite import AegisClient, Client, ConnectionFailed, HestiaError, InvalidResponse
 from hestiaos_lite.deadline import Deadline
+from hestiaos_lite.sandbox import Sandbox
 from hestiaos_lite.wire.answers import as_json
 from hestiaos_lite.wire.call import Call
 from hestiaos_lite.wire.sockets import Attempt
@@ -240,6 +241,30 @@ def test_a_gateway_s_page_gives_its_title(status: int, title: str) -> None:
     refusal = reply(status, page.encode(), {"Content-Type": "text/html"})
     with FaultServer(answer(refusal)) as server, Client(server.url, timeout=10, retries=0) as client:
         assert error_of(lambda: client.run("x")).message == PAGES[title]
+
+
+def test_a_404_of_no_code_names_both_that_may_be_wrong() -> None:
+    with Sandbox() as box, Client(box.url + "/elsewhere") as client:
+        error = error_of(client.health)
+    assert str(error).endswith("; check the name, and that {}/elsewhere is the service".format(box.url))
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["the service", "the proxy"])
+def test_plain_http_where_https_was_expected(proxied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reject_what_is_no_http(wire: Wire) -> None:
+        wire.read(5)
+        wire.send(reply(400, b"what?"))
+
+    with FaultServer(reject_what_is_no_http) as server:
+        url = server.url.replace("http:", "https:")
+        if proxied:
+            # by its name: urllib3 1.26.5 cannot make TLS to the address of a proxy at all
+            monkeypatch.setenv("https_proxy", url.replace("127.0.0.1", "localhost"))
+            url = "https://hestia.invalid"
+        with Client(url, timeout=20) as client:
+            error = error_of(lambda: client.run("x"))
+    assert (error.delivered, error.attempts) == (False, 1)
+    assert str(error).endswith("; what answers there speaks no TLS: has it, or the proxy, an http:// URL?")
 
 
 def test_a_login_page_instead_of_an_answer_gives_its_title() -> None:
