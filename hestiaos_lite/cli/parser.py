@@ -106,22 +106,28 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that complains in one line, and may learn its arguments when it is first used."""
+    """An ArgumentParser that complains in one line.
+
+    One that is given ``declare`` is empty until it is first used: twenty commands cost their names, and one its arguments.
+    """
+
+    takes_command = False  # what follows ``--`` is a command, which is left as it is
 
     def __init__(self, *, declare: Optional[Callable[[Parser], None]] = None, **options: Any) -> None:
+        self.takes: Iterable[str] = _SHORT  # of the options of every command, those that its help names
+        self._declare = declare
         # Before 3.8 allow_abbrev=False also forbids -vv and -jq (https://bugs.python.org/issue26967).
         options.setdefault("allow_abbrev", sys.version_info < (3, 8))
         options.setdefault("formatter_class", _Formatter)
-        super().__init__(add_help=declare is None, **options)
-        self._declare = declare
-        self.takes: Iterable[str] = _SHORT  # of the options of every command, those that its help names
-        self.takes_command = False  # what follows ``--`` is a command, which is left as it is
+        self._options = options
+        if declare is None:
+            super().__init__(**options)
 
     def declare(self) -> None:
         """Learn the arguments, if that was put off."""
         declare, self._declare = self._declare, None
         if declare is not None:
-            self.add_argument("-h", "--help", action="help", help="show this help message and exit")
+            super().__init__(**self._options)
             declare(self)
             add_global_options(self)
 
@@ -156,7 +162,7 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse the arguments; raises SystemExit for ``--help``, ``--version`` and what cannot be parsed."""
-    parser = build_parser(_meant_by(argv))
+    parser = build_parser()
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         if args.if_more_words and not any(word.startswith("-") for word in unknown):
@@ -165,8 +171,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     return args  # type: ignore[no-any-return]
 
 
-def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
-    """Build the parser for these commands; a command's own arguments are declared when it is chosen."""
+def build_parser() -> Parser:
+    """Build the parser; a command's own arguments are declared when it is chosen."""
     parser = Parser(
         prog=PROGRAM,
         description="The synchronous client for HestiaOS and AEGIS that a cron job can trust.",
@@ -188,20 +194,11 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> Parser:
         if_not_found="",
     )
     parsers = add_commands(parser)
-    for command in commands:
+    for command in COMMANDS:
         parsers.add_parser(
             command.name, help=command.help, description=command.help, declare=_declared_by(command)
         )
     return parser
-
-
-def _meant_by(argv: Sequence[str]) -> Sequence[Command]:
-    """Leave out the commands that are not among the arguments: their parsers would take longer than all the rest."""
-    argv, _ = _parted(argv)
-    if "-h" in argv or "--help" in argv:
-        return COMMANDS
-    named = [command for command in COMMANDS if command.name in argv]
-    return named or [command for command in COMMANDS if not all(arg.startswith("-") for arg in argv)]
 
 
 def _parted(argv: Sequence[str]) -> Tuple[Sequence[str], Sequence[str]]:
