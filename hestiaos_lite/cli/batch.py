@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
 
 from .. import errors
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..batch.ledger import Ledger
     from ..batch.rows import BatchRow
     from .progress import Progress
+
+_ONE_SIGNAL_SECONDS = 0.5
 
 _EPILOG = """\
 a row is {"id": ..., "input": ...} with any of the call's other arguments (session_id, agent_id, mode_hint, timeout_ms;
@@ -192,23 +195,30 @@ class _Run:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Within the block the first Ctrl-C or SIGTERM ends the sending, and a second one the process."""
+        """Within the block the first Ctrl-C or SIGTERM ends the sending, and a second one the process.
+
+        What follows at once is the first one again: timeout(1) signals its command, and then the group the command is in.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
+        first_at = 0.0
+
         def end(number: int, frame: Any) -> None:
+            nonlocal first_at
             if self._signal is not None:
+                if time.monotonic() < first_at + _ONE_SIGNAL_SECONDS:
+                    return
                 # At once: leaving by an exception would wait for the calls in flight. The journal has them.
-                with contextlib.suppress(
-                    Exception
-                ):  # whatever was interrupted: to end matters more than to tell
+                # Whatever was interrupted, to end matters more than to tell.
+                with contextlib.suppress(Exception):
                     if self._progress is not None:
                         self._progress.close()
                     self._tell(None, self._index.counts(), 128 + number)
                     self._output.flush()
                 os._exit(128 + number)
-            self._signal = number
+            self._signal, first_at = number, time.monotonic()
             self._stop.set()
             self._output.notice("finishing what is in flight; once more stops now")
 

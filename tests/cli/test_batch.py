@@ -647,7 +647,9 @@ def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_fligh
     assert process.stderr is not None
     assert b"once more stops now" in process.stderr.readline()
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    while process.poll() is None:  # what follows the first at once is the first again
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
     err = process.communicate(timeout=20)[1].decode("utf-8")
     assert time.monotonic() - began < 20
     assert process.returncode == 130
@@ -658,6 +660,34 @@ def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_fligh
     assert batch.go("--resume").code == 3
     assert batch.ids(batch.bad) == ["r0", "r1", "r2"]
     batch.check_each_id_once(50)
+
+
+PATIENT = """
+import sys
+from hestiaos_lite.cli import batch, main
+batch._ONE_SIGNAL_SECONDS = 3600
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@posix
+def test_a_signal_that_comes_twice_at_once_is_one(box: Sandbox, batch: Batch) -> None:
+    """timeout(1) signals its command, and then the group that the command is in."""
+    batch.give_rows(50)
+    box.delay_next(1, times=3)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PATIENT] + batch.arguments("--jobs", "3"),
+        env=environment(),
+        stderr=subprocess.PIPE,
+    )
+    wait_for_requests(box, 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    assert b"once more stops now" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate(timeout=30)[1].decode("utf-8")
+    assert process.returncode == 143
+    assert "rows 50, ok 3, blocked 0, refused 0, again 0, unknown 0, unsent 47\n" in err
 
 
 # -- a disk that is full
