@@ -61,7 +61,14 @@ class ActionResult(Model):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ActionStatus(Model):
-    """How far one action is: PENDING, then COMMITTED or FAILED."""
+    """How far one action is: PENDING, then COMMITTED or FAILED.
+
+    Attributes:
+        request_id: of the action that was asked about.
+        status: PENDING, COMMITTED or FAILED.
+        action: ``approve`` or ``reject``, where the service says it.
+        data: the service's whole answer.
+    """
 
     request_id: str
     status: str

@@ -12,7 +12,15 @@ __all__ = ["AgentResult", "ChatResponse"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ChatResponse(Model):
-    """The answer to one chat message; ``result`` (published form: ``response``) is its text."""
+    """The answer to one chat message.
+
+    Attributes:
+        result: the answer's text (published form: ``response``).
+        session_id: the conversation it belongs to.
+        trace_id: names the run in ``client.trace``.
+        model: which model answered.
+        processing_time: seconds, as the service measured.
+    """
 
     _aliases = {"result": "response"}
 
@@ -36,7 +44,15 @@ class ChatResponse(Model):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AgentResult(Model):
-    """What an agent made of a task; ``status`` has been seen as RUNNING, COMPLETED, FAILED and BLOCKED."""
+    """What an agent made of a task.
+
+    Attributes:
+        agent_id: who did it.
+        result: what came of it (published form: ``output``).
+        trace_id: names the run in ``client.trace``.
+        status: RUNNING, COMPLETED, FAILED and BLOCKED have been seen.
+        error: why it failed, in the service's words.
+    """
 
     _aliases = {"result": "output"}
 

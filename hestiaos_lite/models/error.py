@@ -12,7 +12,15 @@ __all__ = ["ErrorResponse"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ErrorResponse(Model):
-    """A flat error body as the service documents it; errors carry the same facts as attributes."""
+    """A flat error body as the service documents it; errors carry the same facts as attributes.
+
+    Attributes:
+        code: short name of what is wrong.
+        message: in words.
+        error: the code's other name.
+        trace_id: names the run in ``client.trace``.
+        details: whatever the service added.
+    """
 
     code: str
     message: str

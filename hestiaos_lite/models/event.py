@@ -14,7 +14,14 @@ _FIELDS = {"type", "data", "trace_id", "timestamp"}
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StreamEvent(Model):
-    """One event of ``run_stream``: start, token, delta, tool_call, final, error or done; a future type passes through."""
+    """One event of ``run_stream``.
+
+    Attributes:
+        type: start, token, delta, tool_call, final, error or done; a future type passes through.
+        data: the event's own object.
+        trace_id: names the run in ``client.trace``; ``""`` where the event has none.
+        timestamp: when, in the service's form.
+    """
 
     type: str
     data: Mapping[str, Any] = field(default_factory=dict)

@@ -12,7 +12,20 @@ __all__ = ["Ruling", "TraceResponse"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TraceResponse(Model):
-    """What governance decided for one run, and why. ``violations`` holds objects with ``reason`` and ``severity``."""
+    """What governance decided for one run, and why.
+
+    Attributes:
+        trace_id: of the run.
+        decision: ALLOW, THROTTLE, BLOCK or a word that is new.
+        violations: objects with ``reason`` and ``severity``.
+        latency_ms: milliseconds the service took.
+        reason: why, in the service's words.
+        risk_score: as the service counts it.
+        policy: the rule that decided.
+        mode: the mode the run was executed under.
+        budget: share of the budget granted.
+        timestamp: when, in the service's form.
+    """
 
     trace_id: str
     decision: str
@@ -29,7 +42,16 @@ class TraceResponse(Model):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ruling(Model):
-    """What governance says of a command before it runs: ``decision`` is ALLOW, or THROTTLE where that was allowed."""
+    """What governance says of a command before it runs.
+
+    Attributes:
+        decision: ALLOW, or THROTTLE where that was allowed.
+        reason: why, in the service's words.
+        policy: the rule that decided.
+        trace_id: names the ruling in the service's log; no run has it.
+        risk_score: as the service counts it.
+        budget: share of the budget granted.
+    """
 
     decision: str
     reason: Optional[str] = None

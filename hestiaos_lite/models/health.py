@@ -12,7 +12,14 @@ __all__ = ["HealthResponse"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HealthResponse(Model):
-    """The service's health. ``status`` has been seen as OK, ok, healthy, degraded and error."""
+    """The service's health.
+
+    Attributes:
+        status: the service's word; OK, ok, healthy, degraded and error have been seen.
+        version: the service's own.
+        uptime_seconds: since it was started.
+        api_version: of the contract it speaks.
+    """
 
     status: str
     version: Optional[str] = None

@@ -12,7 +12,14 @@ __all__ = ["SystemMetrics", "SystemStatus"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SystemStatus(Model):
-    """The service's status and which of its parts are up."""
+    """The service's status and which of its parts are up.
+
+    Attributes:
+        status: the service's word, as of `HealthResponse`.
+        version: the service's own.
+        uptime_seconds: since it was started.
+        ollama, vllm, dsgk, storage: whether this part is up.
+    """
 
     status: str
     version: Optional[str] = None
@@ -26,7 +33,17 @@ class SystemStatus(Model):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SystemMetrics(Model):
-    """The service's metrics: the whole mapping in ``metrics``, the published ones as attributes too."""
+    """The service's metrics: the whole mapping, and the published ones as attributes too.
+
+    Attributes:
+        metrics: the whole mapping.
+        cpu_percent, memory_percent: use of the service's host, 0 to 100.
+        active_sessions: conversations that are open.
+        requests_total: since it was started.
+        avg_latency_ms: of its answers.
+        gpu_percent, vram_percent: use of its accelerator, 0 to 100.
+        vram_used_bytes, vram_total_bytes: memory of its accelerator.
+    """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
     cpu_percent: Optional[float] = None
