@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from typing import Iterable
 from urllib.parse import urlsplit, urlunsplit
 
@@ -56,6 +58,20 @@ def harmless_lines(text: str) -> str:
 def harmless_json(text: str) -> str:
     """Return JSON ``text`` likewise, with its line breaks, and each escape one that JSON reads (``\\u009b``)."""
     return text.translate(_IN_JSON)
+
+
+def pasteable(path: str) -> str:
+    """Return a path as a word that a shell reads back: quoted where it must be, odd bytes as in ``$'\\xff'``."""
+    if path.isprintable():  # what stands for a byte that is no text is not
+        return shlex.quote(path) if os.name == "posix" else path
+    return "$'{}'".format(
+        "".join(
+            char
+            if char.isprintable() and char not in "'\\"
+            else "".join("\\x{:02x}".format(byte) for byte in os.fsencode(char))
+            for char in path
+        )
+    )
 
 
 def one_line(text: str, secrets: Iterable[str] = (), limit: int = 300) -> str:

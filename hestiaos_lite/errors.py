@@ -45,8 +45,13 @@ _EXIT_CODES: Mapping[str, int] = {
     "BATCH_BUSY": 75,  # EX_TEMPFAIL: another run has the files
     "BATCH_FILE": 74,  # EX_IOERR
     "CONFIGURATION": 78,  # EX_CONFIG
+    "JOURNAL": 78,
+    "JOURNAL_BUSY": 75,
+    "JOURNAL_DISK": 74,
     "NOT_SENT": 75,
     "OUTBOX": 78,
+    "OUTBOX_BUSY": 75,
+    "OUTBOX_DISK": 74,
 }
 _LOOK_FIRST = 3
 _UNAVAILABLE = 69  # EX_UNAVAILABLE

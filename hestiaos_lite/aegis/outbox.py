@@ -24,7 +24,7 @@ from .rows import STATES, Entry, MalformedRow, find, get, move, prune, select, s
 if TYPE_CHECKING:
     import sqlite3
 
-    from .file import OutboxFile
+    from .._sqlite import SqliteFile
 
 __all__ = ["Outbox"]
 
@@ -184,9 +184,9 @@ class Outbox:
         return int(self._clock() * 1000)
 
 
-def _open_file(path: Any, busy_seconds: float) -> OutboxFile:
+def _open_file(path: Any, busy_seconds: float) -> SqliteFile:
     try:
-        from .file import OutboxFile
+        from .._sqlite import Kind, SqliteFile
     except ImportError as error:  # a Python built without SQLite: everything but an outbox works there
         raise HestiaError(
             "OUTBOX",
@@ -195,4 +195,7 @@ def _open_file(path: Any, busy_seconds: float) -> OutboxFile:
             ),
             delivered=False,
         ) from error
-    return OutboxFile(path, busy_seconds)
+    from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+
+    kind = Kind("outbox", "OUTBOX", APPLICATION_ID, SCHEMA_VERSION, SCHEMA, MalformedRow)
+    return SqliteFile(path, kind, busy_seconds)

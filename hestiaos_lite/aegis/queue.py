@@ -33,7 +33,7 @@ from .rows import (
 if TYPE_CHECKING:
     import sqlite3
 
-    from .file import OutboxFile
+    from .._sqlite import SqliteFile
 
 _MAX_DELAY_SECONDS = 86400.0  # a service that asks for a longer wait is asked again after a day
 _REASON_LENGTH = 500  # characters; a reason is read in a list
@@ -59,7 +59,7 @@ class Queue:
     """What is to be sent; see `Outbox` for the arguments. The first record or flush forgets what was settled long ago."""
 
     def __init__(
-        self, file: OutboxFile, *, lease_seconds: float, keep_days: float, clock: Callable[[], float]
+        self, file: SqliteFile, *, lease_seconds: float, keep_days: float, clock: Callable[[], float]
     ) -> None:
         self._file = file
         self._lease_seconds = lease_seconds

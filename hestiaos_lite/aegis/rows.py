@@ -1,6 +1,6 @@
 """A decision and its row in the outbox: the columns, the states, the legal moves, and the statements that make them.
 
-Every function that takes a connection works inside a transaction that its caller holds (`file.OutboxFile.transaction`).
+Every function that takes a connection works inside a transaction that its caller holds (`SqliteFile.transaction`).
 The SQL keeps to what old SQLite knows: partial indexes (3.8, 2013), but no RETURNING and no UPSERT.
 """
 

@@ -165,7 +165,7 @@ def test_so_does_the_timeout_of_the_command(locked):
         "-j",
     )
     assert time.monotonic() - started < 5
-    assert (called.code, called.error["code"]) == (78, "OUTBOX")
+    assert (called.code, called.error["code"]) == (75, "OUTBOX_BUSY")
 
 
 def test_an_answer_in_hand_is_worth_a_second_beyond_the_deadline(path):

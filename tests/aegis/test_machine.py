@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from hestiaos_lite import errors
-from hestiaos_lite.aegis.file import OutboxFile
+from hestiaos_lite._sqlite import SqliteFile
 from hestiaos_lite.aegis.flush import Delivery, flush, send_in_turn
 from hestiaos_lite.aegis.outbox import Outbox
 from hestiaos_lite.aegis.rows import CLOCK_SLACK_MS, Decision, Entry
@@ -52,7 +52,7 @@ class Killed(BaseException):
     """The process is gone; nothing after it happens."""
 
 
-class MortalFile(OutboxFile):
+class MortalFile(SqliteFile):
     """An outbox file in a process that is killed before its n-th transaction."""
 
     transactions_left: Optional[int] = None

@@ -18,9 +18,15 @@ import pytest
 
 from hestiaos_lite import errors
 from hestiaos_lite.aegis.outbox import Outbox
-from hestiaos_lite.aegis.schema import SCHEMA, SCHEMA_VERSION
+from hestiaos_lite.aegis.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
 from .outbox_kit import PACKAGE_PARENT, decision, finished, posix_only, record, refused, sqlite_file
+
+MADE = (
+    *SCHEMA,
+    "PRAGMA application_id = {}".format(APPLICATION_ID),
+    "PRAGMA user_version = {}".format(SCHEMA_VERSION),
+)
 
 # Files that cannot be an outbox
 
@@ -58,12 +64,12 @@ def make_foreign_with_a_log(path: Path) -> None:
 
 
 def make_newer(path: Path) -> None:
-    sqlite_file(path, *(SCHEMA[:-1] + ("PRAGMA user_version = {}".format(SCHEMA_VERSION + 1),)))
+    sqlite_file(path, *MADE[:-1], "PRAGMA user_version = {}".format(SCHEMA_VERSION + 1))
 
 
 def make_torn(path: Path) -> None:
     """A good header, and noise after it."""
-    sqlite_file(path, *SCHEMA)
+    sqlite_file(path, *MADE)
     content = path.read_bytes()
     path.write_bytes(content[:100] + bytes(range(256)) * (len(content) // 256))
 
@@ -77,7 +83,7 @@ UNUSABLE = {
         make_foreign_with_a_log,
         ["another program's SQLite file", "left as it is"],
     ),
-    "newer schema": (make_newer, ["schema version 3", "knows 2", "upgrade hestiaos-lite"]),
+    "newer schema": (make_newer, ["schema version 3", "knows 2", "left as it is"]),
     "torn": (make_torn, ["it is damaged", ".recover"]),
 }
 
@@ -108,7 +114,7 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path):
 
 @pytest.mark.parametrize("bad", [None, 7, "nul\0byte"])
 def test_what_is_no_path_at_all(bad):
-    with pytest.raises(errors.HestiaError, match="cannot be an outbox"):
+    with pytest.raises(errors.HestiaError, match="cannot be the path of the outbox"):
         Outbox(bad)
 
 
@@ -184,7 +190,7 @@ def test_locked_while_it_is_being_made(path):
 
 
 def test_the_switch_to_logging_waits_for_a_reader(path):
-    sqlite_file(path, *SCHEMA)  # made, but its maker was killed before the switch
+    sqlite_file(path, *MADE)  # made, but its maker was killed before the switch
     other = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
     try:
         other.execute("BEGIN")
@@ -233,7 +239,7 @@ def test_a_file_size_limit(path, script):
     after = "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))"
     out = finished(script(FILL.format(setup=setup, after=after), path))
     code, delivered, recorded, message = out.strip().split("|")
-    assert (code, delivered) == ("OUTBOX", "False")
+    assert (code, delivered) == ("OUTBOX_DISK", "False")
     assert int(recorded) > 10
     assert str(path) in message
     assert "limits" in message
@@ -259,7 +265,7 @@ def test_a_full_disk(tmp_path):
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     code, delivered, recorded, message = ran.stdout.strip().split("|")
-    assert (code, delivered) == ("OUTBOX", "False")
+    assert (code, delivered) == ("OUTBOX_DISK", "False")
     assert int(recorded) > 10
     assert "the disk is full; make room" in message
 
@@ -268,7 +274,7 @@ READ_ONLY = """
     import os, sys
     # loaded late, when the other user may not read the standard library any more
     import urllib.parse
-    import hestiaos_lite.aegis.file
+    import hestiaos_lite._sqlite
     from hestiaos_lite.errors import HestiaError
     from hestiaos_lite.aegis.outbox import Outbox
     from hestiaos_lite.aegis.rows import Decision

@@ -201,7 +201,7 @@ def test_processes_that_make_one_file_at_once(path, script):
         PUT
         + """
     import sqlite3  # before the start, so that all are ready
-    import hestiaos_lite.aegis.file
+    import hestiaos_lite._sqlite
     print("ready", flush=True)
     sys.stdin.readline()
     box = Outbox(sys.argv[1])

@@ -17,7 +17,7 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 ROWS = [
     ["_version", "_redact", "_lazy", "_json"],
     ["deadline", "errors", "sse"],
-    ["_check"],
+    ["_check", "_sqlite"],
     ["models", "config"],
     ["wire"],
     ["stream", "namespaces", "aegis"],
@@ -30,8 +30,6 @@ WITHOUT_WIRE = {
     "aegis/keys",
     "aegis/rows",
     "aegis/schema",
-    "aegis/trust",
-    "aegis/file",
     "aegis/queue",
     "aegis/outbox",
 }

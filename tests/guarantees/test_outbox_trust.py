@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
-from hestiaos_lite import AegisClient, HestiaError, Outbox
+from hestiaos_lite import AegisClient, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
 from ..aegis.outbox_kit import posix_only, record, refused, sqlite_file
@@ -160,19 +159,3 @@ def test_a_malformed_row_can_be_dropped(path: Path) -> None:
     dropped = call("outbox", "drop", "1", "--outbox", str(path))
     assert (dropped.code, dropped.err) == (0, "dropped row 1, which was malformed\n")
     assert call("outbox", "list", "--outbox", str(path), "-j").json == []
-
-
-def test_a_trigger_that_would_act_on_the_move_of_a_file_is_seen_before(tmp_path: Any) -> None:
-    """A file of version 1 is not migrated where it holds one."""
-    from ..aegis.test_migration import make_version_1
-
-    path = tmp_path / "old.db"
-    make_version_1(path, {})
-    connection = sqlite3.connect(str(path))
-    connection.execute("CREATE TRIGGER t AFTER UPDATE ON decision BEGIN SELECT 1; END")
-    connection.close()
-    with pytest.raises(HestiaError, match="trigger t"):
-        Outbox(path)
-    connection = sqlite3.connect(str(path))
-    assert connection.execute("PRAGMA user_version").fetchall() == [(1,)]
-    connection.close()

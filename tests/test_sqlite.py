@@ -1,0 +1,266 @@
+"""The file layer under the outbox and a batch's journal: durability, forks, one program at a time, files not to be written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hestiaos_lite import HestiaError
+from hestiaos_lite._sqlite import Kind, SqliteFile
+
+from .aegis.conftest import script  # noqa: F401 - a fixture
+from .aegis.outbox_kit import finished, posix_only
+
+NOTES = Kind("notes", "NOTES", 0x4E4F5445, 3, ["CREATE TABLE note (text TEXT NOT NULL)"], KeyError)
+SETUP = """
+    import ctypes, os, sys, threading
+    from hestiaos_lite import HestiaError
+    from hestiaos_lite._sqlite import Kind, SqliteFile
+
+    def write(text):
+        with file.transaction() as connection:
+            connection.execute("INSERT INTO note VALUES (?)", (text,))
+
+    kind = Kind("notes", "NOTES", 0x4E4F5445, 3, ["CREATE TABLE note (text TEXT NOT NULL)"], KeyError)
+    file = SqliteFile(sys.argv[1], kind, busy_seconds=5)
+    write("before")
+"""
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "notes.db"
+
+
+@contextlib.contextmanager
+def opened(path: Path, kind: Kind = NOTES, **options):
+    file = SqliteFile(path, kind, busy_seconds=options.pop("busy_seconds", 5.0), **options)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def write(file: SqliteFile, text: str, **options) -> None:
+    with file.transaction(**options) as connection:
+        connection.execute("INSERT INTO note VALUES (?)", (text,))
+
+
+def read(file: SqliteFile) -> list:
+    with file.transaction(write=False) as connection:
+        return [text for (text,) in connection.execute("SELECT text FROM note ORDER BY rowid")]
+
+
+def written(path: Path) -> list:
+    """What another program sees in the file."""
+    with contextlib.closing(sqlite3.connect(str(path))) as other:
+        return [text for (text,) in other.execute("SELECT text FROM note ORDER BY rowid")]
+
+
+def test_what_a_transaction_does_is_done_whole_or_not_at_all(path):
+    with opened(path) as file:
+        write(file, "one")
+        with pytest.raises(RuntimeError), file.transaction() as connection:
+            connection.execute("INSERT INTO note VALUES ('two')")
+            raise RuntimeError
+        with pytest.raises(HestiaError, match="notes .*notes.db: 'row 7'") as caught:
+            with file.transaction(delivered=True):
+                raise KeyError("row 7")
+        assert (caught.value.code, caught.value.delivered) == ("NOTES", True)
+        assert read(file) == written(path) == ["one"]
+
+
+def test_each_transaction_says_whether_it_waits_for_the_disk(path):
+    """NORMAL with a write-ahead log syncs nothing until a checkpoint: https://www.sqlite.org/pragma.html#pragma_synchronous."""
+    with opened(path) as file:
+        seen = []
+        for durable in (True, False, False, True):
+            with file.transaction(durable=durable) as connection:
+                seen.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+        assert (seen, connection.execute("PRAGMA journal_mode").fetchone()) == ([2, 1, 1, 2], ("wal",))
+
+
+def test_a_rollback_journal_is_always_synced(path):
+    """With NORMAL it could be damaged by a loss of power."""
+    with opened(path) as file:
+        write(file, "one")
+        file._logs_ahead = False  # as on a file system without shared memory, which is hard to come by
+        with file.transaction(durable=False) as connection:
+            assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_checkpoint_leaves_all_in_the_main_file(path, tmp_path):
+    with opened(path) as file:
+        for n in range(3):
+            write(file, str(n), durable=False)
+        file.checkpoint()
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(path.read_bytes())
+        assert written(copy) == ["0", "1", "2"]
+
+
+def test_a_checkpoint_waits_for_a_reader_and_then_gives_up(path):
+    with opened(path, busy_seconds=0.2) as file, contextlib.closing(sqlite3.connect(str(path))) as other:
+        write(file, "one")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM note").fetchall()
+        write(file, "two")
+        with pytest.raises(HestiaError, match="held it too long") as caught:
+            file.checkpoint()
+        assert caught.value.code == "NOTES_BUSY"
+        other.execute("ROLLBACK")
+        file.checkpoint()
+
+
+def test_an_exclusive_file_is_one_programs_until_it_is_closed(path):
+    with opened(path, exclusive=True) as file:
+        write(file, "one")
+        for exclusive in (True, False):
+            with opened(path, exclusive=exclusive, busy_seconds=0.1) as other:
+                with pytest.raises(HestiaError, match="held it too long") as caught:
+                    read(other)
+                assert caught.value.code == "NOTES_BUSY"
+        assert read(file) == ["one"]
+    with opened(path, exclusive=True) as file:
+        assert read(file) == ["one"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_a_file_of_another_version_is_refused(path, version):
+    with opened(path, NOTES._replace(version=version)) as file:
+        write(file, "one")
+    before = path.read_bytes()
+    with opened(path) as file, pytest.raises(HestiaError) as caught:
+        read(file)
+    assert "it has schema version {}, and this hestiaos-lite knows 3".format(version) in str(caught.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_file_of_another_kind_is_refused(path, is_open):
+    """Its header is read by hand only while this process has it not open."""
+    with contextlib.ExitStack() as ends:
+        write(ends.enter_context(opened(path)), "one")
+        if not is_open:
+            ends.close()
+        refuse_songs(path)
+
+
+def refuse_songs(path):
+    with opened(path, NOTES._replace(word="songs", code="SONGS", application_id=7)) as file:
+        with pytest.raises(HestiaError, match="songs .* another program's SQLite file") as caught:
+            read(file)
+    assert caught.value.code == "SONGS"
+
+
+# A file that cannot be written
+
+
+@posix_only
+@pytest.mark.parametrize("how", ["ro", "ro, with a log"])
+def test_a_read_only_mount_can_be_read(path, how):
+    """A plain connection could not: SQLite makes a write-ahead log even to read."""
+    code = """
+import os, sys
+from tests.test_sqlite import HestiaError, opened, read, write
+with opened(sys.argv[1]) as file:
+    try:
+        print(read(file))
+        write(file, "three")
+    except HestiaError as error:
+        print(error.code, error.delivered, error.message)
+"""
+    with opened(path) as file:
+        write(file, "one")
+        file.checkpoint()
+        write(file, "two")
+        with contextlib.ExitStack() as ends:
+            if how == "ro":
+                file.close()
+            mounted = "mount --bind {0} {0} && mount -o remount,ro,bind {0}".format(path.parent)
+            if subprocess.call(["unshare", "-m", "sh", "-c", mounted], stderr=subprocess.DEVNULL) != 0:
+                pytest.skip("may not mount")
+            ran = subprocess.run(
+                [
+                    "unshare",
+                    "-m",
+                    "sh",
+                    "-c",
+                    mounted + ' && exec "$0" -c "$1" "$2"',
+                    sys.executable,
+                    code,
+                    str(path),
+                ],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                cwd=str(Path(__file__).parent.parent),
+            )
+            ends.close()
+    assert (ran.stderr, ran.stdout.splitlines()[:1]) == ("", ["['one', 'two']"])
+    assert ran.stdout.splitlines()[1].startswith("NOTES None notes {}: it cannot be written".format(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("plain.db", "{}/plain.db"), ("a b.db", "'{}/a b.db'"), ("a\udcff'.db", "$'{}/a\\xff\\x27.db'")],
+)
+@posix_only
+def test_a_path_is_shown_as_a_shell_reads_it(tmp_path, name, shown):
+    path = tmp_path / name
+    os.mkdir(os.fsencode(str(path)))
+    with opened(path) as file, pytest.raises(HestiaError) as caught:
+        read(file)
+    shown = shown.format(tmp_path)
+    assert str(caught.value).startswith("[NOTES] notes {}: this is no regular file".format(shown))
+    command = ["bash", "-c", "cd {} && pwd".format(shown)]
+    assert subprocess.check_output(command) == os.fsencode(str(path)) + b"\n"
+
+
+# Forks
+
+
+@posix_only
+def test_a_forked_child_uses_it_from_any_thread(path, script):  # noqa: F811
+    code = """
+    def in_a_thread():
+        thread = threading.Thread(target=write, args=("child",))
+        thread.start()
+        thread.join()
+
+    child = os.fork()
+    if child == 0:
+        in_a_thread()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    write("parent")
+    """
+    finished(script(SETUP + code, path))
+    assert written(path) == ["before", "child", "parent"]
+
+
+@posix_only
+def test_a_fork_without_pythons_knowledge_is_noticed(path, script):  # noqa: F811
+    """What C code forks has the parent's connection, and would take the parent's locks for its own."""
+    code = """
+    child = ctypes.PyDLL(None).fork()
+    if child == 0:
+        try:
+            write("child")
+        except HestiaError as error:
+            print(error.code, error.message, flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    write("parent")
+    """
+    out = finished(script(SETUP + code, path))
+    assert out == (
+        "NOTES notes {}: the process was forked without Python's knowledge; close the notes before the fork\n"
+    ).format(path)
+    assert written(path) == ["before", "parent"]
