@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any, Iterator
+from pathlib import Path
+from typing import Any, Dict, Iterator
 
 import pytest
 
+import hestiaos_lite
 from hestiaos_lite.sandbox import Sandbox
+
+from .cli_call import ROOT
 
 # A job started with `nohup ... &` ignores these signals, and so would every process that a test starts and sends one to.
 # What has a handler is at its default in such a process.
@@ -26,6 +30,30 @@ _OF_THE_NETWORK = (
     "curl_ca_bundle",
     "netrc",
 )
+
+
+def pytest_configure() -> None:
+    """Judge one copy: this process has the package that is installed, those that tests start have the checkout's."""
+    installed, checkout = Path(hestiaos_lite.__file__).resolve().parent, Path(ROOT) / "hestiaos_lite"
+    if installed != checkout:
+        copies = [files_of(installed), files_of(checkout)]
+        differing = sorted(
+            name for name in set().union(*copies) if copies[0].get(name) != copies[1].get(name)
+        )
+        if differing:
+            raise pytest.UsageError(
+                "{} is not this checkout's: {} of its files differ, {} the first; once 'pip install -e .', or "
+                "'pip install .' after each change".format(installed, len(differing), differing[0])
+            )
+
+
+def files_of(package: Path) -> Dict[str, bytes]:
+    """A package's own files by their paths in it."""
+    return {
+        str(path.relative_to(package)): path.read_bytes()
+        for path in package.rglob("*")
+        if path.suffix in (".py", ".typed")
+    }
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def test_it_is_short_and_shows_the_three_ways_in() -> None:
 
 def test_it_names_the_commands_of_ci() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    named = re.findall(r"^readme '(.*)'$", ci, re.MULTILINE)
+    named = re.findall(r"^ +readme '(.*)'$", ci, re.MULTILINE)
     assert len(named) == 2
     assert "".join(command + "\n" for command in named) in [block.text for block in blocks_of(README)]
 
