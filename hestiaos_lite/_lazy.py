@@ -1,19 +1,16 @@
-"""Names that a package offers and loads when they are first used (PEP 562), so that a script pays only for what it needs."""
+"""Names that a package offers and loads when they are first used (PEP 562), so that a script pays only for what it needs.
+
+No lock is held here: whoever asks for a name first imports its home, and the import system's own locks do the rest.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-import threading
-from typing import Any, Callable, List, Mapping, Tuple
+from typing import Any, Callable, List, Mapping, Set, Tuple
 
-# A fork in the middle of an import would leave the child a module's lock that nobody gives back: the two wait for each other.
-_loading = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
-    )
+_late: Set[str] = set()
 
 
 def attach(
@@ -30,8 +27,7 @@ def attach(
     def load(name: str) -> Any:
         if name not in home_of:
             raise AttributeError("module {!r} has no attribute {!r}".format(package, name))
-        with _loading:
-            value = getattr(importlib.import_module("{}.{}".format(package, home_of[name])), name)
+        value = getattr(importlib.import_module("{}.{}".format(package, home_of[name])), name)
         setattr(sys.modules[package], name, value)
         return value
 
@@ -39,3 +35,19 @@ def attach(
         return sorted({*vars(sys.modules[package]), *home_of})
 
     return load, names, list(home_of)
+
+
+def load_before_fork(*modules: str) -> None:
+    """Name modules that a call loads late; a thread that forks loads them first.
+
+    Where another thread is in the middle of loading one, the child would wait for ever for the module's lock: the thread
+    that holds it is not in the child.
+    """
+    if not _late and hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_load_late)
+    _late.update(modules)
+
+
+def _load_late() -> None:
+    for module in sorted(_late):
+        importlib.import_module(module)

@@ -24,8 +24,11 @@ CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is
 class NotGiven:
     """The default of a ``timeout`` parameter: environment and profile count, and where they are silent ``seconds``.
 
-    A signature shows it as its number. It is no number, so that a caller's own 30.0 is never taken for it.
+    A signature shows it as its number. It is no number, so that a caller's own 30.0 is never taken for it; it is known by
+    an attribute, since one made before `importlib.reload` is of another class of the same name.
     """
+
+    is_not_given = True
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -123,7 +126,7 @@ def resolve(
 
     url = find("base_url", base_url)
     key = find("api_key", api_key)
-    seconds = find("timeout", None if isinstance(timeout, NotGiven) else timeout)
+    seconds = find("timeout", None if getattr(timeout, "is_not_given", False) else timeout)
     return Settings(
         checked(
             "base_url", DEFAULT_BASE_URL if url is None else url, lambda url: check_base_url(url, mounted)

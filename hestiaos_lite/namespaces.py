@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional
 from . import errors, models
 from ._check import check_optional_mapping, check_optional_text, check_segment, check_text
 from ._redact import one_line
+from .models import is_refusal
 from .wire.caller import Caller
 
 _EXPLAIN = "/api/governance/explain"
@@ -26,11 +27,13 @@ class Chat:
         Raises:
             GovernanceBlock: governance refused the message.
         """
+        from .models.chat import ChatResponse
+
         body = {
             "message": check_text("message", message),
             "session_id": check_optional_text("session_id", session_id),
         }
-        return self._caller.post("/api/chat", body, models.ChatResponse.from_dict, governed=True)
+        return self._caller.post("/api/chat", body, ChatResponse.from_dict, governed=True)
 
     send = run
     __call__ = run
@@ -48,12 +51,14 @@ class Agents:
         Raises:
             GovernanceBlock: governance refused the task.
         """
+        from .models.chat import AgentResult
+
         body = {
             "agent_id": check_text("agent_id", agent_id),
             "task": check_text("task", task),
             "config": check_optional_mapping("config", config),
         }
-        return self._caller.post("/api/agents/run", body, models.AgentResult.from_dict, governed=True)
+        return self._caller.post("/api/agents/run", body, AgentResult.from_dict, governed=True)
 
     __call__ = run
 
@@ -66,7 +71,9 @@ class System:
 
     def status(self) -> models.SystemStatus:
         """Ask for the service's status."""
-        return self._caller.get("/api/system/status", models.SystemStatus.from_dict)
+        from .models.system import SystemStatus
+
+        return self._caller.get("/api/system/status", SystemStatus.from_dict)
 
     def config(self) -> Dict[str, Any]:
         """Ask for the service's configuration, as it is."""
@@ -74,7 +81,9 @@ class System:
 
     def metrics(self) -> models.SystemMetrics:
         """Ask for the service's metrics."""
-        return self._caller.get("/api/system/metrics", models.SystemMetrics.from_dict)
+        from .models.system import SystemMetrics
+
+        return self._caller.get("/api/system/metrics", SystemMetrics.from_dict)
 
 
 class Secrets:
@@ -194,10 +203,12 @@ def ruling_of(body: Any) -> models.Ruling:
     Raises:
         InvalidResponse: there is no decision, or one that is not known, which may be a refusal.
     """
+    from .models.governance import Ruling
+
     body = mapping(body)
     named = {name: body[name] for name in ("decision", "result", "mode") if name in body}
     words = {name: word.strip().upper() if isinstance(word, str) else "" for name, word in named.items()}
-    known = [word for word in words.values() if word in _MAY_RUN or models.is_refusal(word)]
+    known = [word for word in words.values() if word in _MAY_RUN or is_refusal(word)]
     if not known or words.get("decision", known[0]) not in known:
         trace_id = body.get("trace_id")
         fault = "names no decision" if "decision" not in words else "names a decision that is not known"
@@ -205,7 +216,7 @@ def ruling_of(body: Any) -> models.Ruling:
             "governance " + fault, trace_id if isinstance(trace_id, str) else None, details=body
         )
     strictest = max(known, key=lambda word: _MAY_RUN.index(word) if word in _MAY_RUN else len(_MAY_RUN))
-    return models.Ruling.from_dict(dict(body, decision=strictest))
+    return Ruling.from_dict(dict(body, decision=strictest))
 
 
 def _secret_value(body: Any) -> str:

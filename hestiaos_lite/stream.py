@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Generator, Iterator, Optional, Type
 
-from . import errors, models
+from . import errors
 from ._redact import without
+from .models.event import StreamEvent
 from .sse import EventTooLarge, MalformedEvent, iter_objects
 from .wire.bytestream import ByteStream
 
@@ -49,10 +50,10 @@ class EventStream:
         """The ``X-Request-Id`` the stream was asked for with."""
         return self._stream.call.request_id
 
-    def __iter__(self) -> Iterator[models.StreamEvent]:
+    def __iter__(self) -> Iterator[StreamEvent]:
         return self
 
-    def __next__(self) -> models.StreamEvent:
+    def __next__(self) -> StreamEvent:
         return next(self._events)
 
     def __enter__(self) -> EventStream:
@@ -86,7 +87,7 @@ class _Progress:
     trace_id: Optional[str] = None
 
 
-def _read(stream: ByteStream, progress: _Progress) -> Generator[models.StreamEvent, None, None]:
+def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, None, None]:
     def facts(**more: Any) -> Any:
         known = stream.call.facts(status=stream.status, delivered=True, trace_id=progress.trace_id)
         known.update(more)
@@ -94,7 +95,7 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[models.StreamEve
         known["trace_id"] = known["trace_id"] and without(known["trace_id"], stream.call.secrets)
         return known
 
-    as_event = models.StreamEvent.from_raw
+    as_event = StreamEvent.from_raw
     try:
         for raw in iter_objects(stream):
             event = as_event(raw)
@@ -123,36 +124,36 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[models.StreamEve
         stream.close()
 
 
-def is_start_event(event: models.StreamEvent) -> bool:
+def is_start_event(event: StreamEvent) -> bool:
     """True for the event that opens a stream."""
     return event.type == "start"
 
 
-def is_token_event(event: models.StreamEvent) -> bool:
+def is_token_event(event: StreamEvent) -> bool:
     """True for one token of the text."""
     return event.type == "token"
 
 
-def is_delta_event(event: models.StreamEvent) -> bool:
+def is_delta_event(event: StreamEvent) -> bool:
     """True for one piece of the text."""
     return event.type == "delta"
 
 
-def is_tool_call_event(event: models.StreamEvent) -> bool:
+def is_tool_call_event(event: StreamEvent) -> bool:
     """True for the call of a tool."""
     return event.type == "tool_call"
 
 
-def is_final_event(event: models.StreamEvent) -> bool:
+def is_final_event(event: StreamEvent) -> bool:
     """True for the event that holds the whole result."""
     return event.type == "final"
 
 
-def is_error_event(event: models.StreamEvent) -> bool:
+def is_error_event(event: StreamEvent) -> bool:
     """True for the event that says the run failed."""
     return event.type == "error"
 
 
-def is_done_event(event: models.StreamEvent) -> bool:
+def is_done_event(event: StreamEvent) -> bool:
     """True for the last event of a whole stream."""
     return event.type == "done"

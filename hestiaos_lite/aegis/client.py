@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, 
 from .. import config, errors
 from .._check import check_optional_mapping, check_seconds, check_whole_number
 from ..deadline import Deadline
-from ..models import ActionResult, ActionStatus, Conclusion
+from ..models.aegis import ActionResult, ActionStatus, Conclusion
 from ..wire import retry
 from ..wire.body import MAX_BODY_BYTES
 from ..wire.caller import Caller

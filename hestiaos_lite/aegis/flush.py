@@ -25,7 +25,7 @@ from ..errors import (
     PermissionDenied,
     RequestTimeout,
 )
-from ..models import ActionResult
+from ..models.aegis import ActionResult
 from .outbox import Outbox
 from .queue import Turn
 from .rows import Decision, Entry

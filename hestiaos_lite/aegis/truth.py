@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, NamedT
 
 from .._check import check_segment
 from ..errors import HestiaError, IdempotencyConflict, InvalidResponse
-from ..models import ActionResult, ActionStatus, Conclusion, is_refusal
+from ..models import is_refusal
+from ..models.aegis import ActionResult, ActionStatus, Conclusion
 
 if TYPE_CHECKING:
     from ..wire.answers import Answer

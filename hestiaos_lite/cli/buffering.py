@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Sequence
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..models import StreamEvent
+    from ..models.event import StreamEvent
 
 _CLOCK = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([0-9]{2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 _LONG_ENOUGH_SECONDS = 0.2  # a stream that was sent faster says nothing

@@ -21,7 +21,7 @@ from .parser import COMMANDS, Arguments, Parser, count
 from .record import record
 
 if TYPE_CHECKING:
-    from ..models import Ruling
+    from ..models.governance import Ruling
 
     Verdict = Union[Ruling, HestiaError]  # a ruling by which it may run, or why it may not
 

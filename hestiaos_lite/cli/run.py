@@ -10,7 +10,7 @@ from .parser import Arguments, Parser, count
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..models import StreamEvent
+    from ..models.event import StreamEvent
 
 
 _IN_QUOTES = "put a text of several words in quotes"

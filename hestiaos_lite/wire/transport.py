@@ -13,6 +13,7 @@ import requests
 
 from .. import errors
 from .._check import check_headers, check_verify
+from .._lazy import load_before_fork
 from .._version import __version__
 from .answers import Receive, redirected, refused
 from .body import close
@@ -27,6 +28,8 @@ from .sockets import Attempt
 _T = TypeVar("_T")
 USER_AGENT = "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__
 _HARMLESS_HEADERS = ("accept", "accept-language", "user-agent")
+# what the first look-up of a host, the first answer and the first page or date in one load
+load_before_fork("encodings.idna", "encodings.utf_8_sig", "email.utils", "html")
 
 
 class Transport:
