@@ -19,7 +19,7 @@ from ._version import __version__ as __version__
 _HOMES = {
     "aegis.client": "AegisClient",
     "aegis.keys": "idempotency_key",
-    "aegis.flush": "FlushReport",
+    "aegis.delivery": "FlushReport",
     "aegis.outbox": "Outbox",
     "batch": "BatchResult run_batch",
     "client": "Client",
@@ -39,7 +39,7 @@ _HOMES = {
 
 if TYPE_CHECKING:  # a checker follows imports, and would take __getattr__ for a promise of any name
     from .aegis.client import *
-    from .aegis.flush import *
+    from .aegis.delivery import *
     from .aegis.keys import *
     from .aegis.outbox import *
     from .batch import *

@@ -199,7 +199,7 @@ def test_importing_the_package_loads_next_to_nothing():
         ("HestiaError", {"errors", "_redact"}),
         (
             "Outbox",
-            {"errors", "_redact", "_check", "deadline", "aegis", "aegis.outbox", "aegis.queue", "aegis.rows"},
+            {"errors", "_redact", "_check", "deadline", "aegis", "aegis.outbox", "aegis.rows"},
         ),
         ("idempotency_key", {"aegis", "aegis.keys"}),
     ],

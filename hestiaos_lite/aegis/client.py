@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Type, Union
 
 from .. import config, errors
 from .._check import check_optional_mapping, check_seconds, check_whole_number
@@ -19,18 +19,16 @@ from ..wire import retry
 from ..wire.body import MAX_BODY_BYTES
 from ..wire.caller import Caller
 from ..wire.transport import Transport
-from . import flush
+from .answers import result_of
+from .delivery import FlushReport, Sender, deliver, deliver_pending, flush
 from .outbox import Outbox
 from .rows import ACTIONS, Decision, service_of
-from .truth import DUPLICATE, Verdict, concluded, judged, result_of, status_decoder, status_path
 
 if TYPE_CHECKING:
     import requests
 
 __all__ = ["AegisClient"]
 
-# shorter texts of a payload are common words, and masking them would make an error unreadable
-_SHORTEST_SECRET = 8
 _TRANSIENT = (errors.ConnectionFailed, errors.RequestTimeout, errors.ServerError, errors.RateLimited)
 _NO_DECISION = {
     "reason": "no decision by the deadline"
@@ -106,6 +104,7 @@ class AegisClient:
             prefix=prefix + "/hitl",
             max_body_bytes=max_body_bytes,
         )
+        self._sender = Sender(self._caller)
         self.outbox = outbox
 
     @property
@@ -200,11 +199,10 @@ class AegisClient:
         decision = self._decision("reject", idempotency_key, tenant_id, thread_id, payload)
         deadline = Deadline(self._settings.timeout_seconds)
         if self.outbox is not None:
-            waiting = self._send_waiting(self.outbox, decision, deadline)
-            if waiting is not None:
-                return waiting
-        answer = self._caller.post_for_answer(**self._request(decision, deadline))
-        return concluded(decision, answer, lambda first: self._look(first, deadline))
+            pending = deliver_pending(self.outbox, decision, self._sender.send, deadline)
+            if pending is not None:
+                return Conclusion(idempotency_key, "pending", pending.request_id, None, pending.attempts)
+        return self._sender.conclude(decision, deadline)
 
     def get_status(self, request_id: str) -> ActionStatus:
         """Ask how far an action is, by the ``request_id`` of its `ActionResult`.
@@ -213,7 +211,7 @@ class AegisClient:
             NotFound: the service knows no such request.
             InvalidResponse: the answer is about another request.
         """
-        return self._caller.get(status_path(request_id), status_decoder(request_id))
+        return self._sender.look(request_id)
 
     def wait(self, request_id: str, *, timeout: float, poll: float = 1.0) -> ActionStatus:
         """Look at an action every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
@@ -235,9 +233,8 @@ class AegisClient:
             most_seconds = self._settings.timeout_seconds
             pause_seconds = poll
             try:
-                status = self._look(
-                    request_id, Deadline(most_seconds if is_last else min(most_seconds, left_seconds))
-                )
+                seconds = most_seconds if is_last else min(most_seconds, left_seconds)
+                status = self._sender.look(request_id, Deadline(seconds))
                 if status.done or is_last:
                     return status
             except _TRANSIENT as error:
@@ -246,7 +243,7 @@ class AegisClient:
                 pause_seconds = max(poll, error.retry_after or 0.0)
             time.sleep(max(0.0, min(pause_seconds, deadline.remaining())))
 
-    def flush(self) -> flush.FlushReport:
+    def flush(self) -> FlushReport:
         """Send what is due in the outbox for this service and mode, oldest first per thread id, with the original keys.
 
         Raises:
@@ -256,9 +253,9 @@ class AegisClient:
         """
         if self.outbox is None:
             raise ValueError("this client has no outbox: AegisClient(outbox=Outbox(path))")
-        return flush.flush(
+        return flush(
             self.outbox,
-            self._send,
+            self._sender.send,
             service=self._service,
             hosted=self._is_hosted,
             timeout_seconds=self._settings.timeout_seconds,
@@ -310,60 +307,7 @@ class AegisClient:
     def _decide(self, decision: Decision) -> ActionResult:
         """Send one decision, through the outbox where there is one."""
         deadline = Deadline(self._settings.timeout_seconds)
-        outbox = self.outbox
-        if outbox is None:
-            verdict = self._send(decision, deadline)
-            return result_of(decision, verdict.status, verdict.attempts, verdict.body, verdict.confirmed)
-        turn = outbox.queue.submit(decision, deadline)
-        if turn.own.state == "settled":
-            return result_of(turn.own, DUPLICATE, 0, turn.own.answer, turn.own.confirmed)
-        sent = flush.send_in_turn(outbox, turn, self._send, deadline)
-        if sent.error is not None and sent.error.at_fault == errors.REQUEST:
-            raise sent.error
-        return flush.told(outbox, decision, sent)
-
-    def _send(self, decision: Decision, deadline: Deadline) -> Verdict:
-        """Send one decision and say what the service makes of it."""
-        answer = self._caller.post_for_answer(**self._request(decision, deadline))
-        return judged(decision, answer, lambda first: self._look(first, deadline))
-
-    @staticmethod
-    def _request(decision: Decision, deadline: Deadline) -> Dict[str, Any]:
-        return {
-            "path": "/" + decision.action,
-            "body": decision.payload,
-            "headers": decision.headers(),
-            "request_id": decision.request_id,
-            "secrets": tuple(_texts(decision.payload)),
-            "accept": (DUPLICATE,),
-            "deadline": deadline,
-        }
-
-    def _look(self, request_id: str, deadline: Deadline) -> ActionStatus:
-        """Look at the status of a request while there is time."""
-        if deadline.remaining() <= 0:
-            raise errors.RequestTimeout("no time is left to look at its status", delivered=False)
-        return self._caller.get(status_path(request_id), status_decoder(request_id), deadline=deadline)
-
-    def _send_waiting(self, outbox: Outbox, decision: Decision, deadline: Deadline) -> Optional[Conclusion]:
-        """Send what waits in the lane of a decision; where its own key still waits after that, conclude that nothing can be."""
-        youngest = outbox.queue.youngest_of(decision.lane, deadline)
-        if youngest is not None:
-            flush.send_in_turn(outbox, outbox.queue.take_turn(youngest, deadline), self._send, deadline)
-        entry = outbox.queue.find(decision.lane, decision.idempotency_key, deadline)
-        if entry is None or not entry.is_open:
-            return None
-        return Conclusion(decision.idempotency_key, "pending", entry.request_id, None, entry.attempts)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a payload: an error must not repeat what the service may echo of them."""
-    pending: List[Any] = [value]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
-            yield value
-        elif isinstance(value, Mapping):
-            pending.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            pending.extend(value)
+        if self.outbox is not None:
+            return deliver(self.outbox, decision, self._sender.send, deadline)
+        answer = self._sender.send(decision, deadline)
+        return result_of(decision, answer.status, answer.attempts, answer.body, answer.confirmed)

@@ -3,30 +3,88 @@
 A row is one decision. It is *queued* when recorded, *claimed* while somebody sends it, and ends *settled* (the service has
 it) or *dead* (the service refused it). A claim is a lease: while it runs nobody else sends that row, and a killed sender's
 row is free again when it has run out. A row belongs to one service and one tenant (or, in hosted mode, to none), and the
-rows of one thread id there, its *lane*, go out in the order they were recorded: none is claimed while an older one is queued
-or claimed. A dead row does not hold back its lane.
+rows of one thread id there, its *partition*, go out in the order they were recorded: none is claimed while an older one is
+queued or claimed. A dead row does not hold back its partition.
 
-The queue knows nothing of HTTP: flush.py sends what it holds. The payload is in the file in plain text. No API key is ever
-written to it.
+The outbox knows nothing of HTTP: delivery.py sends what it holds. The payload is in the file in plain text. No API key is
+ever written to it. The SQL keeps to what old SQLite knows: partial indexes (3.8, 2013), but no RETURNING and no UPSERT.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Union
+from dataclasses import replace
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from .._check import check_seconds
-from ..errors import Conflict, HestiaError, InvalidInput
-from .queue import Queue
-from .rows import STATES, Entry, MalformedRow, find, get, move, prune, select, service_of
+from ..deadline import Deadline
+from ..errors import Conflict, HestiaError, IdempotencyConflict, InvalidInput
+from .rows import (
+    APPLICATION_ID,
+    IN_PARTITION,
+    MOVES,
+    PENDING,
+    SCHEMA,
+    SCHEMA_VERSION,
+    STATES,
+    Decision,
+    Entry,
+    MalformedRow,
+    Partition,
+    canonical_json,
+    find,
+    get,
+    insert,
+    select,
+    service_of,
+)
 
 if TYPE_CHECKING:
     import sqlite3
 
     from .._sqlite import SqliteFile
+    from .answers import ServerAnswer
 
 __all__ = ["Outbox"]
+
+_FIRST_PENDING = "SELECT MIN(id) FROM decision WHERE {} AND {}".format(IN_PARTITION, PENDING)  # noqa: S608 - our own text
+_LAST_PENDING = "SELECT MAX(id) FROM decision WHERE {} AND {}".format(IN_PARTITION, PENDING)  # noqa: S608
+_MINE = "service = ? AND (tenant_id = '') = ?"  # the rows of one service, hosted or not
+_PARTITIONS = (
+    "SELECT service, tenant_id, thread_id FROM decision WHERE {} AND {} GROUP BY 1, 2, 3 ORDER BY MIN(id)"
+)
+_COUNTS = "SELECT COUNT(*), COALESCE(SUM({}), 0) FROM decision WHERE {}".format(_MINE, PENDING)  # noqa: S608
+
+_MAX_DELAY_SECONDS = 86400.0  # a service that asks for a longer wait is asked again after a day
+_REASON_LENGTH = 500  # characters; a reason is read in a list
+
+
+class Claim(NamedTuple):
+    """What may be sent now of a partition.
+
+    Attributes:
+        own: the row that was asked about, as it is now.
+        entry: the first pending row of its partition, now claimed for the caller to send.
+        blocked_by: where there is none: the first pending row, which somebody else is sending or which is not due.
+    """
+
+    own: Entry
+    entry: Optional[Entry] = None
+    blocked_by: Optional[Entry] = None
 
 
 class Outbox:
@@ -34,7 +92,7 @@ class Outbox:
 
     Args:
         path: the file, made with mode 0600 when missing; its folder must exist, and others may write neither. On a local
-            disk: SQLite's locks cannot be trusted over a network.
+            disk: SQLite's locks cannot be trusted over a network. One that cannot be written can be listed.
         lease_seconds: how long a claim holds. Longer than the longest call: a lease that runs out lets another
             process send the same decision again (with the same key, so that the service answers 409).
         keep_days: settled rows are forgotten after this time, and with them the check for conflicts on their keys.
@@ -42,9 +100,10 @@ class Outbox:
         clock: seconds since the epoch.
 
     Raises:
-        HestiaError: with the code ``OUTBOX``, here and from every method: the file cannot be made, opened, read or
-            written, is not ours, may be written by others, holds what no outbox writes, or is from a newer version. The
-            message names the path and the cure.
+        HestiaError: here and from every method, with the path and the cure: code ``OUTBOX`` where the file cannot be
+            made, opened, read or written, is not ours, may be written by others, holds what no outbox writes, or is of
+            another version; ``OUTBOX_BUSY`` where another program holds it too long; ``OUTBOX_DISK`` where the disk is
+            full or fails.
         InvalidInput: a duration that is not a positive number.
     """
 
@@ -60,8 +119,8 @@ class Outbox:
         self.lease_seconds = check_seconds("lease_seconds", lease_seconds)
         self.keep_days = check_seconds("keep_days", keep_days, unit="days")
         self._clock = clock
+        self._was_pruned = False
         self._file = _open_file(path, check_seconds("busy_seconds", busy_seconds))
-        self.queue = Queue(self._file, lease_seconds=lease_seconds, keep_days=keep_days, clock=clock)
         with self._file.transaction(write=False, delivered=False):
             pass  # a file that cannot be used is refused now, before there is anything to lose
 
@@ -92,9 +151,8 @@ class Outbox:
             if state not in STATES:
                 raise InvalidInput("no state {!r}: there are {}".format(state, ", ".join(STATES)))
         with self._file.transaction(write=False) as connection:
-            return select(
-                connection, "state IN ({}) ORDER BY id".format(", ".join("?" * len(wanted))), wanted
-            )
+            marks = ", ".join("?" * len(wanted))
+            return select(connection, "state IN ({}) ORDER BY id".format(marks), wanted)
 
     def get(self, row_id: int) -> Entry:
         """Give one row. `NotFound` when there is none with this id."""
@@ -126,13 +184,13 @@ class Outbox:
     def requeue(self, row_id: int) -> bool:
         """Give a dead row another chance, once its cause was put right. False when it is not dead."""
         with self._file.transaction() as connection:
-            return self._requeue(connection, get(connection, row_id).id)
+            return self._move(connection, "requeue", get(connection, row_id).id)
 
     def requeue_all(self) -> int:
         """Give every dead row another chance; how many there were."""
         with self._file.transaction() as connection:
             dead = connection.execute("SELECT id FROM decision WHERE state = 'dead'").fetchall()
-            return sum(self._requeue(connection, row_id) for (row_id,) in dead)
+            return sum(self._move(connection, "requeue", row_id) for (row_id,) in dead)
 
     def move(self, old_url: str, new_url: str) -> int:
         """Let the rows of a service belong to another: it has moved there. All or, where one is refused, none.
@@ -154,7 +212,7 @@ class Outbox:
             ):
                 self._refuse_if_held(entry)
                 service = new + entry.service[len(old) :]
-                there = find(connection, (service,) + entry.lane[1:], entry.idempotency_key)
+                there = find(connection, (service,) + entry.partition[1:], entry.idempotency_key)
                 if there is not None and there.id != entry.id:
                     raise Conflict(
                         "row {} of the outbox {} cannot be moved: row {} has its key there already; drop one of them".format(
@@ -168,11 +226,177 @@ class Outbox:
     def prune(self) -> int:
         """Forget the rows settled more than ``keep_days`` ago; how many. The first record or flush does it unasked."""
         with self._file.transaction() as connection:
-            return prune(connection, self._now_ms(), self.keep_days)
+            return self._prune(connection)
 
-    def _requeue(self, connection: sqlite3.Connection, row_id: int) -> bool:
-        now_ms = self._now_ms()
-        return move(connection, "requeue", row_id, now_ms, {"next_attempt_ms": now_ms, "ended_ms": None})
+    # One decision on its way (delivery.py)
+
+    def record(self, decision: Decision, deadline: Optional[Deadline] = None) -> Claim:
+        """Write a decision down and claim the first pending row of its partition; both are on disk on return.
+
+        The same key of the same partition, with the same action and payload, gives the row already there, in whatever
+        state: a settled one holds the service's answer, and any keeps its first ``request_id``.
+
+        Args:
+            decision: checked (`Decision.check`).
+            deadline: of the call it belongs to, which bounds the wait for the file's lock too.
+
+        Raises:
+            IdempotencyConflict: the key was used for another action or payload.
+            InvalidInput: the payload is no JSON object.
+        """
+        text, digest = canonical_json(decision.payload)
+        with self._file.transaction(delivered=False, deadline=deadline) as connection:
+            self._prune_once(connection)
+            own = find(connection, decision.partition, decision.idempotency_key)
+            if own is None:
+                own = insert(connection, decision, text, digest, self._now_ms())
+            elif (own.action, own.payload_digest) != (decision.action, digest):
+                raise IdempotencyConflict(
+                    "the idempotency key {!r} was used for another {} (row {} of the outbox {})".format(
+                        own.idempotency_key,
+                        "payload" if own.action == decision.action else "action: " + own.action,
+                        own.id,
+                        self.path,
+                    )
+                )
+            return self._claim_for(connection, own)
+
+    def claim_next(self, own: Entry, deadline: Optional[Deadline] = None) -> Claim:
+        """Look at a row again, and claim the first pending one of its partition if it is due; else nothing is written."""
+        with self._file.transaction(write=False, deadline=deadline) as connection:
+            own = get(connection, own.id)
+            first = self._first_for(connection, own)
+            if first is None or not first.is_due(self._now_ms()):
+                return Claim(own, blocked_by=first)
+        with self._file.transaction(deadline=deadline) as connection:
+            return self._claim_for(connection, get(connection, own.id))
+
+    def claim_first(self, partition: Partition, last_id: int) -> Optional[Entry]:
+        """Claim the first pending row of a partition; None when there is none up to this id, or it is not due.
+
+        Due is a row that was never tried or was released, after the service's own ``Retry-After``; and one whose lease
+        has run out.
+        """
+        with self._file.transaction(delivered=False) as connection:
+            (row_id,) = connection.execute(_FIRST_PENDING, partition).fetchone()
+            return (
+                None
+                if row_id is None or row_id > last_id
+                else self._claim(connection, get(connection, row_id))
+            )
+
+    def complete(self, entry: Entry, answer: ServerAnswer, deadline: Optional[Deadline] = None) -> bool:
+        """Mark a row as in the service's hands, with its answer. False when it was settled before: the first one stays.
+
+        The one move that asks for no lease: the answer proves that the service has the decision. To drop it because
+        the lease ran out meanwhile would only make the next owner send it once more.
+        """
+        text = json.dumps(answer.body, default=str)
+        with self._file.transaction(delivered=True, deadline=deadline, settles=True) as connection:
+            facts = {"status_code": answer.status, "answer": text, "confirmed": answer.confirmed}
+            return self._move(connection, "complete", entry.id, **facts)
+
+    def release(
+        self,
+        entry: Entry,
+        reason: str,
+        delay_seconds: float = 0.0,
+        status_code: Optional[int] = None,
+        deadline: Optional[Deadline] = None,
+    ) -> bool:
+        """Queue a claimed row again, due after the delay. False when the claim was lost: it is another's row to judge."""
+        delay_ms = math.ceil(min(delay_seconds, _MAX_DELAY_SECONDS) * 1000) if delay_seconds > 0 else 0
+        with self._file.transaction(deadline=deadline, settles=True) as connection:
+            facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}
+            due_ms = self._now_ms() + delay_ms
+            return self._move(connection, "release", entry.id, next_attempt_ms=due_ms, **facts)
+
+    def fail(
+        self, entry: Entry, reason: str, status_code: Optional[int], deadline: Optional[Deadline] = None
+    ) -> bool:
+        """Mark a claimed row as dead, and keep it with the reason. False when the claim was lost."""
+        with self._file.transaction(delivered=True, deadline=deadline, settles=True) as connection:
+            facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}
+            return self._move(connection, "fail", entry.id, **facts)
+
+    # What waits (delivery.py)
+
+    def partitions(self, service: str, hosted: bool) -> Tuple[List[Partition], int]:
+        """Give the partitions of a service and mode that have anything pending, and the number of the file's last row."""
+        with self._file.transaction() as connection:
+            self._prune_once(connection)
+            found = connection.execute(_PARTITIONS.format(_MINE, PENDING), (service, hosted)).fetchall()
+            (last_id,) = connection.execute("SELECT MAX(id) FROM decision").fetchone()
+        return found, last_id or 0
+
+    def last_pending(self, partition: Partition, deadline: Optional[Deadline] = None) -> Optional[Entry]:
+        """Give the last pending row of a partition."""
+        with self._file.transaction(write=False, deadline=deadline) as connection:
+            (row_id,) = connection.execute(_LAST_PENDING, partition).fetchone()
+            return None if row_id is None else get(connection, row_id)
+
+    def find(
+        self, partition: Partition, idempotency_key: str, deadline: Optional[Deadline] = None
+    ) -> Optional[Entry]:
+        """Give the row of a key."""
+        with self._file.transaction(write=False, deadline=deadline) as connection:
+            return find(connection, partition, idempotency_key)
+
+    def count_pending(self, service: str, hosted: bool) -> Tuple[int, int]:
+        """Count the pending rows of a service and mode, and those of all others."""
+        with self._file.transaction(write=False) as connection:
+            total, mine = connection.execute(_COUNTS, (service, hosted)).fetchone()
+        return mine, total - mine
+
+    # Within a transaction
+
+    @staticmethod
+    def _first_for(connection: sqlite3.Connection, own: Entry) -> Optional[Entry]:
+        """Give the first pending row of a row's partition, where that row is pending itself."""
+        if not own.is_pending:
+            return None
+        (row_id,) = connection.execute(_FIRST_PENDING, own.partition).fetchone()
+        return own if row_id is None or row_id == own.id else get(connection, row_id)
+
+    def _claim_for(self, connection: sqlite3.Connection, own: Entry) -> Claim:
+        first = self._first_for(connection, own)
+        if first is None:
+            return Claim(own)
+        claimed = self._claim(connection, first)
+        if claimed is None:
+            return Claim(own, blocked_by=first)
+        return Claim(claimed if claimed.id == own.id else own, claimed)
+
+    def _claim(self, connection: sqlite3.Connection, entry: Entry) -> Optional[Entry]:
+        now_ms = (
+            self._now_ms()
+        )  # read under the write lock, so that claims are judged in the order they are made
+        if not entry.is_due(now_ms):
+            return None
+        lease: Dict[str, Any] = {
+            "owner": os.urandom(
+                16
+            ).hex(),  # the claim's own: even this process must not take it for a later one
+            "lease_until_ms": now_ms + math.ceil(self.lease_seconds * 1000),
+        }
+        if not self._move(connection, "claim", entry.id, now_ms=now_ms, attempts=entry.attempts, **lease):
+            return None
+        return replace(entry, state="claimed", attempts=entry.attempts + 1, changed_ms=now_ms, **lease)
+
+    def _move(self, connection: sqlite3.Connection, name: str, row_id: int, **facts: Any) -> bool:
+        """Make one move of `MOVES` by its guarded UPDATE; True when exactly that row was there to be moved."""
+        values = dict({"now_ms": self._now_ms(), "id": row_id}, **facts)
+        return connection.execute(MOVES[name], values).rowcount == 1
+
+    def _prune_once(self, connection: sqlite3.Connection) -> None:
+        if not self._was_pruned:
+            self._prune(connection)
+            self._was_pruned = True
+
+    def _prune(self, connection: sqlite3.Connection) -> int:
+        before_ms = self._now_ms() - math.floor(self.keep_days * 86400 * 1000)
+        statement = "DELETE FROM decision WHERE state = 'settled' AND ended_ms < ?"
+        return connection.execute(statement, (before_ms,)).rowcount
 
     def _refuse_if_held(self, entry: Optional[Entry]) -> None:
         if entry is not None and entry.is_held(self._now_ms()):
@@ -195,7 +419,5 @@ def _open_file(path: Any, busy_seconds: float) -> SqliteFile:
             ),
             delivered=False,
         ) from error
-    from .schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
-
     kind = Kind("outbox", "OUTBOX", APPLICATION_ID, SCHEMA_VERSION, SCHEMA, MalformedRow)
     return SqliteFile(path, kind, busy_seconds)

@@ -1,15 +1,14 @@
-"""A decision and its row in the outbox: the columns, the states, the legal moves, and the statements that make them.
+"""A decision, and its row in the outbox: the table, its legal moves, and the check of all that is sent of a row.
 
-Every function that takes a connection works inside a transaction that its caller holds (`SqliteFile.transaction`).
-The SQL keeps to what old SQLite knows: partial indexes (3.8, 2013), but no RETURNING and no UPSERT.
+It is checked once on the way in and once on the way out: a row that holds what no outbox of ours writes is named and never
+sent.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
@@ -21,24 +20,87 @@ if TYPE_CHECKING:
 
 ACTIONS = ("approve", "reject")
 STATES = ("queued", "claimed", "settled", "dead")
-
-# Every legal move: its name, the states it starts from, the state it ends in. move() makes no other.
-MOVES: Mapping[str, Tuple[Tuple[str, ...], str]] = {
-    # a claimed one only when its lease has run out
-    "claim": (("queued", "claimed"), "claimed"),
-    "release": (("claimed",), "queued"),
-    "bury": (("claimed",), "dead"),
-    # the service has it: true whoever else holds the row
-    "settle": (("queued", "claimed", "dead"), "settled"),
-    "requeue": (("dead",), "queued"),
-}
-
-OPEN = "state IN ('queued', 'claimed')"  # word for word the condition of decision_open, or SQLite would not use it
 CLOCK_SLACK_MS = 60000  # a clock that was set back by less counts as right
 _LATEST_MS = 253402300800000  # the year 10000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-Lane = Tuple[str, str, str]  # service, tenant ("" in hosted mode) and thread: what keeps its order
+Partition = Tuple[str, str, str]  # service, tenant ("" in hosted mode) and thread: what keeps its order
+
+
+APPLICATION_ID = 0x484C4F42  # "HLOB"
+SCHEMA_VERSION = 2
+
+# A hosted row's tenant is ''. AUTOINCREMENT: the id of a dropped row must never name another decision.
+SCHEMA = (
+    """
+    CREATE TABLE decision (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        service TEXT NOT NULL,
+        tenant_id TEXT NOT NULL,
+        thread_id TEXT NOT NULL,
+        idempotency_key TEXT NOT NULL,
+        action TEXT NOT NULL,
+        payload TEXT NOT NULL,
+        payload_digest TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('queued', 'claimed', 'settled', 'dead')),
+        attempts INTEGER NOT NULL DEFAULT 0,
+        recorded_ms INTEGER NOT NULL,
+        changed_ms INTEGER NOT NULL,
+        next_attempt_ms INTEGER NOT NULL,
+        owner TEXT,
+        lease_until_ms INTEGER,
+        ended_ms INTEGER,
+        status_code INTEGER,
+        answer TEXT,
+        confirmed INTEGER NOT NULL DEFAULT 1,
+        reason TEXT,
+        CHECK ((state = 'claimed') = (owner IS NOT NULL)),
+        CHECK ((state = 'claimed') = (lease_until_ms IS NOT NULL)),
+        UNIQUE (service, tenant_id, thread_id, idempotency_key)
+    )
+    """,
+    "CREATE INDEX decision_open ON decision (service, tenant_id, thread_id, id) WHERE state IN ('queued', 'claimed')",
+    "CREATE INDEX decision_settled ON decision (ended_ms) WHERE state = 'settled'",
+)
+
+# Every legal move, and the one UPDATE that makes it: from which states, into which, and by whom.
+MOVES: Mapping[str, str] = {
+    # a claimed one only when its lease has run out (`Entry.is_due`); nobody has claimed it since it was read
+    "claim": """
+        UPDATE decision SET state = 'claimed', owner = :owner, lease_until_ms = :lease_until_ms, attempts = attempts + 1,
+            changed_ms = :now_ms
+        WHERE id = :id AND state IN ('queued', 'claimed') AND attempts = :attempts
+    """,
+    "release": """
+        UPDATE decision SET state = 'queued', owner = NULL, lease_until_ms = NULL, next_attempt_ms = :next_attempt_ms,
+            status_code = :status_code, reason = :reason, changed_ms = :now_ms
+        WHERE id = :id AND state = 'claimed' AND owner = :owner
+    """,
+    "fail": """
+        UPDATE decision SET state = 'dead', owner = NULL, lease_until_ms = NULL, ended_ms = :now_ms,
+            status_code = :status_code, reason = :reason, changed_ms = :now_ms
+        WHERE id = :id AND state = 'claimed' AND owner = :owner
+    """,
+    # the service has it: true whoever else holds the row
+    "complete": """
+        UPDATE decision SET state = 'settled', owner = NULL, lease_until_ms = NULL, ended_ms = :now_ms,
+            status_code = :status_code, answer = :answer, confirmed = :confirmed, reason = NULL, changed_ms = :now_ms
+        WHERE id = :id AND state IN ('queued', 'claimed', 'dead')
+    """,
+    "requeue": """
+        UPDATE decision SET state = 'queued', next_attempt_ms = :now_ms, ended_ms = NULL, changed_ms = :now_ms
+        WHERE id = :id AND state = 'dead'
+    """,
+}
+# Word for word the condition of decision_open, or SQLite would not use it.
+PENDING = "state IN ('queued', 'claimed')"
+IN_PARTITION = "service = ? AND tenant_id = ? AND thread_id = ?"
+_INSERT = """
+    INSERT INTO decision (service, tenant_id, thread_id, idempotency_key, action, payload, payload_digest, request_id,
+        state, recorded_ms, changed_ms, next_attempt_ms)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +123,7 @@ class Decision:
     payload: Mapping[str, Any] = field(repr=False)
 
     @property
-    def lane(self) -> Lane:
+    def partition(self) -> Partition:
         """Within which it keeps its order."""
         return (self.service, self.tenant_id or "", self.thread_id)
 
@@ -73,10 +135,11 @@ class Decision:
         return headers
 
     def check(self) -> None:
-        """Refuse what could not be sent; `InvalidInput` names it."""
+        """Refuse what could not be stored, found again or sent, the payload apart; `InvalidInput` names it."""
         if self.action not in ACTIONS:
             raise InvalidInput("action must be 'approve' or 'reject', not {!r}".format(self.action))
-        check_headers(self.headers())
+        check_filled_text("service", self.service)
+        check_headers(dict(self.headers(), **{"X-Request-Id": self.request_id}))
 
 
 @dataclass(frozen=True)
@@ -113,7 +176,7 @@ class Entry(Decision):
     reason: Optional[str] = None
 
     @property
-    def is_open(self) -> bool:
+    def is_pending(self) -> bool:
         """It is still to be sent, or being sent."""
         return self.state in ("queued", "claimed")
 
@@ -126,7 +189,7 @@ class Entry(Decision):
         )
 
     def is_due(self, now_ms: int) -> bool:
-        """It may be claimed now, if it is the oldest of its lane; a delay of a clock that was ahead counts as over."""
+        """It may be claimed now, if it is the first of its partition; a delay of a clock that was ahead counts as over."""
         if self.state == "claimed":
             return not self.is_held(now_ms)
         is_past = self.next_attempt_ms <= max(now_ms, self.changed_ms)
@@ -154,18 +217,16 @@ def service_of(url: str, prefix: str = "") -> str:
     return "{}://{}{}{}{}".format(parts.scheme, host, port, parts.path.rstrip("/"), prefix)
 
 
-# Reading
+# Reading and writing rows, within the caller's transaction (`SqliteFile.transaction`)
+
+_COLUMNS = tuple(column.name for column in fields(Entry))
+_SELECT = "SELECT " + ", ".join(_COLUMNS) + " FROM decision WHERE "  # noqa: S608 - our own names
+_TIMES = ("recorded_ms", "changed_ms", "next_attempt_ms", "lease_until_ms", "ended_ms")
+_NUMBERS = frozenset(_TIMES + ("id", "attempts", "confirmed", "status_code"))
+_OPTIONAL = frozenset(("owner", "lease_until_ms", "ended_ms", "status_code", "answer", "reason"))
 
 
-_NAMES = tuple(column.name for column in fields(Entry))
-_SELECT = "SELECT {} FROM decision WHERE ".format(", ".join(_NAMES))  # noqa: S608 - our own names
-_TEXTS = ("service", "idempotency_key", "thread_id", "request_id", "payload_digest", "state")
-_OPTIONAL_TEXTS = ("owner", "reason")
-_TIMES = ("recorded_ms", "changed_ms", "next_attempt_ms")
-_OPTIONAL_TIMES = ("lease_until_ms", "ended_ms")
-
-
-def select(connection: sqlite3.Connection, where: str, values: Sequence[Any] = ()) -> List[Entry]:
+def select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> List[Entry]:
     """Read the rows that fulfil a condition (our own text; values are bound). Raises MalformedRow."""
     return [_decode(found) for found in connection.execute(_SELECT + where, values).fetchall()]
 
@@ -179,43 +240,37 @@ def get(connection: sqlite3.Connection, row_id: int) -> Entry:
     return found[0]
 
 
-def find(connection: sqlite3.Connection, lane: Lane, idempotency_key: str) -> Optional[Entry]:
+def find(connection: sqlite3.Connection, partition: Partition, idempotency_key: str) -> Optional[Entry]:
     """Read the row of a key."""
-    where = "service = ? AND tenant_id = ? AND thread_id = ? AND idempotency_key = ?"
-    return next(iter(select(connection, where, (*lane, idempotency_key))), None)
+    found = select(connection, IN_PARTITION + " AND idempotency_key = ?", (*partition, idempotency_key))
+    return found[0] if found else None
 
 
-def head_id(connection: sqlite3.Connection, lane: Lane) -> Optional[int]:
-    """Find the oldest row of a lane that has not ended, by index: the only one that may be claimed."""
-    return _end_of(connection, lane, "ASC")
-
-
-def tail_id(connection: sqlite3.Connection, lane: Lane) -> Optional[int]:
-    """Find the youngest row of a lane that has not ended."""
-    return _end_of(connection, lane, "DESC")
-
-
-def _end_of(connection: sqlite3.Connection, lane: Lane, order: str) -> Optional[int]:
-    statement = (
-        "SELECT id FROM decision WHERE service = ? AND tenant_id = ? AND thread_id = ? AND {} "  # noqa: S608
-        "ORDER BY id {} LIMIT 1"
+def insert(connection: sqlite3.Connection, decision: Decision, text: str, digest: str, now_ms: int) -> Entry:
+    """Write a new row, queued and due at once; its payload is given as `canonical_json` has it."""
+    values = (
+        *decision.partition,
+        decision.idempotency_key,
+        decision.action,
+        text,
+        digest,
+        decision.request_id,
     )
-    found = connection.execute(statement.format(OPEN, order), lane).fetchone()
-    return None if found is None else found[0]
-
-
-def scalar(connection: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> Any:
-    """Read the one value that a statement gives."""
-    return connection.execute(statement, values).fetchall()[0][0]
+    row_id = connection.execute(_INSERT, (*values, now_ms, now_ms, now_ms)).lastrowid
+    columns: Dict[str, Any] = dict(
+        vars(decision), tenant_id=decision.tenant_id or None, payload=json.loads(text)
+    )
+    columns.update(recorded_ms=now_ms, changed_ms=now_ms, next_attempt_ms=now_ms)
+    return Entry(id=row_id or 0, state="queued", attempts=0, payload_digest=digest, **columns)
 
 
 def _decode(found: Sequence[Any]) -> Entry:
-    columns = dict(zip(_NAMES, found))
-    row_id = columns["id"]
+    """Make an entry of a row's columns. Raises MalformedRow."""
+    columns = dict(zip(_COLUMNS, found))
+    row_id, text = columns["id"], columns["payload"]
     fault = _fault_of(columns)
     if fault:
         raise MalformedRow(row_id, fault)
-    text = columns["payload"]
     try:
         columns["payload"] = json.loads(text)
         columns["answer"] = json.loads(columns["answer"] or "null")
@@ -223,7 +278,9 @@ def _decode(found: Sequence[Any]) -> Entry:
         columns["confirmed"] = bool(columns["confirmed"])
         entry = Entry(**columns)
         entry.check()
-    except (ValueError, RecursionError, InvalidInput) as error:
+    except InvalidInput as error:
+        raise MalformedRow(row_id, error.message) from error
+    except (ValueError, RecursionError) as error:
         raise MalformedRow(row_id, str(error)) from error
     if not isinstance(entry.payload, dict):
         raise MalformedRow(row_id, "its payload is no JSON object")
@@ -234,100 +291,17 @@ def _decode(found: Sequence[Any]) -> Entry:
 
 def _fault_of(columns: Mapping[str, Any]) -> str:
     """Say which column holds a value of another type than was written; "" for none. SQLite itself would not mind."""
-    for name in _TEXTS + ("tenant_id", "payload") + _OPTIONAL_TEXTS + ("answer",):
-        value = columns[name]
-        if value is None and (name in _OPTIONAL_TEXTS or name == "answer"):
+    for name, value in columns.items():
+        if value is None and name in _OPTIONAL:
             continue
-        if not isinstance(value, str) or not is_encodable(value) or name in _TEXTS and not value:
+        if name in _NUMBERS:
+            if not isinstance(value, int) or not 0 <= value < _LATEST_MS:
+                return "its {} is no number that could be".format(name)
+        elif not isinstance(value, str) or not is_encodable(value):
             return "its {} is no text".format(name)
-    for name in _TIMES + _OPTIONAL_TIMES + ("attempts", "confirmed", "status_code"):
-        value = columns[name]
-        if value is None and (name in _OPTIONAL_TIMES or name == "status_code"):
-            continue
-        if not isinstance(value, int) or not 0 <= value < _LATEST_MS:
-            return "its {} is no number that could be".format(name)
     if columns["state"] not in STATES or (columns["state"] == "claimed") is (columns["owner"] is None):
         return "its state is none"
     return ""
-
-
-# Writing
-
-
-def insert(connection: sqlite3.Connection, decision: Decision, text: str, digest: str, now_ms: int) -> Entry:
-    """Write a new row, queued and due at once."""
-    columns = {
-        "service": decision.service,
-        "action": decision.action,
-        "idempotency_key": decision.idempotency_key,
-        "tenant_id": decision.tenant_id or "",
-        "thread_id": decision.thread_id,
-        "request_id": decision.request_id,
-        "payload": text,
-        "state": "queued",
-        "payload_digest": digest,
-        "attempts": 0,
-        "recorded_ms": now_ms,
-        "changed_ms": now_ms,
-        "next_attempt_ms": now_ms,
-    }
-    statement = "INSERT INTO decision ({}) VALUES ({})".format(  # noqa: S608 - our own column names
-        ", ".join(columns), ", ".join("?" * len(columns))
-    )
-    row_id = connection.execute(statement, tuple(columns.values())).lastrowid
-    as_read = {"tenant_id": decision.tenant_id or None, "payload": json.loads(text)}
-    return Entry(id=row_id, **dict(columns, **as_read))  # type: ignore[arg-type]
-
-
-def claim(
-    connection: sqlite3.Connection, entry: Entry, owner: str, now_ms: int, lease_ms: int
-) -> Optional[Entry]:
-    """Claim a row that was read in this transaction and is due; None when it is another's by now."""
-    lease: Dict[str, Any] = {
-        "owner": owner,
-        "lease_until_ms": now_ms + lease_ms,
-        "attempts": entry.attempts + 1,
-    }
-    read = {"state": entry.state, "attempts": entry.attempts}
-    if not move(connection, "claim", entry.id, now_ms, lease, guard=read):
-        return None
-    return replace(entry, state="claimed", changed_ms=now_ms, **lease)
-
-
-def move(
-    connection: sqlite3.Connection,
-    name: str,
-    row_id: int,
-    now_ms: int,
-    columns: Mapping[str, Any],
-    *,
-    guard: Optional[Mapping[str, Any]] = None,
-) -> bool:
-    """Make one move of `MOVES` by one guarded UPDATE; True when exactly that row was there to be moved.
-
-    Args:
-        name: the move.
-        row_id: the row.
-        columns: what else to write. The claim ends unless these say otherwise.
-        guard: columns that must hold these values, such as the owner of the claim.
-    """
-    starts, end = MOVES[name]
-    written = dict({"state": end, "owner": None, "lease_until_ms": None, "changed_ms": now_ms}, **columns)
-    guard = guard or {}
-    conditions = ["id = ?", "state IN ({})".format(", ".join("?" * len(starts)))]
-    conditions += ["{} = ?".format(column) for column in guard]
-    statement = "UPDATE decision SET {} WHERE {}".format(  # noqa: S608 - our own column names; values are bound
-        ", ".join("{} = ?".format(column) for column in written), " AND ".join(conditions)
-    )
-    values = (*written.values(), row_id, *starts, *guard.values())
-    return connection.execute(statement, values).rowcount == 1
-
-
-def prune(connection: sqlite3.Connection, now_ms: int, keep_days: float) -> int:
-    """Forget the rows settled more than so many days ago; how many."""
-    before_ms = now_ms - math.floor(keep_days * 86400 * 1000)
-    statement = "DELETE FROM decision WHERE state = 'settled' AND ended_ms < ?"
-    return connection.execute(statement, (before_ms,)).rowcount
 
 
 def canonical_json(payload: Optional[Mapping[str, Any]]) -> Tuple[str, str]:
@@ -353,10 +327,3 @@ def _distinct(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("two of its keys are the same in JSON, such as 1 and '1'")
     return found
-
-
-def check_decision(decision: Decision) -> None:
-    """Refuse what could not be stored, found again or sent."""
-    for name in ("service", "idempotency_key", "thread_id", "request_id"):
-        check_filled_text(name, getattr(decision, name))
-    decision.check()

@@ -116,7 +116,11 @@ def _decide(args: Arguments, output: Output) -> int:
             words += [option, given] if given else []
         cure = " ".join(map(shlex.quote, words))
         reason = result.extra.get("reason") or "the service could not take it"
-        output.notice("queued: {}; to send it: {}".format(reason, cure))
+        output.notice(
+            "queued: {}; its key makes it take effect once, however often it is sent; to send it: {}".format(
+                reason, cure
+            )
+        )
     return REFUSED if dead else TRY_LATER if result.queued else DONE
 
 
@@ -139,7 +143,7 @@ def _explained(outcome: str, *, in_outbox: bool) -> str:
     return {
         "approved": "approved: somebody approved in time, and it is committed",
         "pending": "pending: somebody approved in time, and it is not committed yet; run it again later",
-        "rejected": "rejected: somebody rejected it",
+        "rejected": "rejected: it was rejected before, by somebody or by an earlier conclude",
         "expired": "expired: nobody had decided, and from now on nobody can",
         "failed": "failed: somebody approved in time, and the service could not commit it",
         "unknown": "unknown: somebody was first, and the service does not say with what; look in its log",

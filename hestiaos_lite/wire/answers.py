@@ -37,11 +37,18 @@ _PERMISSION_CODES = ("FORBIDDEN", "INSUFFICIENT_PERMISSIONS", "INSUFFICIENT_SCOP
 
 
 class Answer(NamedTuple):
-    """An answer whose status matters: the status, its decoded body (None where there was none), and the attempts."""
+    """An answer whose status matters.
+
+    Attributes:
+        body: decoded, or None where there was none.
+        attempts: how often it was sent, this answer's attempt included.
+        earlier_effect: the gravest effect of the attempts before this one: not ``none`` where an answer was lost.
+    """
 
     status: int
     body: Any
     attempts: int
+    earlier_effect: str = errors.NONE
 
 
 # What a call makes of a good answer: one of these is handed to `Transport.request`.
@@ -60,9 +67,10 @@ def as_answer(call: Call, response: requests.Response, attempt: Attempt) -> Answ
     """Return status and body, of a 2xx (which may have no body) or of a status that ``call.accept`` names (any body)."""
     status = response.status_code
     if status in call.accept:
-        return Answer(status, refusal_body(response, attempt), call.attempts)
+        return Answer(status, refusal_body(response, attempt), call.attempts, call.earlier_effect)
     body = _whole_body(call, response, attempt)
-    return Answer(status, decoded(call, response, body, lambda value: value) if body else None, call.attempts)
+    value = decoded(call, response, body, lambda value: value) if body else None
+    return Answer(status, value, call.attempts, call.earlier_effect)
 
 
 def as_nothing(call: Call, response: requests.Response, attempt: Attempt) -> None:

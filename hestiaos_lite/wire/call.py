@@ -56,6 +56,8 @@ class Call:
         self.max_body_bytes = max_body_bytes
         self.base_url = ""  # the transport's
         self.attempts = 0
+        # of the attempts before the last, which may have taken effect though the last never left
+        self.earlier_effect: str = errors.NONE
 
     @property
     def has_idempotency_key(self) -> bool:

@@ -87,8 +87,7 @@ class Transport:
         deadline = call.deadline
         call.base_url = self._base_url
         call.attempts = 0
-        # of the attempts before the last, which may have taken effect though the last never left
-        earlier_effect: str = errors.NONE
+        call.earlier_effect = errors.NONE
         earlier_delivered: Optional[bool] = False
         while True:
             call.attempts += 1
@@ -130,7 +129,7 @@ class Transport:
                 if response is not None and not isinstance(result, ByteStream):
                     close(response)
                 log_attempt(call, response, started)
-            failure.with_facts(earlier_effect=earlier_effect)
+            failure.with_facts(earlier_effect=call.earlier_effect)
             if failure.delivered is False:
                 failure.delivered = earlier_delivered
             delay_seconds = call.retry.delay_seconds(failure, call.attempts)
@@ -142,7 +141,7 @@ class Transport:
                 finally:
                     del failure  # or it and this frame would hold each other until the collector runs
             if failure.effect != errors.NONE:
-                earlier_effect, earlier_delivered = failure.effect, failure.delivered
+                call.earlier_effect, earlier_delivered = failure.effect, failure.delivered
             log_retry(call, delay_seconds, failure.code)
             self._sleep(delay_seconds)
 

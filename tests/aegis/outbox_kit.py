@@ -14,11 +14,11 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from hestiaos_lite import errors
-from hestiaos_lite.aegis import flush
-from hestiaos_lite.aegis.flush import Delivery, FlushReport
+from hestiaos_lite.aegis import delivery
+from hestiaos_lite.aegis.answers import ServerAnswer
+from hestiaos_lite.aegis.delivery import FlushReport, SendResult
 from hestiaos_lite.aegis.outbox import Outbox
 from hestiaos_lite.aegis.rows import Decision, Entry, canonical_json, find, insert
-from hestiaos_lite.aegis.truth import Verdict
 from hestiaos_lite.deadline import Deadline
 
 NOON = 1800000000.0  # seconds since the epoch
@@ -48,16 +48,16 @@ class Service:
         self.faults = faults
         self.keys: List[str] = []
 
-    def __call__(self, decision: Decision, deadline: Deadline) -> Verdict:
+    def __call__(self, decision: Decision, deadline: Deadline) -> ServerAnswer:
         self.keys.append(decision.idempotency_key)
-        fault = self.faults.get(decision.idempotency_key, Verdict(202))
+        fault = self.faults.get(decision.idempotency_key, ServerAnswer(202))
         if isinstance(fault, BaseException):
             raise fault
         return fault
 
 
-def accept(decision: Decision, deadline: Deadline) -> Verdict:
-    return Verdict(202, {"request_id": decision.request_id})
+def accept(decision: Decision, deadline: Deadline) -> ServerAnswer:
+    return ServerAnswer(202, {"request_id": decision.request_id})
 
 
 def decision(key: str = "key-1", thread_id: str = "T", **changes: Any) -> Decision:
@@ -79,12 +79,12 @@ def record(box: Outbox, key: str = "key-1", thread_id: str = "T", **changes: Any
     """Write a row that nobody has claimed, as a program leaves it that was killed before it sent it."""
     given = decision(key, thread_id, **changes)
     with box._file.transaction() as connection:
-        found = find(connection, given.lane, key)
+        found = find(connection, given.partition, key)
         return found or insert(connection, given, *canonical_json(given.payload), box._now_ms())
 
 
 def claimed(box: Outbox, row_id: int) -> Entry:
-    entry = box.queue.claim(box.get(row_id).lane, row_id, row_id)
+    entry = box.claim_first(box.get(row_id).partition, row_id)
     assert entry is not None
     return entry
 
@@ -94,23 +94,20 @@ def bring_to(box: Outbox, row_id: int, state: str) -> None:
         return
     entry = claimed(box, row_id)
     if state == "settled":
-        box.queue.settle(entry, 202, {"seen": True})
+        box.complete(entry, ServerAnswer(202, {"seen": True}))
     elif state == "dead":
-        box.queue.bury(entry, "no", 422)
+        box.fail(entry, "no", 422)
 
 
 def flushed(box: Outbox, send: Any, **options: Any) -> FlushReport:
     """Flush what tenant acme, or any other, has for SERVICE."""
-    return flush.flush(
+    return delivery.flush(
         box, send, **dict({"service": SERVICE, "hosted": False, "timeout_seconds": 10}, **options)
     )
 
 
-def delivered(box: Outbox, entry: Entry, send: Any) -> Delivery:
-    deadline = Deadline(10)
-    with Delivery(box, entry, deadline) as delivery:
-        delivery.verdict = send(entry, deadline)
-    return delivery
+def delivered(box: Outbox, entry: Entry, send: Any) -> SendResult:
+    return delivery.send_claimed(box, entry, send, Deadline(10))
 
 
 def refused(act: Callable[[], Any], path: Path, *words: str) -> errors.HestiaError:

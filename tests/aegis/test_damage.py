@@ -12,6 +12,7 @@ from typing import Any, Dict
 import pytest
 
 from hestiaos_lite import AegisClient, HestiaError
+from hestiaos_lite.aegis.answers import ServerAnswer
 from hestiaos_lite.aegis.outbox import Outbox
 from hestiaos_lite.deadline import Deadline
 from hestiaos_lite.sandbox import Sandbox
@@ -32,7 +33,7 @@ MALFORMED: Dict[str, Any] = {
     "answer cut off": ("answer = '{'", ""),
     "a blob for a key": ("idempotency_key = x'ff'", "its idempotency_key is no text"),
     "a key that is not UTF-8": ("idempotency_key = CAST(x'ff' AS TEXT)", "its idempotency_key is no text"),
-    "no key": ("idempotency_key = ''", "its idempotency_key is no text"),
+    "no key": ("idempotency_key = ''", "the header Idempotency-Key is empty"),
     "attempts that are no number": ("attempts = 'many'", "its attempts is no number that could be"),
     "attempts below zero": ("attempts = -1", "its attempts is no number that could be"),
     "a time beyond all clocks": ("recorded_ms = 9223372036854775807", "its recorded_ms is no number"),
@@ -52,8 +53,8 @@ def test_a_malformed_row_is_named(path, change, words):
         for act in (
             lambda: box.get(1),
             box.list,
-            lambda: box.queue.submit(decision("key-2")),
-            lambda: box.queue.claim(("http://127.0.0.1:1/api/v1", "acme", "T")),
+            lambda: box.record(decision("key-2")),
+            lambda: box.claim_first(("http://127.0.0.1:1/api/v1", "acme", "T"), 1),
         ):
             refused(act, path, "row 1 is malformed: " + words, "outbox drop 1")
     called = call("outbox", "list", "--outbox", str(path))
@@ -93,7 +94,7 @@ def test_a_first_page_of_zeroes_beside_a_hot_journal_is_recovered(path, tmp_path
     path.with_name("outbox.db-journal").write_bytes(journal)
     path.chmod(0o600)
     with Outbox(path) as box:
-        assert box.queue.submit(decision()).own.id == 1
+        assert box.record(decision()).own.id == 1
 
 
 @pytest.mark.parametrize("journal", [None, b"", b"no journal", bytes(512)])
@@ -138,7 +139,7 @@ def _locked(path):
 def test_the_deadline_of_a_call_bounds_the_wait_for_the_lock(locked):
     with Outbox(locked, busy_seconds=60) as box, Sandbox() as service:
         with AegisClient(service.url, tenant_id="acme", thread_id="T", outbox=box, timeout=0.2) as client:
-            for act in (lambda: client.approve("k"), lambda: box.queue.submit(decision(), Deadline(0.2))):
+            for act in (lambda: client.approve("k"), lambda: box.record(decision(), Deadline(0.2))):
                 started = time.monotonic()
                 error = refused(act, locked, "another program has held it too long")
                 assert 0.2 <= time.monotonic() - started < 30
@@ -171,29 +172,27 @@ def test_so_does_the_timeout_of_the_command(locked):
 def test_an_answer_in_hand_is_worth_a_second_beyond_the_deadline(path):
     other = sqlite3.connect(str(path), isolation_level=None, timeout=0)
     with Outbox(path, busy_seconds=60) as box:
-        entry = box.queue.submit(decision()).own
+        entry = box.record(decision()).own
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         with pytest.raises(HestiaError) as caught:
-            box.queue.settle(entry, 202, deadline=Deadline(-5))
+            box.complete(entry, ServerAnswer(202), deadline=Deadline(-5))
         assert 1 <= time.monotonic() - started < 30
         assert caught.value.delivered is True
         other.close()
-        assert box.queue.settle(entry, 202, deadline=Deadline(-5))
+        assert box.complete(entry, ServerAnswer(202), deadline=Deadline(-5))
 
 
 def test_a_thread_that_waits_for_the_lock_holds_up_no_other_beyond_its_deadline(locked):
     import threading
 
     with Outbox(locked, busy_seconds=60) as box:
-        thread = threading.Thread(
-            target=lambda: refused(lambda: box.queue.submit(decision(), Deadline(3)), locked)
-        )
+        thread = threading.Thread(target=lambda: refused(lambda: box.record(decision(), Deadline(3)), locked))
         thread.start()
         time.sleep(0.2)
         started = time.monotonic()
         refused(
-            lambda: box.queue.submit(decision("k2"), Deadline(0.2)),
+            lambda: box.record(decision("k2"), Deadline(0.2)),
             locked,
             "another program has held it too long",
         )

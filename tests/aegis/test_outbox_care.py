@@ -7,7 +7,8 @@ import os
 import pytest
 
 from hestiaos_lite import errors
-from hestiaos_lite.aegis.flush import FlushReport
+from hestiaos_lite.aegis.answers import ServerAnswer
+from hestiaos_lite.aegis.delivery import FlushReport
 from hestiaos_lite.aegis.outbox import Outbox
 from hestiaos_lite.aegis.rows import STATES
 
@@ -43,7 +44,7 @@ def test_drop(box, clock, state):
     with pytest.raises(errors.NotFound, match="there is no row 1 in the outbox"):
         box.drop(1)
     assert record(box).id == 2  # an id is never used again: a late answer for 1 must not settle 2
-    assert box.queue.settle(before, 202) is False
+    assert box.complete(before, ServerAnswer(202)) is False
     assert box.get(2).state == "queued"
 
 
@@ -68,7 +69,7 @@ def test_only_rows_settled_long_ago_are_pruned(path, clock):
         clock.now += 0.001
     with Outbox(path, clock=clock, keep_days=2) as box:
         assert len(box.list()) == 5  # reading prunes nothing
-        box.queue.submit(decision("new"))
+        box.record(decision("new"))
         assert [row.idempotency_key for row in box.list()] == ["k0", "k1", "k3", "k4", "new"]
         clock.now += 2
         assert box.prune() == 1

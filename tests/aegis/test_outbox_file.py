@@ -18,7 +18,7 @@ import pytest
 
 from hestiaos_lite import errors
 from hestiaos_lite.aegis.outbox import Outbox
-from hestiaos_lite.aegis.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from hestiaos_lite.aegis.rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
 from .outbox_kit import PACKAGE_PARENT, decision, finished, posix_only, record, refused, sqlite_file
 
@@ -164,7 +164,7 @@ def test_locked_too_long(path):
         with Outbox(path, busy_seconds=0.2) as box:
             other.execute("BEGIN IMMEDIATE")
             error = refused(
-                lambda: box.queue.submit(decision()),
+                lambda: box.record(decision()),
                 path,
                 "another program has held it too long",
                 "database is locked",
@@ -222,13 +222,13 @@ FILL = """
     recorded = 0
     try:
         while recorded < 1000:
-            box.queue.submit(Decision("http://h", "approve", "k%d" % recorded, None, "T", "r", {{"x": "y" * 5000}}))
+            box.record(Decision("http://h", "approve", "k%d" % recorded, None, "T", "r", {{"x": "y" * 5000}}))
             recorded += 1
     except HestiaError as error:
         print(error.code, error.delivered, recorded, str(error), sep="|")
     {after}
     assert len(box.list()) == recorded, (len(box.list()), recorded)
-    box.queue.submit(Decision("http://h", "approve", "small", None, "T", "r", {{}}))
+    box.record(Decision("http://h", "approve", "small", None, "T", "r", {{}}))
     box.close()
 """
 
@@ -282,7 +282,7 @@ READ_ONLY = """
         os.setuid(65534)  # root may write anywhere
     try:
         with Outbox(sys.argv[1]) as box:
-            box.queue.submit(Decision("http://h", "approve", "k", None, "T", "r", {}))
+            box.record(Decision("http://h", "approve", "k", None, "T", "r", {}))
     except HestiaError as error:
         print(error.code, error.delivered, str(error), sep="|")
 """

@@ -11,7 +11,7 @@ from typing import List
 
 import pytest
 
-from hestiaos_lite.aegis.flush import FlushReport
+from hestiaos_lite.aegis.delivery import FlushReport
 from hestiaos_lite.aegis.outbox import Outbox
 
 from .outbox_kit import Service, finished, flushed, killed, posix_only, record
@@ -20,7 +20,8 @@ from .outbox_kit import Service, finished, flushed, killed, posix_only, record
 
 PUT = """
     import os, sys, threading, time, warnings
-    from hestiaos_lite.aegis.flush import Verdict, flush
+    from hestiaos_lite.aegis.answers import ServerAnswer
+    from hestiaos_lite.aegis.delivery import flush
     from hestiaos_lite.aegis.outbox import Outbox
     from hestiaos_lite.aegis.rows import Decision, canonical_json, insert
 
@@ -103,7 +104,7 @@ FORK = (
             for m in range(50):
                 record(box, "child%d.%d" % (n, m))
             if n == 0:
-                assert flushed(box, lambda row, deadline: Verdict(202)).sent >= 1
+                assert flushed(box, lambda row, deadline: ServerAnswer(202)).sent >= 1
             sys.exit(0)  # not os._exit: what the parent left here must survive being torn down
         children.append(child)
         record(box, "parent%d" % n)

@@ -26,7 +26,7 @@ WITHOUT_REQUESTS = """
     from hestiaos_lite import Outbox
     from hestiaos_lite.aegis.rows import Decision
     with Outbox(sys.argv[1]) as box:
-        box.queue.submit(Decision("http://h", "approve", "k", None, "T", "r", {}))
+        box.record(Decision("http://h", "approve", "k", None, "T", "r", {}))
         print(box.counts(), box.list()[0].state)
 """
 

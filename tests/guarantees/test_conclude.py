@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import pytest
+import requests
 
 from hestiaos_lite import (
     AegisClient,
@@ -20,6 +22,8 @@ from hestiaos_lite import (
 )
 from hestiaos_lite.sandbox import Sandbox
 
+from ..aegis.kit import Service
+from ..aegis.kit import client_of as aegis_client
 from ..cli_call import call
 
 # What the 409 of a server says of the first decision; the last one leaves all but its request id to the status.
@@ -88,8 +92,10 @@ def test_the_six_outcomes_on_the_command_line(box: Sandbox, outcome: str) -> Non
     assert called.out.split()[0] == outcome
     assert called.err.startswith(outcome + ": ")
     again = call("hitl", "conclude", "k", "-j", "-q", *options)
-    if outcome == "expired":  # what it decided is by now somebody's decision
+    if outcome == "expired":  # what it decided is by now a decision like any other
         assert (again.code, again.json["outcome"]) == (1, "rejected")
+        words = "rejected: it was rejected before, by somebody or by an earlier conclude\n"
+        assert call("hitl", "conclude", "k", *options).err == words
     else:
         assert (again.code, again.err) == (EXIT_CODES[outcome], "")
         assert {name: again.json[name] for name in ("idempotency_key", "outcome", "attempts")} == {
@@ -99,13 +105,19 @@ def test_the_six_outcomes_on_the_command_line(box: Sandbox, outcome: str) -> Non
         }
 
 
+LATE = "k was rejected before this was sent: by somebody, or because its deadline had passed and it was concluded"
+
+
 def test_a_late_approver_is_told(box: Sandbox) -> None:
     with client_of(box) as job, client_of(box) as person:
         assert job.conclude("k").outcome == "expired"
-        with pytest.raises(IdempotencyConflict):
+        with pytest.raises(IdempotencyConflict, match=LATE):
             person.approve("k")
     options = ("-u", box.url, "--tenant", "acme", "--thread", "T")
-    assert call("hitl", "approve", "k", *options).code == 1
+    called = call("hitl", "approve", "k", *options)
+    assert called.code == 1
+    assert re.search(LATE, called.err)
+    assert "make a new key" not in called.err  # no job would look at it
     assert [action["action"] for action in box.actions()] == ["reject"]
 
 
@@ -117,7 +129,9 @@ def test_a_late_row_of_an_outbox_is_dead(box: Sandbox, outbox: Outbox) -> None:
         with client_of(box) as job:
             assert job.conclude("k").outcome == "expired"
         assert person.flush().dead == 1
-    assert [row.state for row in outbox.list()] == ["dead"]
+    (row,) = outbox.list()
+    assert row.state == "dead"
+    assert re.search(LATE, row.reason or "")
 
 
 def test_the_trail_does_not_take_a_timeout_for_a_person(box: Sandbox) -> None:
@@ -135,6 +149,32 @@ def test_its_own_lost_answer_is_no_decision_of_another(box: Sandbox) -> None:
     with client_of(box) as job:
         conclusion = job.conclude("k")
     assert (conclusion.outcome, conclusion.attempts) == ("expired", 2)
+
+
+APPROVED = {"status": "COMMITTED", "action": "approve"}
+REJECTED = {"status": "COMMITTED", "action": "reject"}
+ECHOES = {  # was an answer lost before, what the status of that request says -> what was concluded
+    "nobody knows it": (False, None, "unknown"),
+    "it was an approval": (False, APPROVED, "approved"),
+    "it was a rejection": (False, REJECTED, "rejected"),
+    "nobody knows it, after a lost answer": (True, None, "expired"),
+    "an approval was first, after a lost answer": (True, APPROVED, "approved"),
+}
+
+
+@pytest.mark.parametrize(("is_lost", "status", "outcome"), ECHOES.values(), ids=ECHOES.keys())
+def test_a_409_that_echoes_our_request_id_is_ours_only_after_a_lost_answer(
+    is_lost: bool, status: Any, outcome: str
+) -> None:
+    """Some services name the request that they answer, not the first one."""
+    lost = [requests.ConnectionError("reset")] if is_lost else []
+
+    def conflict(request: Any) -> Any:
+        return lost.pop() if lost else (409, {"request_id": request.headers["X-Request-Id"]})
+
+    service = Service(k=conflict, status=404 if status is None else (200, status))
+    with aegis_client(None, service, max_retries=1) as job:
+        assert job.conclude("k").outcome == outcome
 
 
 WORDS: Dict[str, Any] = {

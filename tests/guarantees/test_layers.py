@@ -29,8 +29,6 @@ WITHOUT_WIRE = {
     "aegis/__init__",
     "aegis/keys",
     "aegis/rows",
-    "aegis/schema",
-    "aegis/queue",
     "aegis/outbox",
 }
 APART = {"sandbox"}  # imports nothing of ours, so that it catches a wrong model instead of agreeing with it

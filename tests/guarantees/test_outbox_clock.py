@@ -43,7 +43,7 @@ def test_a_delay_of_a_clock_that_was_ahead_is_over(
     record(box, "k1")
     record(box, "k2")
     clock.now = NOON + seconds
-    box.queue.release(claimed(box, 1), "busy", delay_seconds)
+    box.release(claimed(box, 1), "busy", delay_seconds)
     clock.now = NOON
     assert flushed(box, accept) == FlushReport(sent=2)
 
@@ -65,7 +65,7 @@ def test_a_lease_of_a_clock_that_was_ahead_is_over(box: Outbox, clock: Clock, se
 def test_a_dead_row_of_a_clock_that_was_ahead_is_sent_once_requeued(box: Outbox, clock: Clock) -> None:
     clock.now = NOON + DAY
     record(box)
-    box.queue.bury(claimed(box, 1), "no", 422)
+    box.fail(claimed(box, 1), "no", 422)
     assert box.requeue(1)
     clock.now = NOON
     assert flushed(box, accept) == FlushReport(sent=1)
@@ -76,14 +76,14 @@ def test_a_clock_that_is_put_back_a_little_frees_no_claim(box: Outbox, clock: Cl
     record(box)
     claimed(box, 1)
     clock.now = NOON - CLOCK_SLACK_MS / 1000
-    assert box.queue.submit(decision()).claimed is None
+    assert box.record(decision()).entry is None
     clock.now -= 0.001
-    assert box.queue.submit(decision()).claimed is not None
+    assert box.record(decision()).entry is not None
 
 
 def test_a_clock_that_is_put_back_a_little_ends_no_wait(box: Outbox, clock: Clock) -> None:
     record(box)
-    box.queue.release(claimed(box, 1), "quota", delay_seconds=3600)
+    box.release(claimed(box, 1), "quota", delay_seconds=3600)
     clock.now = NOON - CLOCK_SLACK_MS / 1000
     assert flushed(box, accept) == FlushReport(queued=1)
     clock.now = NOON + 3600
@@ -93,7 +93,7 @@ def test_a_clock_that_is_put_back_a_little_ends_no_wait(box: Outbox, clock: Cloc
 def test_a_clock_that_was_behind_leaves_what_it_did_long_past(box: Outbox, clock: Clock) -> None:
     clock.now = 0.0
     record(box, "k1")
-    box.queue.release(claimed(box, 1), "busy", 30.0)
+    box.release(claimed(box, 1), "busy", 30.0)
     record(box, "k2", "U")
     claimed(box, 2)
     clock.now = NOON

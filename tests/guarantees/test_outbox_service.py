@@ -151,7 +151,7 @@ def test_what_is_being_sent_does_not_move(outbox: Outbox) -> None:
     claimed(outbox, 1)
     with pytest.raises(Conflict, match="row 1 of the outbox .* is being sent"):
         outbox.move("http://old", "http://new")
-    outbox.queue.submit(decision("k2"))
+    outbox.record(decision("k2"))
     assert outbox.move("http://old:81", "http://new") == 0
 
 

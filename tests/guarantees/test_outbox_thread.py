@@ -124,7 +124,7 @@ def test_it_waits_no_longer_than_the_deadline(box: Sandbox, outbox: Outbox) -> N
 
 def test_it_does_not_wait_for_an_older_one_that_is_not_due(box: Sandbox, outbox: Outbox) -> None:
     record(outbox, "older", service=box.url + "/api/v1")
-    outbox.queue.release(claimed(outbox, 1), "quota exceeded", delay_seconds=3600)
+    outbox.release(claimed(outbox, 1), "quota exceeded", delay_seconds=3600)
     with AegisClient(box.url, outbox=outbox, timeout=30, **FACTS) as client:
         result = client.approve("k")
     assert result.extra["reason"] == "row 1, an older decision of its thread, is not sent yet: quota exceeded"

@@ -134,6 +134,14 @@ FORGED: Dict[str, Any] = {
         "UPDATE decision SET thread_id = 'T' || char(13) || char(10) || 'X-Evil: 1'",
         ["row 1 is malformed", "Thread-Id"],
     ),
+    "a request id that is two headers": (
+        "UPDATE decision SET request_id = 'r' || char(13) || char(10) || 'X-Evil: 1'",
+        ["row 1 is malformed", "X-Request-Id", "outbox drop 1"],
+    ),
+    "an action that is no text": (
+        "UPDATE decision SET action = x'00'",
+        ["row 1 is malformed: its action is no text"],
+    ),
 }
 
 

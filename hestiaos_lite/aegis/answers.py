@@ -1,0 +1,205 @@
+"""What the service's answer to a decision says: that it was taken, or that its key was used before, and for what.
+
+A 409 says that the key was used, not for what: the truth of it is the action that its body names or, where the body names
+only a request, what that request's status says. Nothing here is read as an approval for want of a word against it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
+
+from .._check import check_segment
+from ..errors import NONE, HestiaError, IdempotencyConflict, InvalidResponse
+from ..models import is_refusal
+from ..models.aegis import ActionResult, ActionStatus, Conclusion
+
+if TYPE_CHECKING:
+    from ..wire.answers import Answer
+    from .rows import Decision
+
+DUPLICATE = 409
+Look = Callable[[str], ActionStatus]
+
+
+class ServerAnswer(NamedTuple):
+    """What the service said to a decision.
+
+    Attributes:
+        status: 202 or 409.
+        body: decoded, or None.
+        attempts: how many times it was sent for this answer.
+        confirmed: False where nobody said what the key of a duplicate was first used for.
+    """
+
+    status: int
+    body: Any = None
+    attempts: int = 1
+    confirmed: bool = True
+
+    @property
+    def is_duplicate(self) -> bool:
+        """The service had the key already."""
+        return self.status == DUPLICATE
+
+
+def interpret(decision: Decision, answer: Answer, look: Look) -> ServerAnswer:
+    """Say what an answer to a decision means.
+
+    Args:
+        decision: what was sent.
+        answer: what came back.
+        look: asks for the status of a request; its failure leaves the duplicate unconfirmed.
+
+    Raises:
+        IdempotencyConflict: the key was used for another action.
+        InvalidResponse: it is no answer of this service.
+    """
+    _refuse_other_answers(decision, answer)
+    actions = _actions_in(answer.body)
+    if answer.status == DUPLICATE and not actions:
+        first = _first_status(answer, look)
+        actions = _actions_in(first.data) if first else []
+    _refuse_other_actions(decision, answer, actions)
+    confirmed = answer.status != DUPLICATE or bool(actions)
+    return ServerAnswer(answer.status, answer.body, answer.attempts, confirmed)
+
+
+def interpret_conclusion(decision: Decision, answer: Answer, look: Look) -> Conclusion:
+    """Say what the rejection of a key at its deadline has found.
+
+    Raises:
+        IdempotencyConflict: a 202 that names another action.
+        InvalidResponse: it is no answer of this service.
+    """
+    _refuse_other_answers(decision, answer)
+    actions = _actions_in(answer.body)
+    request_id, status = text_in(answer.body, "request_id"), text_in(answer.body, "status")
+    if answer.status == DUPLICATE:
+        if not actions or status is None:
+            first = _first_status(answer, look)
+            if first is not None:
+                status = first.status
+                actions += _actions_in(first.data)
+        # Our own first attempt, whose answer was lost. Without one, the service echoes whatever request it answers.
+        was_ours = request_id == decision.request_id and answer.earlier_effect != NONE
+        outcome = (
+            "expired" if was_ours and all(map(is_refusal, actions)) else _outcome_of_first(actions, status)
+        )
+    else:
+        _refuse_other_actions(decision, answer, actions)
+        outcome = "expired"
+    return Conclusion(decision.idempotency_key, outcome, request_id, status, answer.attempts)
+
+
+def _outcome_of_first(actions: List[Any], status: Optional[str]) -> str:
+    """Say what was decided first, by the actions that the service names for it and its status."""
+    if any(map(is_refusal, actions)):
+        return "rejected"
+    if not actions or status is None or any(action != "approve" for action in actions):
+        return "unknown"
+    first = ActionStatus("", status, "approve")
+    if first.approved:
+        return "approved"
+    return "failed" if first.done else "rejected" if is_refusal(status) else "pending"
+
+
+def _first_status(answer: Answer, look: Look) -> Optional[ActionStatus]:
+    """Ask for the status of the request that a 409 names; None where it names none or nobody can say. It never raises."""
+    request_id = text_in(answer.body, "request_id")
+    if request_id is None:
+        return None
+    try:
+        return look(request_id)
+    except HestiaError:
+        return None  # the 409 is in hand, and says the same as without this look
+
+
+def result_of(
+    decision: Decision,
+    status: Optional[int],
+    attempts: int,
+    body: Any,
+    confirmed: bool = True,
+) -> ActionResult:
+    """Make the result of a decision; of a duplicate the service knows the first request, and only that has a status."""
+    request_id = text_in(body, "request_id") or decision.request_id
+    data = body if isinstance(body, dict) else {}
+    return ActionResult(decision.idempotency_key, request_id, status, attempts, data, confirmed)
+
+
+def status_path(request_id: str) -> str:
+    """Give the path of a request's status."""
+    return "/status/" + check_segment("request_id", request_id)
+
+
+def status_decoder(request_id: str) -> Callable[[Any], ActionStatus]:
+    """Give what makes a status of an answer; one about another request is `InvalidResponse`."""
+
+    def decode(body: Any) -> ActionStatus:
+        named = dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
+        status = ActionStatus.from_dict(named)
+        if status.request_id != request_id:
+            raise InvalidResponse("the answer is about another request", details=body)
+        return ActionStatus(status.request_id, status.status, status.action, body)
+
+    return decode
+
+
+def text_in(body: Any, name: str) -> Optional[str]:
+    """Find a text in an answer, flat or under ``detail``."""
+    return next((value for value in _values_in(body, name) if isinstance(value, str)), None)
+
+
+def _values_in(body: Any, name: str) -> Iterator[Any]:
+    level = body
+    for _ in range(2):
+        if not isinstance(level, Mapping):
+            return
+        if level.get(name) not in (None, ""):
+            yield level[name]
+        level = level.get("detail")
+
+
+def _actions_in(body: Any) -> List[Any]:
+    """Every action that an answer names, in the service's own spelling but for case."""
+    found = _values_in(body, "action")
+    return [action.strip().lower() if isinstance(action, str) else action for action in found]
+
+
+def _refuse_other_answers(decision: Decision, answer: Answer) -> None:
+    """Refuse what is neither a 202 with an object or nothing, nor a 409: another service on that port."""
+    if answer.status == DUPLICATE or answer.status == 202 and isinstance(answer.body, (dict, type(None))):
+        return
+    raise InvalidResponse(
+        "the answer is no 202 with a JSON object, as the contract has it", **_facts(decision, answer)
+    )
+
+
+def _refuse_other_actions(decision: Decision, answer: Answer, actions: List[Any]) -> None:
+    for action in actions:
+        if action == decision.action:
+            continue
+        if answer.status == DUPLICATE and is_refusal(action):
+            # Whose rejection it was, the service does not say; with a new key nobody would look for the decision.
+            raise IdempotencyConflict(
+                "{} was rejected before this was sent: by somebody, or because its deadline had passed and it was"
+                " concluded; the service has this idempotency key for {!r}, not {!r}".format(
+                    decision.idempotency_key, action, decision.action
+                ),
+                advice="what was decided first holds",
+                **_facts(decision, answer),
+            )
+        raise IdempotencyConflict(
+            "the service has this idempotency key for {!r}, not {!r}".format(action, decision.action),
+            **_facts(decision, answer),
+        )
+
+
+def _facts(decision: Decision, answer: Answer) -> Dict[str, Any]:
+    return {
+        "request_id": decision.request_id,
+        "attempts": answer.attempts,
+        "status": answer.status,
+        "details": answer.body,
+        "delivered": True,
+    }

@@ -1,0 +1,302 @@
+"""Sending decisions: one alone, one of an outbox with the older ones of its partition before it, or all that is due.
+
+What a failure makes of a row follows from whose fault it is (`HestiaError.at_fault`): the request's own kills the row; the
+service's leaves it queued; the caller's (credentials, address, a setting) leaves it queued and goes on to whoever called,
+since every other row would fail alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
+
+from ..deadline import Deadline
+from ..errors import (
+    CALLER,
+    REQUEST,
+    AuthenticationError,
+    Conflict,
+    ConnectionFailed,
+    HestiaError,
+    PermissionDenied,
+    RequestTimeout,
+)
+from ..models.aegis import ActionResult, ActionStatus, Conclusion
+from .answers import (
+    DUPLICATE,
+    ServerAnswer,
+    interpret,
+    interpret_conclusion,
+    result_of,
+    status_decoder,
+    status_path,
+)
+from .outbox import Claim, Outbox
+from .rows import Decision, Entry
+
+if TYPE_CHECKING:
+    from ..wire.answers import Answer
+    from ..wire.caller import Caller
+
+__all__ = ["FlushReport"]
+
+_CONFIGURATION = 78  # exit code
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.05
+# shorter texts of a payload are common words, and masking them would make an error unreadable
+_SHORTEST_SECRET = 8
+
+Send = Callable[[Decision, Deadline], ServerAnswer]
+
+
+@dataclass(frozen=True)
+class FlushReport:
+    """What one flush did, in numbers of rows.
+
+    Attributes:
+        sent: accepted by the service.
+        duplicate: the service had them already.
+        queued: still to be sent after this flush, those that others hold or that are not due yet included.
+        dead: refused by the service in this flush; `Outbox.list` gives them with their reasons.
+        elsewhere: to be sent, but recorded for another service, or for the other of tenant and hosted mode; not touched.
+    """
+
+    sent: int = 0
+    duplicate: int = 0
+    queued: int = 0
+    dead: int = 0
+    elsewhere: int = 0
+
+
+class Sender:
+    """Sends decisions to one service, and says what it answers."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def send(self, decision: Decision, deadline: Deadline) -> ServerAnswer:
+        """Send one decision; raises what the service, or the way to it, has against it."""
+        answer = self._post(decision, deadline)
+        return interpret(decision, answer, lambda request_id: self.look(request_id, deadline))
+
+    def conclude(self, decision: Decision, deadline: Deadline) -> Conclusion:
+        """Send the rejection of a key at its deadline."""
+        answer = self._post(decision, deadline)
+        return interpret_conclusion(decision, answer, lambda request_id: self.look(request_id, deadline))
+
+    def look(self, request_id: str, deadline: Optional[Deadline] = None) -> ActionStatus:
+        """Look at the status of a request, while there is time."""
+        options: Dict[str, Any] = {} if deadline is None else {"deadline": deadline}
+        if deadline is not None and deadline.remaining() <= 0:
+            raise RequestTimeout("no time is left to look at its status", delivered=False)
+        return self._caller.get(status_path(request_id), status_decoder(request_id), **options)
+
+    def _post(self, decision: Decision, deadline: Deadline) -> Answer:
+        return self._caller.post_for_answer(
+            "/" + decision.action,
+            decision.payload,
+            headers=decision.headers(),
+            request_id=decision.request_id,
+            secrets=tuple(_texts_in(decision.payload)),
+            accept=(DUPLICATE,),
+            deadline=deadline,
+        )
+
+
+class SendResult(NamedTuple):
+    """What became of one row that was sent.
+
+    Attributes:
+        state: ``settled``, ``queued`` or ``dead``, as it is written down.
+        answer: what the service said, if it took it.
+        error: why it is not settled.
+    """
+
+    state: str
+    answer: Optional[ServerAnswer] = None
+    error: Optional[HestiaError] = None
+
+
+class Progress(NamedTuple):
+    """How far a row of an outbox came: as it is now, what this call's own attempt brought, and why it waits."""
+
+    own: Entry
+    result: SendResult = SendResult("queued")
+    reason: str = ""
+
+
+def deliver(outbox: Outbox, decision: Decision, send: Send, deadline: Deadline) -> ActionResult:
+    """Record a decision, send it after the older ones of its partition as far as the deadline allows, and say what became
+    of it.
+
+    Raises:
+        Conflict: the outbox holds it as dead.
+        HestiaError: the request or the caller is at fault.
+    """
+    claim = outbox.record(decision, deadline)
+    if claim.own.state == "settled":
+        return result_of(claim.own, DUPLICATE, 0, claim.own.answer, claim.own.confirmed)
+    own, (_, answer, error), reason = send_up_to(outbox, claim, send, deadline)
+    if error is not None and error.at_fault == REQUEST:
+        raise error
+    if answer is not None:
+        return result_of(own, answer.status, own.attempts, answer.body, answer.confirmed)
+    if own.state == "dead":
+        raise Conflict(
+            "row {} of the outbox {} holds this decision as dead: {}; once its cause is put right, requeue it, or drop"
+            " it".format(own.id, outbox.path, own.reason),
+            request_id=own.request_id,
+            delivered=False,
+        )
+    if own.state == "settled":  # sent by another, while this call waited
+        status = own.status_code if own.request_id == decision.request_id else DUPLICATE
+        return result_of(own, status, own.attempts, own.answer, own.confirmed)
+    waits = {"reason": reason or None}
+    return ActionResult(own.idempotency_key, own.request_id, None, own.attempts, extra=waits)
+
+
+def deliver_pending(outbox: Outbox, decision: Decision, send: Send, deadline: Deadline) -> Optional[Entry]:
+    """Send what is pending in the partition of a decision; give the row of its own key where that is pending even then."""
+    last = outbox.last_pending(decision.partition, deadline)
+    if last is None:
+        return None
+    send_up_to(outbox, outbox.claim_next(last, deadline), send, deadline)
+    entry = outbox.find(decision.partition, decision.idempotency_key, deadline)
+    return entry if entry is not None and entry.is_pending else None
+
+
+def send_up_to(outbox: Outbox, claim: Claim, send: Send, deadline: Deadline) -> Progress:
+    """Send the pending rows of a partition up to the one that was asked about, as far as the deadline allows.
+
+    While somebody else is sending an older one, it waits: in a partition that many write to, each goes out in its own call.
+    """
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    while deadline.remaining() > 0:
+        own, entry, blocked_by = claim
+        if entry is not None:
+            result = send_claimed(outbox, entry, send, deadline, lock_deadline=deadline)
+            if entry.id == own.id:
+                return Progress(own, result, str(result.error or ""))
+            if result.state == "queued":
+                return Progress(own, reason=_waits_for(entry, str(result.error)))
+            pause_seconds = _FIRST_PAUSE_SECONDS
+        elif blocked_by is None:
+            return Progress(own, reason=own.reason or "")
+        elif blocked_by.state == "claimed":
+            time.sleep(max(0.0, min(pause_seconds, deadline.remaining())))
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+        else:
+            reason = blocked_by.reason or "it is not due yet"
+            return Progress(own, reason=reason if blocked_by.id == own.id else _waits_for(blocked_by, reason))
+        claim = Claim(own)
+        try:
+            claim = outbox.claim_next(own, deadline)
+        except HestiaError:  # the file is locked, say; at the deadline that is no more than waiting
+            if deadline.remaining() > 0:
+                raise
+    if claim.entry is not None:
+        outbox.release(claim.entry, "no time was left to send it", deadline=deadline)
+    older = claim.entry or claim.blocked_by
+    if older is None or older.id == claim.own.id:
+        return Progress(claim.own, reason="no time was left to send it")
+    return Progress(claim.own, reason=_waits_for(older, "no time was left"))
+
+
+def send_claimed(
+    outbox: Outbox,
+    entry: Entry,
+    send: Send,
+    deadline: Deadline,
+    *,
+    lock_deadline: Optional[Deadline] = None,
+) -> SendResult:
+    """Send a claimed row, and write down what became of it; that waits for the file's lock until `lock_deadline`, or as
+    long as the outbox says.
+
+    Raises:
+        HestiaError: the caller is at fault, and the row is queued again; or nothing could be written down, and the lease
+            ends the claim.
+        BaseException: whatever else interrupts it (a bug, `KeyboardInterrupt`) goes on, with the row queued again.
+    """
+    try:
+        answer = send(entry, deadline)
+    except HestiaError as error:
+        if error.at_fault == REQUEST:
+            outbox.fail(entry, str(error), error.status, lock_deadline)
+            return SendResult("dead", error=error)
+        outbox.release(entry, str(error), error.retry_after or 0.0, error.status, lock_deadline)
+        if error.at_fault == CALLER:
+            _say_it_stays_queued(error, outbox)
+            raise
+        return SendResult("queued", error=error)
+    except BaseException as error:
+        with contextlib.suppress(HestiaError):  # should this fail too, the lease ends the claim
+            outbox.release(entry, "interrupted by {}".format(type(error).__name__))
+        raise
+    outbox.complete(entry, answer, lock_deadline)
+    return SendResult("settled", answer)
+
+
+def _say_it_stays_queued(error: HestiaError, outbox: Outbox) -> None:
+    """Tell the caller, whose fault it is, that nothing is lost; a wrong address is a matter of configuration."""
+    error.with_facts(message="{}; it stays queued in the outbox {}".format(error.message, outbox.path))
+    if not isinstance(error, (AuthenticationError, PermissionDenied)):
+        error.with_facts(_exit_code=_CONFIGURATION)
+
+
+def _waits_for(older: Entry, reason: str) -> str:
+    return "row {}, an older decision of its thread, is not sent yet: {}".format(older.id, reason)
+
+
+def flush(
+    outbox: Outbox,
+    send: Send,
+    *,
+    service: str,
+    hosted: bool,
+    timeout_seconds: float,
+    unreachable_limit: int = 3,
+) -> FlushReport:
+    """Send what is due for a service, oldest first in each partition; what is recorded meanwhile is left for the next flush.
+
+    A partition whose row stays queued is not tried further. After `unreachable_limit` rows on end without any answer
+    (`ConnectionFailed`, `RequestTimeout`) the flush stops: the service is down for the others too, and a cron job must
+    come to an end. It never waits for rows that others hold.
+
+    Args:
+        outbox: whose rows.
+        send: sends one row.
+        service: only the rows recorded for it.
+        hosted: only the rows without a tenant, or only those with one.
+        timeout_seconds: for each row.
+        unreachable_limit: rows without any answer before giving up.
+    """
+    partitions, last_id = outbox.partitions(service, hosted)
+    counted = {"sent": 0, "duplicate": 0, "dead": 0}
+    unanswered = 0
+    for partition in partitions:
+        while unanswered < unreachable_limit:
+            entry = outbox.claim_first(partition, last_id)
+            if entry is None:
+                break  # no more, or not due; or another flusher holds it, and goes on with the partition once it is sent
+            state, answer, error = send_claimed(outbox, entry, send, Deadline(timeout_seconds))
+            unanswered = unanswered + 1 if isinstance(error, (ConnectionFailed, RequestTimeout)) else 0
+            if state == "queued":
+                break
+            counted["dead" if answer is None else "duplicate" if answer.is_duplicate else "sent"] += 1
+    queued, elsewhere = outbox.count_pending(service, hosted)
+    return FlushReport(queued=queued, elsewhere=elsewhere, **counted)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a payload: an error must not repeat what the service may echo of them."""
+    pending: List[Any] = [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
+            yield value
+        elif isinstance(value, Mapping):
+            pending.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            pending.extend(value)
