@@ -10,7 +10,7 @@ import sys
 from typing import List, Optional
 
 from .output import Output, OutputClosed
-from .parser import Arguments, parse
+from .parser import Answered, Arguments, UsageError, parse
 
 __all__ = ["main"]
 
@@ -51,16 +51,11 @@ def _run(argv: List[str], output: Output) -> int:
             return 0
         try:
             args = parse(argv)
-        except OSError as error:  # all it does is to print help
-            raise OutputClosed(error) from error
-        except SystemExit as end:
-            if end.code == 2 and "guard" in argv:
-                from .guard import usage_exit_code
-
-                return usage_exit_code(argv)
-            raise
+        except Answered as answer:
+            output.text(str(answer))
+            return 0
         output.configure(json=args.json, quiet=args.quiet, field=args.get)
-        from .signals import terminable  # only now: --help ends above
+        from .signals import terminable  # here: --help does without it
 
         with terminable(_TERMINATED), output.listening(args.verbose):
             code = args.execute(args, output)
@@ -72,9 +67,12 @@ def _run(argv: List[str], output: Output) -> int:
             code = BROKEN_CONTRACT
         # guard becomes its command only now: what is ignored, handled or open here would be inherited
         return int(code() if callable(code) else code)
-    except SystemExit as end:  # --help and --version, a usage error, SIGTERM
+    except SystemExit as end:  # SIGTERM
         output.end_line()
         return end.code if isinstance(end.code, int) else 2
+    except UsageError as error:
+        line = "error: {} (see {} --help)".format(error, error.parser.prog)
+        return error.parser.on_usage_error(line, argv, output)
     except (OutputClosed, KeyboardInterrupt):
         output.end_line()
         raise

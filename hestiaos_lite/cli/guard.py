@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
-from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, USAGE, exit_code
+from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code
 from .hints import hints
 from .masking import Mask, as_text, mask_of
 from .output import Output
-from .parser import COMMANDS, Arguments, Parser, count
+from .parser import Arguments, Parser, count
 from .record import record
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ exit code are its own. Otherwise nothing runs:
 It is advice taken beforehand, not a boundary: whoever can type the command can type it without guard."""
     parser.usage = "%(prog)s [OPTION]... -- COMMAND [ARGUMENT]..."
     parser.takes_command = True
+    parser.on_usage_error = _usage_error
 
     def add(name: str, help: str, **options: Any) -> None:
         parser.add_argument(name, help=help, **options)
@@ -55,12 +56,10 @@ It is advice taken beforehand, not a boundary: whoever can type the command can 
     parser.set_defaults(execute=_guard)
 
 
-def usage_exit_code(argv: Sequence[str]) -> int:
-    """Return what a usage error ends with: guard's own code, also where the main parser complains."""
+def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
+    """Report a usage error, and return guard's own exit code: nothing runs."""
+    output.complain(message)
     head = list(argv[: argv.index("--")] if "--" in argv else argv)
-    names = [command.name for command in COMMANDS]
-    if next((word for word in head if word in names), None) != "guard":
-        return USAGE
     for option, value in zip(head, head[1:] + [""]):
         name, equals, joined = option.partition("=")
         if name == "--not-run-exit":

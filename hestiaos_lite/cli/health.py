@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, HestiaError, InvalidInput, RequestTimeout, ServerError
-from .exits import DONE, REFUSED
+from .exits import DONE, REFUSED, USAGE
 from .output import Output
 from .parser import Arguments, Parser, seconds
 
@@ -39,7 +39,17 @@ def declare(parser: Parser) -> None:
     for level in ("warning", "critical"):
         help = "with --nagios: an answer this slow is {}".format(level)
         parser.add_argument("--" + level, type=seconds, metavar="SECONDS", help=help)
+    parser.on_usage_error = _usage_error
     parser.set_defaults(execute=_health)
+
+
+def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
+    """Report a usage error; to a monitoring system in one line of its own, as a check that could not look."""
+    if "--nagios" in argv:
+        output.text("HESTIAOS UNKNOWN - {}".format(_plain(message)))
+        return _UNKNOWN
+    output.complain(message)
+    return USAGE
 
 
 def _health(args: Arguments, output: Output) -> int:
@@ -83,7 +93,7 @@ def _nagios(args: Arguments, output: Output) -> int:
     data = ["time={:.3f}s;{};{};0".format(took_seconds, _threshold(args.warning), _threshold(args.critical))]
     if uptime is not None and 0 <= uptime < _LONGEST_UPTIME_SECONDS:
         data.append("uptime={:.0f}s;;;0".format(uptime))
-    line = "HESTIAOS {} - {}".format(_NAMES[state], one_line(text.replace("|", "/"), limit=1000))
+    line = "HESTIAOS {} - {}".format(_NAMES[state], _plain(text))
     output.text("{} | {}".format(line, " ".join(data)))
     return state
 
@@ -94,6 +104,11 @@ def _judge_time(state: int, text: str, took_seconds: float, args: Arguments) -> 
         if limit is not None and took_seconds >= limit and state < worse:
             return worse, "{}, answered in {:.3f} s (limit {:g} s)".format(text, took_seconds, limit)
     return state, text
+
+
+def _plain(text: str) -> str:
+    """Return the text as it may stand before the performance data."""
+    return one_line(text.replace("|", "/"), limit=1000)
 
 
 def _threshold(limit: Optional[float]) -> str:

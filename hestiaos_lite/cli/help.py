@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 from .exits import DONE
 from .output import Output
-from .parser import EXIT_CODES, OUTPUT_OPTIONS, Arguments, Parser, build_parser, find_command
+from .parser import EXIT_CODES, OUTPUT_OPTIONS, Arguments, Parser, build_parser, command_in
 
 ENVIRONMENT = """\
 environment variables; an argument wins over a variable, a variable over the configuration file
@@ -36,6 +38,6 @@ def declare(parser: Parser) -> None:
 
 
 def _help(args: Arguments, output: Output) -> int:
-    page = PAGES.get(" ".join(args.topic))
-    output.text(page or find_command(build_parser(), args.topic).format_help())
+    topic = " ".join(args.topic)
+    output.text(PAGES.get(topic) or build_parser(functools.reduce(command_in, args.topic, "")).format_help())
     return DONE

@@ -11,7 +11,7 @@ from ..errors import HestiaError, InvalidInput
 from .exits import DONE, REFUSED, TRY_LATER, UNKNOWN
 from .outbox import tell_of_dead
 from .output import Output
-from .parser import OUTPUT_OPTIONS, Arguments, Parser, add_commands, add_global_options, seconds
+from .parser import OUTPUT_OPTIONS, Arguments, Parser, seconds
 
 if TYPE_CHECKING:
     from ..aegis.outbox import Outbox
@@ -25,6 +25,9 @@ Who may approve is who holds the tenant's key. Tenant and thread are part of the
 and it is expired. An approval is no claim: two jobs that conclude one key are both told "approved", so the step that acts
 needs an idempotency of its own. With --outbox the decisions of this thread that wait there are sent first; while one of
 this key cannot be sent, nothing is concluded (75). The conclusion itself is never queued."""
+_KEY = """\
+Each PART and VALUE is read as a string, so that 42 is not the integer 42 of idempotency_key("invoice", 42);
+with --typed it is. What was read as what is said on standard error."""
 _CONCLUSIONS = {
     "approved": DONE,
     "pending": TRY_LATER,
@@ -36,62 +39,59 @@ _CONCLUSIONS = {
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", list: "list"}
 
 
-def declare(parser: Parser) -> None:
-    """Declare ``hitl`` and its commands."""
-    commands = add_commands(parser, "hitl_command")
-    for name in ("approve", "reject"):
-        help = "{} the action that a key names; a duplicate is exit 0, queued in the outbox 75".format(name)
-        command = commands.add_parser(name, help=help, description=help)
-        _add_sender(command)
-        help = "record it in this file before it is sent, so that it is queued while the service is away"
-        command.add_argument("--outbox", metavar="FILE", help=help)
-        add_global_options(command)
-        command.set_defaults(execute=_decide, action=name)
+def declare_approve(parser: Parser) -> None:
+    """Declare ``hitl approve``."""
+    _declare_decision(parser, "approve")
 
-    help = "the deadline decides: what nobody has approved by now is rejected; exit 0 only if approved"
-    command = commands.add_parser("conclude", help=help, description=_CONCLUDE)
-    _add_sender(command)
+
+def declare_reject(parser: Parser) -> None:
+    """Declare ``hitl reject``."""
+    _declare_decision(parser, "reject")
+
+
+def _declare_decision(parser: Parser, action: str) -> None:
+    _add_sender(parser)
+    help = "record it in this file before it is sent, so that it is queued while the service is away"
+    parser.add_argument("--outbox", metavar="FILE", help=help)
+    parser.set_defaults(execute=_decide, action=action)
+
+
+def declare_conclude(parser: Parser) -> None:
+    """Declare ``hitl conclude``."""
+    parser.description = _CONCLUDE
+    _add_sender(parser)
     help = "send first what waits in this file for the same thread"
-    command.add_argument("--outbox", metavar="FILE", help=help)
-    add_global_options(command)
-    command.set_defaults(execute=_conclude)
+    parser.add_argument("--outbox", metavar="FILE", help=help)
+    parser.set_defaults(execute=_conclude)
 
-    help = "show how far an action is: exit 0 approved and committed, 1 rejected or failed, 75 still pending"
-    command = commands.add_parser("status", help=help, description=help)
-    command.add_argument("request_id", metavar="ID", help="the request id of the decision")
-    command.add_argument(
-        "--wait", type=seconds, metavar="SECONDS", help="look every second until it is decided"
-    )
-    add_global_options(command)
+
+def declare_status(parser: Parser) -> None:
+    """Declare ``hitl status``."""
+    parser.add_argument("request_id", metavar="ID", help="the request id of the decision")
+    help = "look every second until it is decided"
+    parser.add_argument("--wait", type=seconds, metavar="SECONDS", help=help)
     hint = "an action is looked up by the request id that approve printed, not by its key"
-    command.set_defaults(execute=_status, if_not_found=hint)
+    parser.set_defaults(execute=_status, if_not_found=hint)
 
-    help = (
-        "make an idempotency key: the same parts and fields of the same types give the same key, everywhere"
-    )
-    description = (
-        help + ".\nEach PART and VALUE is read as a string, so that 42 is not the integer 42 of"
-        ' idempotency_key("invoice", 42);\nwith --typed it is. What was read as what is said on standard error.'
-    )
-    command = commands.add_parser("key", help=help, description=description)
-    command.add_argument("parts", nargs="*", metavar="PART", help="what the decision is about")
-    command.add_argument(
-        "--field", action="append", default=[], metavar="NAME=VALUE", help="a named part; repeatable"
-    )
+
+def declare_key(parser: Parser) -> None:
+    """Declare ``hitl key``."""
+    parser.takes = OUTPUT_OPTIONS
+    parser.description = "{}.\n{}".format(parser.description, _KEY)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="what the decision is about")
+    help = "a named part; repeatable"
+    parser.add_argument("--field", action="append", default=[], metavar="NAME=VALUE", help=help)
     help = 'read each PART and VALUE as JSON where it is JSON (42, 1.5, true, null, "42"), else as a string'
-    command.add_argument("--typed", action="store_true", help=help)
-    command.takes = OUTPUT_OPTIONS
-    add_global_options(command)
-    command.set_defaults(execute=_key)
+    parser.add_argument("--typed", action="store_true", help=help)
+    parser.set_defaults(execute=_key)
 
 
-def _add_sender(command: Parser) -> None:
-    command.add_argument("key", metavar="KEY", help="the idempotency key; hitl key makes one")
-    command.add_argument("--payload", metavar="JSON", help="a JSON object, @FILE, or - for standard input")
-    command.add_argument(
-        "--tenant", dest="tenant_id", metavar="T", help="tenant id, self-hosted (AEGIS_TENANT_ID)"
-    )
-    command.add_argument("--thread", dest="thread_id", metavar="T", help="thread id (AEGIS_THREAD_ID)")
+def _add_sender(parser: Parser) -> None:
+    parser.add_argument("key", metavar="KEY", help="the idempotency key; hitl key makes one")
+    parser.add_argument("--payload", metavar="JSON", help="a JSON object, @FILE, or - for standard input")
+    help = "tenant id, self-hosted (AEGIS_TENANT_ID)"
+    parser.add_argument("--tenant", dest="tenant_id", metavar="T", help=help)
+    parser.add_argument("--thread", dest="thread_id", metavar="T", help="thread id (AEGIS_THREAD_ID)")
 
 
 def _decide(args: Arguments, output: Output) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from ..errors import HestiaError, InvalidInput
 from .exits import DONE, REFUSED, TRY_LATER
 from .output import Output
-from .parser import OUTPUT_OPTIONS, Arguments, Parser, add_commands, add_global_options, count
+from .parser import OUTPUT_OPTIONS, Arguments, Parser, count
 
 if TYPE_CHECKING:
     from ..aegis.outbox import Outbox
@@ -19,40 +19,47 @@ _FIRST = ("id", "state", "service", "action", "idempotency_key")
 _PRIVATE = ("owner", "payload_digest")  # of no use outside the file
 
 
-def declare(parser: Parser) -> None:
-    """Declare ``outbox`` and its commands."""
-    commands = add_commands(parser, "outbox_command")
-    for name, execute, help in (
-        ("list", _list, "list the decisions, oldest first"),
-        (
-            "flush",
-            _flush,
-            "send what is due for this service; exit 1 while any is dead, else 75 while any is queued, else 0",
-        ),
-        ("requeue", _requeue, "let the next flush send a dead decision again, after its cause was put right"),
-        ("move", _move, "let the decisions of a service that has moved belong to its new URL"),
-        ("drop", _drop, "forget one decision for good"),
-    ):
-        command = commands.add_parser(name, help=help, description=help)
-        if name == "requeue":
-            command.add_argument("row_id", type=count, nargs="?", metavar="ID", help="its number in the list")
-            command.add_argument("--all", action="store_true", help="every dead one")
-        if name == "drop":
-            command.add_argument("row_id", type=count, metavar="ID", help="its number in the list")
-        if name == "move":
-            help = "the URL they were recorded for, as -u had it, or as the list shows it"
-            command.add_argument("--from", dest="old_url", metavar="URL", required=True, help=help)
-            help = "the URL where the service is now, likewise"
-            command.add_argument("--to", dest="new_url", metavar="URL", required=True, help=help)
-        if name == "list":
-            command.add_argument(
-                "--state", choices=("queued", "claimed", "settled", "dead"), help="only these"
-            )
-        command.add_argument("--outbox", metavar="FILE", required=True, help="the outbox file")
-        if name != "flush":  # the others ask no service; --timeout bounds the wait for a locked file
-            command.takes = ("timeout",) + OUTPUT_OPTIONS
-        add_global_options(command)
-        command.set_defaults(execute=execute)
+def declare_list(parser: Parser) -> None:
+    """Declare ``outbox list``."""
+    states = ("queued", "claimed", "settled", "dead")
+    parser.add_argument("--state", choices=states, help="only these")
+    _declare(parser, _list)
+
+
+def declare_flush(parser: Parser) -> None:
+    """Declare ``outbox flush``."""
+    takes = parser.takes
+    _declare(parser, _flush)
+    parser.takes = takes
+
+
+def declare_requeue(parser: Parser) -> None:
+    """Declare ``outbox requeue``."""
+    parser.add_argument("row_id", type=count, nargs="?", metavar="ID", help="its number in the list")
+    parser.add_argument("--all", action="store_true", help="every dead one")
+    _declare(parser, _requeue)
+
+
+def declare_move(parser: Parser) -> None:
+    """Declare ``outbox move``."""
+    help = "the URL they were recorded for, as -u had it, or as the list shows it"
+    parser.add_argument("--from", dest="old_url", metavar="URL", required=True, help=help)
+    help = "the URL where the service is now, likewise"
+    parser.add_argument("--to", dest="new_url", metavar="URL", required=True, help=help)
+    _declare(parser, _move)
+
+
+def declare_drop(parser: Parser) -> None:
+    """Declare ``outbox drop``."""
+    parser.add_argument("row_id", type=count, metavar="ID", help="its number in the list")
+    _declare(parser, _drop)
+
+
+def _declare(parser: Parser, execute: Callable[[Arguments, Output], int]) -> None:
+    """Declare what they have in common; but for flush they ask no service, and --timeout bounds the wait for a lock."""
+    parser.takes = ("timeout",) + OUTPUT_OPTIONS
+    parser.add_argument("--outbox", metavar="FILE", required=True, help="the outbox file")
+    parser.set_defaults(execute=execute)
 
 
 def tell_of_dead(outbox: Outbox, output: Output) -> int:

@@ -1,65 +1,36 @@
-"""The parser, made of argparse alone: one table of commands, and the options that all of them take.
+"""From words to arguments: find the command's name, then build the one ArgumentParser that is needed.
 
-To add a command, add a line to `COMMANDS` (and its module to `_modules`) and give the module a function that declares the
-arguments and says what runs: ``parser.set_defaults(execute=function)``. It is called as ``execute(args, output)`` and returns
-the exit code. A command that asks no service sets ``parser.takes = OUTPUT_OPTIONS``, so that its help names no other option.
-Hints for a mistake that many make are set beside ``execute``: ``if_more_words`` (than it takes) and ``if_not_found``.
+The options of every command are few and known, so the name is found without a parser; the words that stood before it are
+given to the command's parser with the others. Only what argparse promises in public is used.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
 import sys
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Sequence,
+    Tuple,
+)
 
 from .._version import __version__
+from .commands import COMMANDS, commands_of
+
+if TYPE_CHECKING:
+    from .output import Output
 
 PROGRAM = "hestiaos-lite"
 Arguments = argparse.Namespace
-
-
-class Command(NamedTuple):
-    """One row of the table: the name, where its arguments are declared (``module:function``), and a line of help."""
-
-    name: str
-    declared_by: str
-    help: str
-
-
-COMMANDS: Sequence[Command] = (
-    Command("run", "run:declare_run", "run one input through governance (- reads standard input)"),
-    Command("chat", "run:declare_chat", "send one chat message"),
-    Command("agent", "run:declare_agent", "give a task to an agent"),
-    Command("health", "health:declare", "ask for the service's health; --nagios for a monitoring check"),
-    Command("trace", "look:declare_trace", "show what governance decided for one run"),
-    Command("explain", "look:declare_explain", "ask what governance would decide; nothing is executed"),
-    Command("guard", "guard:declare", "run a command once governance says that it may"),
-    Command("stability", "look:declare_stability", "show the stability of governance"),
-    Command("status", "look:declare_status", "show the service's status"),
-    Command("config", "look:declare_config", "show the service's configuration"),
-    Command("metrics", "look:declare_metrics", "show the service's metrics"),
-    Command("secret", "secret:declare", "get, set or delete a secret of the service"),
-    Command(
-        "hitl", "hitl:declare", "approve, reject or conclude an action exactly once, or look at it (AEGIS)"
-    ),
-    Command("outbox", "outbox:declare", "list, send, move or drop what an outbox holds"),
-    Command("batch", "batch:declare", "send a file of inputs, each once; resumable"),
-    Command("sandbox", "sandbox:declare", "serve HestiaOS and AEGIS on this machine, for trying and testing"),
-    Command("demo", "demo:declare", "see every call against a sandbox of its own"),
-    Command("doctor", "doctor:declare", "check settings, network and service, with a cure for each finding"),
-    Command("completion", "completion:declare", "print the completion script of a shell"),
-    Command("help", "help:declare", "explain a command, the environment variables or the exit codes"),
-)
-
-
-def _modules() -> None:
-    """Name the modules of the table for the tools that look for imports, such as PyInstaller; it is never called."""
-    from . import batch, completion, demo, doctor, guard, health, help  # noqa: F401, I001
-    from . import hitl, look, outbox, run, sandbox, secret  # noqa: F401
-
 
 EXIT_CODES = """\
 exit codes                                             run it again?
@@ -79,7 +50,7 @@ exit codes                                             run it again?
 141  the reader of standard output went away           look first
 guard ends with its command's own code; its codes 125, 126 and 127 are explained by: hestiaos-lite help guard
 """
-
+_DESCRIPTION = "The synchronous client for HestiaOS and AEGIS that a cron job can trust."
 _EPILOG = (
     """\
 results go to standard output, everything else to standard error; with --json the result is one JSON document
@@ -91,228 +62,255 @@ results go to standard output, everything else to standard error; with --json th
 more: hestiaos-lite help COMMAND, help environment, help exit-codes
 """
 )
+_EXAMPLES = ("demo", 'run "create a weekly report" --base-url https://hestia.example')
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Finds the width itself: argparse would import shutil for it, at a fifth of what ``--version`` costs."""
+class Answered(Exception):
+    """``--help`` or ``--version`` was asked for; the message is the answer."""
 
-    def __init__(self, prog: str, **options: Any) -> None:
-        try:
-            columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size().columns
-        except (OSError, ValueError):
-            columns = 0  # no terminal
-        options["width"] = min(columns or 100, 120) - 2
-        super().__init__(prog, **options)
+
+class UsageError(Exception):
+    """The words cannot be understood; the message says why, in the words of argparse where it found out."""
+
+    def __init__(self, message: str, parser: Parser) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class _Answer(argparse.Action):
+    """Answers at once with ``const``, or with the help of the parser."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        raise Answered(self.const or parser.format_help())
+
+
+def text(value: str) -> str:
+    """Read the value of an option; an empty one is a variable that a script forgot to set."""
+    if not value:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return value
+
+
+def seconds(value: str) -> float:
+    """Read a number of seconds above 0; zero and infinity would let a call hang."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e8:
+        raise argparse.ArgumentTypeError("must be a number of seconds above 0, not {!r}".format(value))
+    return number
+
+
+def count(value: str) -> int:
+    """Read a whole number, 0 or more."""
+    if not (value.isdigit() and value.isascii()) or len(value) > 18:
+        raise argparse.ArgumentTypeError("must be a whole number, 0 or more, not {!r}".format(value))
+    return int(value)
+
+
+class Option(NamedTuple):
+    """An option that is accepted before and after every command's name."""
+
+    names: Tuple[str, ...]
+    help: str
+    kind: Mapping[str, Any]  # the keywords of add_argument
+
+    @property
+    def short(self) -> str:
+        """The form that a command's help names it by."""
+        return " ".join(filter(None, (self.names[0], self.kind.get("metavar"))))
+
+
+def _flag(**kind: Any) -> Mapping[str, Any]:
+    return dict({"action": "store_true"}, **kind)
+
+
+# fmt: off
+OPTIONS: Mapping[str, Option] = {
+    "base_url": Option(
+        ("-u", "--base-url"), "URL of the service (default HESTIAOS_BASE_URL; hitl, outbox: AEGIS_BASE_URL)",
+        {"metavar": "URL", "type": text}),
+    "api_key": Option(
+        ("-k", "--api-key"), "API key; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file",
+        {"metavar": "KEY", "type": text}),
+    "api_key_file": Option(
+        ("--api-key-file",), "file to read the API key from", {"metavar": "FILE", "type": text}),
+    "json": Option(("-j", "--json"), "print JSON", _flag()),
+    "get": Option(
+        ("--get",), "print one field of the result and nothing else, such as trace_id or data.id; exit 76 where it is"
+        " missing", {"metavar": "FIELD", "type": text}),
+    "timeout": Option(
+        ("--timeout",), "total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)",
+        {"metavar": "SECONDS", "type": seconds}),
+    "retries": Option(
+        ("--retries",), "extra attempts where one is safe (default 3)", {"metavar": "N", "type": count}),
+    "profile": Option(
+        ("--profile",), "section of the configuration file", {"metavar": "NAME", "type": text}),
+    "quiet": Option(("-q", "--quiet"), "no notices and warnings; errors are always shown", _flag()),
+    "verbose": Option(
+        ("-v", "--verbose"), "log retries (-v), and the heads of every request and answer (-vv)",
+        _flag(action="count", default=0)),
+    "version": Option(
+        ("--version",), "show the version and exit",
+        _flag(action=_Answer, nargs=0, const="{} {}".format(PROGRAM, __version__))),
+}
+# fmt: on
+OUTPUT_OPTIONS = ("json", "get", "quiet", "verbose")  # what a command takes that asks no service
+_WANT_A_VALUE = {name for option in OPTIONS.values() if "metavar" in option.kind for name in option.names}
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that complains in one line.
+    """An ArgumentParser that knows its own arguments, and prints nothing: it raises `Answered` and `UsageError`.
 
-    One that is given ``declare`` is empty until it is first used: twenty commands cost their names, and one its arguments.
+    A command's function of `commands.COMMANDS` may set `takes` (of the options of every command, those that its help
+    names), `takes_command`, `on_usage_error`, and as defaults beside ``execute`` hints for a mistake that many make:
+    ``if_more_words`` (than it takes) and ``if_not_found``.
     """
 
-    takes_command = False  # what follows ``--`` is a command, which is left as it is
-
-    def __init__(self, *, declare: Optional[Callable[[Parser], None]] = None, **options: Any) -> None:
-        self.takes: Iterable[str] = _SHORT  # of the options of every command, those that its help names
-        self._declare = declare
+    def __init__(self, **options: Any) -> None:
+        self.arguments: List[argparse.Action] = []
+        self.takes: Iterable[str] = [name for name in OPTIONS if name != "version"]
+        self.takes_command = False  # what follows ``--`` is a command, which is left as it is
+        self.on_usage_error: Callable[[str, Sequence[str], Output], int] = _complain
+        if sys.version_info >= (3, 14):
+            options["color"] = False  # the same on every Python, and harmless for `Output`
         # Before 3.8 allow_abbrev=False also forbids -vv and -jq (https://bugs.python.org/issue26967).
-        options.setdefault("allow_abbrev", sys.version_info < (3, 8))
-        options.setdefault("formatter_class", _Formatter)
-        self._options = options
-        if declare is None:
-            super().__init__(**options)
+        super().__init__(
+            add_help=False, allow_abbrev=sys.version_info < (3, 8), formatter_class=_formatter(), **options
+        )
+        self.set_defaults(if_more_words="", if_not_found="")
+        help = "show this help and exit"
+        self.add_argument("-h", "--help", action=_Answer, nargs=0, default=argparse.SUPPRESS, help=help)
 
-    def declare(self) -> None:
-        """Learn the arguments, if that was put off."""
-        declare, self._declare = self._declare, None
-        if declare is not None:
-            super().__init__(**self._options)
-            declare(self)
-            add_global_options(self)
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Add an argument; an option that takes any text refuses the empty one."""
+        if names[0].startswith("-") and options.get("action", "append") == "append":
+            options.setdefault("type", text)
+        action = super().add_argument(*names, **options)
+        self.arguments.append(action)
+        return action
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; argparse calls this on the parser of the chosen command too."""
-        self.declare()
-        if not self.takes_command:
-            return super().parse_known_args(args, namespace)
-        options, command = _parted(args)
-        if not command and not (options and set(options) <= {"-h", "--help"}):
-            self.error("no command: it goes after --, as in guard -- COMMAND")
-        namespace, unknown = super().parse_known_args(options, namespace)
-        if unknown:
-            self.error("unrecognized arguments: {}".format(" ".join(unknown)))
-        namespace.argv = command
-        return namespace, []
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        """Write help to standard output, where a failure counts (argparse hides it), or an error to standard error."""
-        file = file or sys.stderr
-        if message and file is not None:
-            # of standard error there is nobody left to tell
-            with contextlib.suppress(*() if file is sys.stdout else (OSError,)):
-                file.write(message)
+    def add_options(self, *, explain: bool) -> None:
+        """Add the options of every command, to be explained in the help or only named there."""
+        group = self.add_argument_group("options of every command, before or after its name")
+        for dest, option in OPTIONS.items():
+            help = option.help if explain else argparse.SUPPRESS
+            self.arguments.append(group.add_argument(*option.names, dest=dest, help=help, **option.kind))
 
     def error(self, message: str) -> NoReturn:
-        """End with 2; one line, the same on every Python."""
-        from .._redact import harmless  # here: help does without it
+        """Raise UsageError, where argparse would print and exit."""
+        raise UsageError(message, self)
 
-        self.exit(2, "{}: error: {} (see {} --help)\n".format(PROGRAM, harmless(message), self.prog))
+
+def _complain(message: str, argv: Sequence[str], output: Output) -> int:
+    """Report a usage error, and return the exit code."""
+    output.complain(message)
+    return 2
+
+
+def _formatter() -> Any:
+    """Find the width ourselves: argparse would import shutil for it, at a fifth of what ``--version`` costs."""
+    try:
+        columns = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size().columns
+    except (OSError, ValueError):
+        columns = 0  # no terminal
+    width = min(columns or 100, 120) - 2
+    return lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=width)
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Parse the arguments; raises SystemExit for ``--help``, ``--version`` and what cannot be parsed."""
-    parser = build_parser()
-    args, unknown = parser.parse_known_args(argv)
+    """Parse the arguments; raises Answered for ``--help`` and ``--version``, and UsageError."""
+    name, before, after = find_command(argv)
+    parser = build_parser(name)
+    given: List[str] = []
+    if parser.takes_command:
+        after, given = _parted(after)
+        help = {"-h", "--help"}
+        if not given and not (set(after) <= help and help.intersection(before + after)):
+            parser.error("no command: it goes after --, as in guard -- COMMAND")
+    args, unknown = parser.parse_known_args(before + after)
     if unknown:
         if args.if_more_words and not any(word.startswith("-") for word in unknown):
             parser.error("too many arguments: " + args.if_more_words)  # not quoted: one may be a secret
         parser.error("unrecognized arguments: " + " ".join(unknown))
-    return args  # type: ignore[no-any-return]
+    if commands_of(name):
+        parser.error("no command; choose from " + _names(name))
+    if parser.takes_command:
+        args.argv = given
+    return args
 
 
-def build_parser() -> Parser:
-    """Build the parser; a command's own arguments are declared when it is chosen."""
+def find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str]]:
+    """Return the command's name, the other words up to its end, and those that follow it."""
+    name, at = "", 0
+    before: List[str] = []
+    while at < len(argv) and commands_of(name):
+        word = argv[at]
+        if word.startswith("-") and word != "-":
+            end = at + (2 if _wants_next(word) else 1)
+            before += argv[at:end]
+        else:
+            end = at + 1
+            name = command_in(name, word)
+        at = end
+    return name, before, list(argv[at:])
+
+
+def command_in(name: str, word: str) -> str:
+    """Return the full name of a command's command; a usage error where there is none."""
+    full_name = "{} {}".format(name, word).lstrip()
+    if full_name not in COMMANDS:
+        choices = _names(name)
+        known = "; choose from " + choices if choices else ""
+        build_parser(name).error("there is no command {!r}{}".format(full_name, known))
+    return full_name
+
+
+def build_parser(name: str = "") -> Parser:
+    """Build the parser of a command, or with ``""`` that of the program."""
+    command = COMMANDS.get(name)
     parser = Parser(
-        prog=PROGRAM,
-        description="The synchronous client for HestiaOS and AEGIS that a cron job can trust.",
-        epilog=_EPILOG,
+        prog="{} {}".format(PROGRAM, name).rstrip(),
+        description=_DESCRIPTION if command is None else command.help,
     )
-    _add_options(parser)
-    parser.set_defaults(
-        base_url=None,
-        api_key=None,
-        api_key_file=None,
-        json=False,
-        get=None,
-        timeout=None,
-        retries=None,
-        profile=None,
-        quiet=False,
-        verbose=0,
-        if_more_words="",
-        if_not_found="",
-    )
-    parsers = add_commands(parser)
-    for command in COMMANDS:
-        parsers.add_parser(
-            command.name, help=command.help, description=command.help, declare=_declared_by(command)
-        )
-    return parser
-
-
-def _parted(argv: Sequence[str]) -> Tuple[Sequence[str], Sequence[str]]:
-    """Part the arguments at the first ``--``: those before it, and those after it."""
-    cut = argv.index("--") if "--" in argv else len(argv)
-    return argv[:cut], argv[cut + 1 :]
-
-
-def add_commands(parser: argparse.ArgumentParser, dest: str = "command") -> Any:
-    """Give a parser commands of its own, one of which must be chosen."""
-    commands = parser.add_subparsers(dest=dest, metavar="COMMAND", title="commands", parser_class=Parser)
-    commands.required = True  # 3.6 had no such argument; 3.7 has, but prints it without the metavar
-    return commands
-
-
-_SHORT = {
-    "base_url": "-u URL",
-    "api_key": "-k KEY",
-    "api_key_file": "--api-key-file FILE",
-    "json": "-j",
-    "get": "--get FIELD",
-    "timeout": "--timeout SECONDS",
-    "retries": "--retries N",
-    "profile": "--profile NAME",
-    "quiet": "-q",
-    "verbose": "-v",
-}
-OUTPUT_OPTIONS = ("json", "get", "quiet", "verbose")  # what a command takes that asks no service
-
-
-def add_global_options(command: Parser) -> None:
-    """Let a command accept the options of every command after its name too, and name those that it takes in its help."""
-    _add_options(command, explain=False)
-    named = "options of every command (hestiaos-lite --help explains them):\n  {}\n".format(
-        ", ".join(short for name, short in _SHORT.items() if name in command.takes)
-    )
-    command.epilog = "{}\n\n{}".format(command.epilog.rstrip("\n"), named) if command.epilog else named
-
-
-def find_command(parser: Parser, words: Sequence[str]) -> Parser:
-    """Return the parser of the command that the words name; a usage error where there is none."""
-    for word in words:
-        parser.declare()
-        known = commands_of(parser)
-        if word not in known:
-            parser.error("there is no command {!r}; choose from {}".format(word, ", ".join(known) or "none"))
-        parser = known[word]
-    parser.declare()
-    return parser
-
-
-def commands_of(parser: Parser) -> Mapping[str, Parser]:
-    """Return the parsers of a parser's own commands by name."""
-    # argparse has no public way to them
-    of_commands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return of_commands[0].choices if of_commands else {}
-
-
-def _add_options(parser: argparse.ArgumentParser, *, explain: bool = True) -> None:
-    """Add the options that are accepted before and after the command.
-
-    Without a default, so that a command's parser does not overwrite what stood before the command.
-    """
-    group = parser.add_argument_group("options of every command")
-
-    def add(*names: str, help: str, **options: Any) -> None:
-        group.add_argument(
-            *names, default=argparse.SUPPRESS, help=help if explain else argparse.SUPPRESS, **options
-        )
-
-    help = "URL of the service (default HESTIAOS_BASE_URL; hitl, outbox: AEGIS_BASE_URL)"
-    add("-u", "--base-url", metavar="URL", help=help)
-    help = "API key; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file"
-    add("-k", "--api-key", metavar="KEY", help=help)
-    add("--api-key-file", metavar="FILE", help="file to read the API key from")
-    add("-j", "--json", action="store_true", help="print JSON")
-    help = "print one field of the result and nothing else, such as trace_id or data.id; exit 76 where it is missing"
-    add("--get", metavar="FIELD", help=help)
-    help = "total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)"
-    add("--timeout", type=seconds, metavar="SECONDS", help=help)
-    add("--retries", type=count, metavar="N", help="extra attempts where one is safe (default 3)")
-    add("--profile", metavar="NAME", help="section of the configuration file")
-    add("-q", "--quiet", action="store_true", help="no notices and warnings; errors are always shown")
-    add(
-        "-v",
-        "--verbose",
-        action="count",
-        help="log retries (-v), and the heads of every request and answer (-vv)",
-    )
-    version = "{} {}".format(PROGRAM, __version__)
-    add("--version", action="version", version=version, help="show the version and exit")
-
-
-def seconds(text: str) -> float:
-    """Read a number of seconds above 0; zero and infinity would let a call hang."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e8:
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0, not {!r}".format(text))
-    return value
-
-
-def count(text: str) -> int:
-    """Read a whole number, 0 or more."""
-    if not (text.isdigit() and text.isascii()) or len(text) > 18:
-        raise argparse.ArgumentTypeError("must be a whole number, 0 or more, not {!r}".format(text))
-    return int(text)
-
-
-def _declared_by(command: Command) -> Callable[[Parser], None]:
-    def declare(parser: Parser) -> None:
+    if command is not None and command.declared_by:
         module, _, function = command.declared_by.partition(":")
         getattr(importlib.import_module("." + module, __package__), function)(parser)
+    else:
+        parser.usage = "%(prog)s [OPTION]... COMMAND ..."
+        rows = ["  {:<19} {}".format(c.name.rpartition(" ")[2], c.help) for c in commands_of(name)]
+        parser.description = "\n".join([str(parser.description), "", "commands:"] + rows)
+    parser.add_options(explain=command is None)
+    named = "options of every command (hestiaos-lite --help explains them):\n  {}\n".format(
+        ", ".join(option.short for dest, option in OPTIONS.items() if dest in parser.takes)
+    )
+    examples = _EXAMPLES if command is None else command.examples
+    parser.epilog = "\n".join(
+        filter(
+            None,
+            (
+                _EPILOG if command is None else parser.epilog,
+                None if command is None else named,
+                "examples:\n" + "".join("  {} {}\n".format(PROGRAM, example) for example in examples),
+            ),
+        )
+    )
+    return parser
 
-    return declare
+
+def _names(name: str) -> str:
+    return ", ".join(command.name.rpartition(" ")[2] for command in commands_of(name))
+
+
+def _parted(words: List[str]) -> Tuple[List[str], List[str]]:
+    """Part the words at the first ``--``: those before it, and those after it."""
+    cut = words.index("--") if "--" in words else len(words)
+    return words[:cut], words[cut + 1 :]
+
+
+def _wants_next(word: str) -> bool:
+    """True where the value of an option of every command is the next word: ``--timeout``, ``-u``, ``-qu``."""
+    if word.startswith("--"):
+        return word in _WANT_A_VALUE
+    return next((at for at, letter in enumerate(word) if "-" + letter in _WANT_A_VALUE), 0) == len(word) - 1

@@ -7,27 +7,28 @@ import sys
 from ..errors import InvalidInput
 from .exits import DONE
 from .output import Output
-from .parser import Arguments, Parser, add_commands, add_global_options
+from .parser import Arguments, Parser
 
 
-def declare(parser: Parser) -> None:
-    """Declare ``secret`` and its commands."""
-    commands = add_commands(parser, "secret_command")
-    for name, execute, help in (
-        ("get", _get, "print the value"),
-        ("set", _set, "store a value, from standard input or a prompt that does not echo"),
-        ("delete", _delete, "delete it"),
-    ):
-        command = commands.add_parser(name, help=help, description=help)
-        command.add_argument("key", metavar="KEY", help="the secret's name")
-        if name == "set":
-            command.add_argument(
-                "--provider", metavar="NAME", default="custom", help="where it belongs (default custom)"
-            )
-        add_global_options(command)
-        command.set_defaults(execute=execute)
-        if name == "set":
-            command.set_defaults(if_more_words="the value is read from standard input: secret set KEY < FILE")
+def declare_get(parser: Parser) -> None:
+    """Declare ``secret get``."""
+    parser.add_argument("key", metavar="KEY", help="the secret's name")
+    parser.set_defaults(execute=_get)
+
+
+def declare_set(parser: Parser) -> None:
+    """Declare ``secret set``."""
+    parser.add_argument("key", metavar="KEY", help="the secret's name")
+    help = "where it belongs (default custom)"
+    parser.add_argument("--provider", metavar="NAME", default="custom", help=help)
+    hint = "the value is read from standard input: secret set KEY < FILE"
+    parser.set_defaults(execute=_set, if_more_words=hint)
+
+
+def declare_delete(parser: Parser) -> None:
+    """Declare ``secret delete``."""
+    parser.add_argument("key", metavar="KEY", help="the secret's name")
+    parser.set_defaults(execute=_delete)
 
 
 def _get(args: Arguments, output: Output) -> int:

@@ -348,6 +348,21 @@ def test_nagios_when_there_is_no_health(box: Any, options: List[str], reply: Any
     assert " | time=" in called.out
 
 
+@pytest.mark.parametrize(
+    "argv, what",
+    [
+        ("health --nagios --bogus", "unrecognized arguments: --bogus"),
+        ("--bogus health --nagios", "unrecognized arguments: --bogus"),
+        ("health --warning x --nagios", "argument --warning: must be a number of seconds above 0, not 'x'"),
+        ("--profile= health --nagios", "argument --profile: must not be empty"),
+    ],
+)
+def test_a_check_that_cannot_be_understood_is_unknown(argv: str, what: str) -> None:
+    """Exit 2 would be CRITICAL, and standard error nobody's to read."""
+    line = "HESTIAOS UNKNOWN - error: {} (see hestiaos-lite health --help)\n"
+    assert call(*argv.split()) == Called(3, line.format(what), "")
+
+
 @pytest.mark.parametrize("flag", ["--version", "run --version", "-j --version"], ids=str)
 def test_version(flag: str) -> None:
     assert call(*flag.split()) == Called(0, "hestiaos-lite {}\n".format(__version__), "")

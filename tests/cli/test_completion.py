@@ -13,9 +13,9 @@ from typing import Any, Dict, List
 
 import pytest
 
+from hestiaos_lite.cli.commands import commands_of
 from hestiaos_lite.cli.complete import complete
 from hestiaos_lite.cli.completion import SCRIPTS
-from hestiaos_lite.cli.parser import COMMANDS
 
 from ..cli_call import ROOT, Called, call
 
@@ -70,7 +70,8 @@ def test_what_is_offered(words: List[str], offered: List[str]) -> None:
 
 
 def test_it_explains_what_it_offers() -> None:
-    assert list(complete([""])) == ["{}\t{}".format(command.name, command.help) for command in COMMANDS]
+    assert list(complete([""])) == ["{0.name}\t{0.help}".format(command) for command in commands_of("")]
+    assert list(complete(["secret", "g"])) == ["get\tprint the value"]
     assert list(complete(["health", "--json"])) == ["--json\tprint JSON"]
 
 

@@ -216,6 +216,26 @@ def test_configuration_is_78(argv: List[str]) -> None:
     assert "two words" not in called.err
 
 
+@pytest.mark.parametrize(
+    "argv",
+    ["health -u", "health -k", "-k= health", "health --api-key-file", "health --get", "health --profile"]
+    + ["batch in --out", "batch in --out o --failed", "batch in --out o --column", "hitl key --field"]
+    + [
+        "hitl approve k --thread t --tenant",
+        "hitl reject k --thread",
+        "outbox list --outbox",
+        "sandbox --db",
+    ],
+)
+def test_an_empty_value_is_a_variable_that_a_script_forgot_to_set(
+    box: Any, monkeypatch: Any, argv: str
+) -> None:
+    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+    called = call(*argv.split(), *[] if "=" in argv else [""])
+    assert (called.code, called.out, box.requests) == (2, "", [])
+    assert ": must not be empty (see " in called.err
+
+
 def test_a_bad_policy_is_65(tmp_path: Any) -> None:
     path = tmp_path / "rules.json"
     path.write_text('[{"pattern": "("}]')

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hestiaos_lite.cli.parser import COMMANDS
+from hestiaos_lite.cli.commands import COMMANDS
 
 from ..cli_call import ROOT, Called, environment
 
@@ -36,8 +36,8 @@ def run(program: str, *argv: str) -> Called:
 
 
 def test_every_command_is_in_it(program: str) -> None:
-    for command in COMMANDS:
-        called = run(program, command.name, "--help")
+    for command in COMMANDS.values():
+        called = run(program, *command.name.split(), "--help")
         assert (command.name, called.code, called.err) == (command.name, 0, "")
 
 

@@ -24,7 +24,8 @@ FROM_STDIN = "the value is read from standard input: secret set KEY < FILE"
     ],
 )
 def test_too_many_words(box: Any, argv: str, message: str) -> None:
-    line = "hestiaos-lite: error: {} (see hestiaos-lite --help)\n".format(message)
+    name = " ".join(argv.split()[: 2 if argv.startswith("secret") else 1])
+    line = "hestiaos-lite: error: {} (see hestiaos-lite {} --help)\n".format(message, name)
     assert call(*argv.split(), "-u", box.url) == Called(2, "", line)
     assert box.requests == []
 
@@ -32,7 +33,9 @@ def test_too_many_words(box: Any, argv: str, message: str) -> None:
 def test_a_usage_error_is_one_line_without_control_characters() -> None:
     called = call("health", "a\nb", "\x1b[2J")
     assert called == Called(
-        2, "", "hestiaos-lite: error: unrecognized arguments: a b \\x1b[2J (see hestiaos-lite --help)\n"
+        2,
+        "",
+        "hestiaos-lite: error: unrecognized arguments: a b \\x1b[2J (see hestiaos-lite health --help)\n",
     )
 
 
