@@ -6,9 +6,9 @@ import contextlib
 import io
 import json
 import os
+import select
 import subprocess
 import sys
-import time
 from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
 from unittest import mock
 
@@ -66,28 +66,52 @@ def run(*argv: str, stdin: bytes = b"", **variables: str) -> Called:
     return Called(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
 
 
-def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Tuple[int, str]:
-    """Run it with a terminal on all three streams; return the exit code and what the screen shows."""
+# Makes the terminal on its standard input that of its session, and becomes the command that follows. (pty.fork would fork this
+# process, which may have threads: a warning since 3.12, an error here.)
+_TAKES_ITS_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+
+
+def start_in_a_terminal(
+    argv: Sequence[str], variables: Dict[str, str], folder: str
+) -> Tuple[subprocess.Popen[bytes], int]:
+    """Start a command with a terminal of its own on all three streams; give it, and the end at which its screen is read."""
     import pty
 
-    child, screen = pty.fork()
-    if child == 0:
-        os.chdir(ROOT)
-        os.environ.update(environment(**dict({"TERM": "xterm"}, **variables)))
-        os.execv(sys.executable, list(command(*argv)))
+    screen, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _TAKES_ITS_TERMINAL, *argv],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=variables,
+        cwd=folder,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    return child, screen
+
+
+def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Tuple[int, str]:
+    """Run it with a terminal on all three streams; return the exit code and what the screen shows."""
+    child, screen = start_in_a_terminal(
+        command(*argv), environment(**dict({"TERM": "xterm"}, **variables)), ROOT
+    )
     shown = b""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            data = os.read(screen, 4096)
-        except OSError:  # Linux says EIO where the child has gone
-            break
-        if not data:
-            break
-        shown += data
-        if typed and b"not shown" in shown:
-            os.write(screen, typed)
-            typed = b""
-    _, status = os.waitpid(child, 0)
-    os.close(screen)
-    return os.WEXITSTATUS(status), shown.replace(b"\r\n", b"\n").decode("utf-8")
+    try:
+        while select.select([screen], [], [], 60)[0]:
+            try:
+                data = os.read(screen, 4096)
+            except OSError:  # Linux says EIO where the child has gone
+                break
+            if not data:
+                break
+            shown += data
+            if typed and b"not shown" in shown:
+                os.write(screen, typed)
+                typed = b""
+        code = child.wait(timeout=60)
+    finally:
+        child.kill()
+        child.wait()
+        os.close(screen)
+    return code, shown.replace(b"\r\n", b"\n").decode("utf-8")

@@ -17,7 +17,7 @@ from hestiaos_lite.cli.commands import commands_of
 from hestiaos_lite.cli.complete import complete
 from hestiaos_lite.cli.completion import SCRIPTS
 
-from ..cli_call import ROOT, Called, call
+from ..cli_call import ROOT, Called, call, start_in_a_terminal
 
 SHELL_LIMIT_SECONDS = 30
 
@@ -123,12 +123,7 @@ class Terminal:
     """A shell in a terminal of its own."""
 
     def __init__(self, argv: List[str], folder: Path, environment: Dict[str, str]) -> None:
-        import pty
-
-        self._child, self._screen = pty.fork()
-        if self._child == 0:
-            os.chdir(str(folder))
-            os.execvpe(argv[0], argv, environment)
+        self._child, self._screen = start_in_a_terminal(argv, environment, str(folder))
 
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode("utf-8"))
@@ -144,8 +139,8 @@ class Terminal:
         return shown.decode("utf-8")
 
     def close(self) -> None:
-        os.kill(self._child, 9)
-        os.waitpid(self._child, 0)
+        self._child.kill()
+        self._child.wait()
         os.close(self._screen)
 
 
