@@ -1,6 +1,6 @@
-"""The tools that users have already: docs/neighbours.md names each with the test that shows it.
+"""The tools that users have already: docs/compatibility.md names each with the test that shows it.
 
-A tool that is not in the ``test`` extra is tried by tests marked ``neighbours``, and skipped where it is not installed.
+A tool that is not in the ``test`` extra is tried by tests marked ``compatibility``, and skipped where it is not installed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ GREEN = {
 
 
 def needs(*modules: str) -> List[Any]:
-    """Mark a module's tests as ones of a neighbour that is imported by these names."""
+    """Mark a module's tests as ones that need a tool imported by these names."""
     missing = [name for name in modules if not _is_installed(name)]
     return [
-        pytest.mark.neighbours,
+        pytest.mark.compatibility,
         pytest.mark.skipif(bool(missing), reason="not installed: " + ", ".join(missing)),
     ]
 
