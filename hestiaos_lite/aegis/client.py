@@ -145,6 +145,11 @@ class AegisClient:
     ) -> ActionResult:
         """Send one decision, ``approve`` or ``reject``, with a payload object (default ``{}``).
 
+        The key is what is decided upon: all that must not change belongs into it, an amount too, for a second decision
+        under the same key is a duplicate whatever its payload (only an outbox compares them). One that waits in an outbox
+        may be overtaken by the deadline: once the key is concluded, it is refused. Nobody is told what there is to decide:
+        whoever asks for a decision sends people the key.
+
         Returns:
             A result that is ``settled`` (202 accepted, or 409: the service had it, and ``confirmed`` says whether it is
             known for which action) or, with an outbox only, ``queued``.
@@ -294,10 +299,11 @@ class AegisClient:
             raise ValueError("action must be 'approve' or 'reject', not {!r}".format(action))
         thread = thread_id or self._settings.thread_id
         tenant = None if self._is_hosted else tenant_id or self._settings.tenant_id
-        if not thread:
-            raise ValueError("thread_id is missing: give it to the client or to the call")
+        cures = [] if thread else ["thread_id (AEGIS_THREAD_ID)"]
         if not tenant and not self._is_hosted:
-            raise ValueError("tenant_id is missing: give it, or an api_key, to the client or to the call")
+            cures.append("tenant_id (AEGIS_TENANT_ID), or an api_key (AEGIS_API_KEY)")
+        if cures or not thread:
+            raise ValueError("missing: {}; give it to the client or to the call".format(" and ".join(cures)))
         given = check_optional_mapping("payload", payload) or {}
         request_id = str(uuid.uuid4())
         decision = Decision(self._service, action, idempotency_key, tenant, thread, request_id, given)

@@ -234,7 +234,12 @@ def send_claimed(
         with contextlib.suppress(HestiaError):  # should this fail too, the lease ends the claim
             outbox.release(entry, "interrupted by {}".format(type(error).__name__))
         raise
-    outbox.complete(entry, answer, lock_deadline)
+    try:
+        outbox.complete(entry, answer, lock_deadline)
+    except HestiaError as error:
+        told = "{}; the service has this decision, which could not be written down: it is sent again, under its key"
+        error.with_facts(message=told.format(error.message))
+        raise
     return SendResult("settled", answer)
 
 

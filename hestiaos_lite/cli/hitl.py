@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from typing import TYPE_CHECKING, Any, ContextManager, Dict, Optional
 
+from .._redact import pasteable
 from ..errors import HestiaError, InvalidInput
 from .exits import DONE, REFUSED, TRY_LATER, UNKNOWN
 from .outbox import tell_of_dead
@@ -16,6 +16,11 @@ from .parser import OUTPUT_OPTIONS, Arguments, Parser, seconds
 if TYPE_CHECKING:
     from ..aegis.outbox import Outbox
 
+_DECIDE = """\
+The key is what is decided upon: all that must not change belongs into it, an amount too, for a second decision under the
+same key is a duplicate (exit 0) whatever its payload, and changes nothing. A decision that waits in the outbox may be
+overtaken by the deadline: once the job has concluded the key, it is refused (1). Nobody is told what there is to decide:
+whoever asks for a decision sends people the key; what could not be sent yet: hestiaos-lite outbox list."""
 _CONCLUDE = """\
 reject KEY unless somebody has decided by now, and say what was decided: exit 0 approved and committed, 75 approved and
 still pending, 1 rejected, expired or failed, 3 unknown. There is no looking without deciding: once it has run, nobody can
@@ -50,6 +55,7 @@ def declare_reject(parser: Parser) -> None:
 
 
 def _declare_decision(parser: Parser, action: str) -> None:
+    parser.description = "{}.\n{}".format(parser.description, _DECIDE)
     _add_sender(parser)
     help = "record it in this file before it is sent, so that it is queued while the service is away"
     parser.add_argument("--outbox", metavar="FILE", help=help)
@@ -114,7 +120,7 @@ def _decide(args: Arguments, output: Output) -> int:
         words = ["hestiaos-lite", "outbox", "flush", "--outbox", args.outbox]
         for option, given in (("--base-url", args.base_url), ("--profile", args.profile)):
             words += [option, given] if given else []
-        cure = " ".join(map(shlex.quote, words))
+        cure = " ".join(map(pasteable, words))
         reason = result.extra.get("reason") or "the service could not take it"
         output.notice(
             "queued: {}; its key makes it take effect once, however often it is sent; to send it: {}".format(

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
+from .._redact import pasteable
 from ..errors import HestiaError, InvalidInput
 from .exits import DONE, REFUSED, TRY_LATER
 from .output import Output
@@ -69,19 +70,15 @@ def tell_of_dead(outbox: Outbox, output: Output) -> int:
         output.complain(
             "{} dead in the outbox: not sent, and not tried again; see why: hestiaos-lite outbox list --state dead"
             " --outbox {}; once it is put right: hestiaos-lite outbox requeue --all --outbox {}".format(
-                dead, outbox.path, outbox.path
+                dead, pasteable(outbox.path), pasteable(outbox.path)
             )
         )
     return dead
 
 
 def _list(args: Arguments, output: Output) -> int:
-    from .connect import open_outbox
-
-    rows = []
-    if _exists(args, output):
-        with open_outbox(args) as outbox:
-            rows = outbox.list([args.state] if args.state else None)
+    with _open_existing(args) as outbox:
+        rows = outbox.list([args.state] if args.state else None)
     if output.json:
         output.document([_row_dict(row) for row in rows])
         return DONE
@@ -103,30 +100,28 @@ def _list(args: Arguments, output: Output) -> int:
 
 
 def _flush(args: Arguments, output: Output) -> int:
-    from .connect import open_aegis, open_outbox
+    from .connect import open_aegis
 
-    counted = {"sent": 0, "duplicate": 0, "queued": 0, "dead": 0}
-    dead_in_all = elsewhere = 0
-    if _exists(args, output):
-        with open_outbox(args) as outbox:
-            try:
-                with open_aegis(args, output, outbox) as client:
-                    report = client.flush()
-            except HestiaError:
-                tell_of_dead(outbox, output)
-                raise
-            counted = {name: getattr(report, name) for name in counted}
-            elsewhere = report.elsewhere
-            dead_in_all = tell_of_dead(outbox, output)
-    output.fields(dict(counted, elsewhere=elsewhere if elsewhere or output.json else None))
-    if elsewhere:
+    with _open_existing(args) as outbox:
+        try:
+            with open_aegis(args, output, outbox) as client:
+                report = client.flush()
+        except HestiaError:
+            tell_of_dead(outbox, output)
+            raise
+        dead_in_all = tell_of_dead(outbox, output)
+    counted = {name: getattr(report, name) for name in ("sent", "duplicate", "queued", "dead")}
+    output.fields(dict(counted, elsewhere=report.elsewhere if report.elsewhere or output.json else None))
+    if report.elsewhere:
         output.notice(
             "{} queued for another service, or for the other of tenant and API key, and left alone; see: "
-            "hestiaos-lite outbox list --state queued --outbox {}".format(elsewhere, args.outbox)
+            "hestiaos-lite outbox list --state queued --outbox {}".format(
+                report.elsewhere, pasteable(outbox.path)
+            )
         )
     if dead_in_all:
         return REFUSED
-    return TRY_LATER if counted["queued"] or elsewhere else DONE
+    return TRY_LATER if report.queued or report.elsewhere else DONE
 
 
 def _requeue(args: Arguments, output: Output) -> int:
@@ -165,10 +160,15 @@ def _move(args: Arguments, output: Output) -> int:
 
 
 def _open_existing(args: Arguments) -> Outbox:
+    """Open an outbox that is there: to look must not make one, and a mistyped path would be silent for ever."""
     from .connect import open_outbox
 
     if not os.path.exists(args.outbox):
-        raise HestiaError("OUTBOX", "there is no outbox {}".format(args.outbox), delivered=False)
+        raise HestiaError(
+            "OUTBOX",
+            "there is no outbox {}; the first decision with --outbox makes it".format(pasteable(args.outbox)),
+            delivered=False,
+        )
     return open_outbox(args)
 
 
@@ -182,14 +182,6 @@ def _drop(args: Arguments, output: Output) -> int:
     else:
         output.notice("dropped {} {} ({})".format(row.action, row.idempotency_key, row.state))
     return DONE
-
-
-def _exists(args: Arguments, output: Output) -> bool:
-    """Tell whether there is such a file; to look must not make one, and before the first decision there is none."""
-    if os.path.exists(args.outbox):
-        return True
-    output.notice("no outbox {} yet: nothing is queued".format(args.outbox))
-    return False
 
 
 def _row_dict(row: Entry) -> Dict[str, Any]:

@@ -6,6 +6,8 @@ import os
 import shlex
 from typing import Any
 
+import pytest
+
 from ..cli_call import Called, call
 
 
@@ -34,9 +36,6 @@ def test_a_dead_decision_is_sent_again_after_requeue(box: Any, tmp_path: Any) ->
 
 def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> None:
     outbox = ["--outbox", str(tmp_path / "outbox.db")]
-    missing = call("outbox", "list", *outbox)
-    assert (missing.code, missing.out, os.listdir(str(tmp_path))) == (0, "", [])
-    assert "nothing is queued" in missing.err
     box.stop()
     for key in ("k1", "k2"):
         queued = hitl(box, "approve", key, "--retries", "0", *outbox)
@@ -63,6 +62,19 @@ def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> No
     assert shown == [(1, "settled", "k1", {})]
     assert call("outbox", "list", *outbox).out.startswith("1  settled  approve  k1  thread th  20")
     assert call("outbox", "list", "--state", "dead", *outbox).out == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["list", "flush", "requeue --all", "move --from http://h --to http://i", "drop 1"]
+)
+def test_an_outbox_that_is_not_there_is_named_and_not_made(tmp_path: Any, command: str) -> None:
+    """A path that is mistyped in a crontab would be silent for ever."""
+    called = call("outbox", *command.split(), "--outbox", str(tmp_path / "o db"))
+    assert (called.code, called.out, os.listdir(str(tmp_path))) == (78, "", [])
+    assert (
+        "there is no outbox '{}/o db'; the first decision with --outbox makes it".format(tmp_path)
+        in called.err
+    )
 
 
 def test_a_decision_refused_in_a_flush_is_1_and_stays_dead(box: Any, tmp_path: Any) -> None:
