@@ -312,7 +312,7 @@ def _is_credential(path: str) -> bool:
 
 def _distrust(found: os.stat_result, what: str, path: str) -> str:
     """Say why a file must not decide who gets the key: somebody else may write it; "" where nobody else may."""
-    if os.name != "posix":
+    if not hasattr(os, "geteuid"):
         return ""
     if found.st_uid not in (0, os.geteuid()):
         return "{} belongs to another user (uid {}); cure: make it your own".format(what, found.st_uid)

@@ -6,8 +6,9 @@ when it runs. So ``--help`` costs no more than a Python that parses arguments, a
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import List, Optional
+from typing import Any, Iterator, List, Optional
 
 from .output import Output, OutputClosed
 from .parser import Answered, Arguments, UsageError, parse
@@ -55,9 +56,7 @@ def _run(argv: List[str], output: Output) -> int:
             output.text(str(answer))
             return 0
         output.configure(json=args.json, quiet=args.quiet, field=args.get)
-        from .signals import terminable  # here: --help does without it
-
-        with terminable(_TERMINATED), output.listening(args.verbose):
+        with _terminable(), output.listening(args.verbose):
             code = args.execute(args, output)
         if output.missing_field is not None and code == 0:
             from .exits import BROKEN_CONTRACT
@@ -79,6 +78,31 @@ def _run(argv: List[str], output: Output) -> int:
     except Exception as error:  # noqa: BLE001 - the last frame: a known error gets its exit code, any other is our bug
         output.end_line()
         return _failed(error, args, output)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Within the block SIGTERM ends the command as Ctrl-C does: connections are closed, the sandbox is stopped.
+
+    Not where it is ignored, as nohup and ``trap ""`` ask for, nor in a thread, which may not ask for signals.
+    """
+    import signal  # here: --help does without it
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.getsignal(signal.SIGTERM)
+    is_ours = before is not signal.SIG_IGN
+    if is_ours:
+        try:
+            signal.signal(signal.SIGTERM, end)
+        except ValueError:  # only the main thread may
+            is_ours = False
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:

@@ -222,7 +222,8 @@ class _Run:
             self._stop.set()
             self._output.notice("finishing what is in flight; once more stops now")
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, end) for number in heard}
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
@@ -18,7 +19,8 @@ class OutputClosed(Exception):
 
     def __init__(self, error: Optional[OSError]) -> None:
         super().__init__("it is closed" if error is None else error.strerror or str(error))
-        self.is_broken_pipe = isinstance(error, BrokenPipeError)
+        is_windows_pipe = os.name == "nt" and error is not None and error.errno == errno.EINVAL  # its EPIPE
+        self.is_broken_pipe = isinstance(error, BrokenPipeError) or is_windows_pipe
 
 
 class Output:

@@ -45,9 +45,7 @@ def _user() -> str:
     except KeyError:
         return str(os.getuid())  # it has no name
     except ImportError:
-        import getpass  # Windows, where a variable is all there is
-
-        return getpass.getuser()
+        return os.environ.get("USERNAME") or "unknown"  # Windows, where a variable is all there is
 
 
 def _folder() -> Optional[str]:

@@ -19,9 +19,15 @@ from .sockets import LimitedConnection, LimitedSocksConnection
 _LONGEST_IDLE_SECONDS = 5.0
 _PROBED_AFTER_SECONDS = 60
 
-SOCKET_OPTIONS = HTTPConnection.default_socket_options + [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-if hasattr(socket, "TCP_KEEPIDLE"):  # else after the system's own two hours
-    SOCKET_OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBED_AFTER_SECONDS))
+SOCKET_OPTIONS = list(getattr(HTTPConnection, "default_socket_options", ()))  # urllib3 has none for Pyodide
+SOCKET_OPTIONS.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+for _name in (
+    "TCP_KEEPIDLE",
+    "TCP_KEEPALIVE",
+):  # the second is macOS's name; else after the system's own two hours
+    if hasattr(socket, _name):
+        SOCKET_OPTIONS.append((socket.IPPROTO_TCP, getattr(socket, _name), _PROBED_AFTER_SECONDS))
+        break
 
 _LIMITED = {
     "urllib3.connection": LimitedConnection,

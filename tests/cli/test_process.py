@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
@@ -176,6 +179,34 @@ def test_requests_still_guesses_encodings(code: str) -> None:
         assert done.stdout == b"_LoadedLater\n"
 
 
+ELSEWHERE = """
+import errno, os, socket, sys, urllib3.connection
+del os.geteuid, os.environ["USERNAME"], socket.TCP_KEEPIDLE, urllib3.connection.HTTPConnection.default_socket_options
+socket.TCP_KEEPALIVE = {keepalive}
+sys.modules["pwd"] = None
+from hestiaos_lite.cli import main
+code = main(sys.argv[1:])
+os.name = "nt"
+from hestiaos_lite.cli.output import OutputClosed
+print(code, OutputClosed(OSError(errno.EINVAL, "")).is_broken_pipe)
+"""
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="takes away what Linux has")
+def test_what_windows_macos_and_pyodide_lack(box: Any, tmp_path: Path) -> None:
+    """No user id, no USERNAME, no ``pwd``, another name of keep-alive, no socket options; EINVAL for EPIPE."""
+    (tmp_path / "config.ini").write_text("[default]\nbase_url = {}\n".format(box.url))
+    log = tmp_path / "log"
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE.format(keepalive=int(socket.TCP_KEEPIDLE))]
+        + ["guard", "--not-run-exit", "9", "--log", str(log), "--", "/nonexistent"],
+        env=environment(HESTIAOS_CONFIG=str(tmp_path / "config.ini"), USERNAME="x"),
+        capture_output=True,
+        timeout=30,
+    )
+    assert (done.stdout, json.loads(log.read_text())["user"]) == (b"127 True\n", "unknown"), done.stderr
+
+
 def test_a_closed_standard_output_is_an_error(box: Any) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh"] + list(command("health", "-u", box.url)),
@@ -200,6 +231,38 @@ def test_a_signal_inside_a_stream(number: int, code: int) -> None:
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (code, b"\n", b"")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "run x",
+        "run x --stream",
+        "health",
+        "hitl approve k --thread t --tenant t",
+        "batch - --out -",
+        "guard -- true",
+    ],
+)
+def test_signals_that_were_ignored_at_the_start_stay_ignored(box: Any, argv: str) -> None:
+    """As nohup and ``trap ""`` ask for: whoever sends them to the group does not mean this one."""
+    box.delay_next(1)
+    ignoring = ["/bin/sh", "-c", 'trap "" INT TERM; exec "$@"', "sh"]
+    process = subprocess.Popen(
+        ignoring + list(command(*["-u", box.url, "--timeout", "30"] + argv.split())),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=environment(),
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"x\n")
+    process.stdin.close()
+    while not box.requests:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
 
 
 @pytest.fixture
