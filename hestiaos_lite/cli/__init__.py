@@ -46,7 +46,7 @@ def _run(argv: List[str], output: Output) -> int:
     args = None
     try:
         if argv[:1] == ["__complete"]:  # what the shells' completion scripts ask
-            from .complete import complete
+            from .completion import complete
 
             output.piece("".join(line + "\n" for line in complete(argv[1:])))
             return 0
@@ -106,8 +106,7 @@ def _terminable() -> Iterator[None]:
 
 
 def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:
-    from .exits import INTERNAL, exit_code
-    from .hints import hints
+    from .exits import INTERNAL, exit_code, hints
 
     code = exit_code(error)
     for hint in () if args is None else hints(error, args):

@@ -31,16 +31,16 @@ COMMANDS: Dict[str, Command] = {command.name: command for command in (
             ('agent reporter "count the open issues" --config \'{"depth": 2}\'',)),
     Command("health", "health:declare", "ask for the service's health; --nagios for a monitoring check",
             ("health", "health --nagios --warning 1 --critical 5 --timeout 10")),
-    Command("trace", "look:declare_trace", "show what governance decided for one run",
+    Command("trace", "reads:declare_trace", "show what governance decided for one run",
             ("trace TRACE_ID --get decision",)),
-    Command("explain", "look:declare_explain", "ask what governance would decide; nothing is executed",
+    Command("explain", "reads:declare_explain", "ask what governance would decide; nothing is executed",
             ('explain shell --input \'{"argv": ["rm", "-rf", "/tmp/x"]}\'',)),
     Command("guard", "guard:declare", "run a command once governance says that it may",
             ("guard -- rsync -a /data backup:/data", "guard --log /var/log/guard.jsonl -- ./deploy.sh production")),
-    Command("stability", "look:declare_stability", "show the stability of governance", ("stability --json",)),
-    Command("status", "look:declare_status", "show the service's status", ("status --get version",)),
-    Command("config", "look:declare_config", "show the service's configuration", ("config --json",)),
-    Command("metrics", "look:declare_metrics", "show the service's metrics", ("metrics --get requests_total",)),
+    Command("stability", "reads:declare_stability", "show the stability of governance", ("stability --json",)),
+    Command("status", "reads:declare_status", "show the service's status", ("status --get version",)),
+    Command("config", "reads:declare_config", "show the service's configuration", ("config --json",)),
+    Command("metrics", "reads:declare_metrics", "show the service's metrics", ("metrics --get requests_total",)),
     Command("secret", "", "get, set or delete a secret of the service", ("secret get db-password",)),
     Command("secret get", "secret:declare_get", "print the value", ("secret get db-password",)),
     Command("secret set", "secret:declare_set", "store a value, from standard input or a prompt that does not echo",
@@ -102,4 +102,4 @@ def commands_of(name: str) -> List[Command]:
 def _modules() -> None:
     """Name the modules of the table for the tools that look for imports, such as PyInstaller; it is never called."""
     from . import batch, completion, demo, doctor, guard, health, help  # noqa: F401, I001
-    from . import hitl, look, outbox, run, sandbox, secret  # noqa: F401
+    from . import hitl, outbox, reads, run, sandbox, secret  # noqa: F401

@@ -1,8 +1,11 @@
-"""The exit codes that commands return, and the one of an exception (docs/reference.md, "Exit codes")."""
+"""What a failure means to whoever started the command: its exit code (docs/reference.md, "Exit codes"), and perhaps a hint."""
 
 from __future__ import annotations
 
+from typing import Iterator
+
 from .. import errors
+from .parser import Arguments
 
 DONE = 0
 REFUSED = 1  # the service said no, or is unhealthy
@@ -17,6 +20,9 @@ BROKEN_CONTRACT = 76
 DENIED = 77
 CONFIGURATION = 78
 
+# What each call's path begins with: a base URL that ends in it asks for /api/v1/api/v1/run.
+_BEGINNINGS = ("/api/v1", "/api")
+
 
 class BadData(errors.InvalidInput):
     """A file given as input (a policy, a batch) holds what it must not."""
@@ -30,3 +36,17 @@ def exit_code(error: BaseException) -> int:
         return error.exit_code
     # A dependency that is missing or another package of that name, a folder that cannot be written: this machine's.
     return CONFIGURATION if isinstance(error, (ImportError, OSError)) else INTERNAL
+
+
+def hints(error: Exception, args: Arguments) -> Iterator[str]:
+    """Yield what may cure this failure of this command: a mistake that many make, and that the failure cannot know of."""
+    if getattr(error, "status", None) not in (404, 405):
+        return
+    url = getattr(args, "asked_url", "")
+    for beginning in _BEGINNINGS:
+        if url.endswith(beginning):
+            hint = "the base URL {} ends in {}, which is added to it: try -u {}"
+            yield hint.format(url, beginning, url[: -len(beginning)])
+            return
+    if isinstance(error, errors.NotFound) and args.if_not_found:
+        yield args.if_not_found

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
-from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code
-from .hints import hints
+from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code, hints
 from .masking import Mask, as_text, mask_of
 from .output import Output
 from .parser import Arguments, Parser, count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 
 from .exits import DONE, REFUSED
 from .output import Output
@@ -58,15 +58,27 @@ def _run(args: Arguments, output: Output) -> int:
         if args.stream:
             return _stream(client, text, options, args.timeout, output)
         response = client.run(text, **options)
+    _show(output, response, response.text, trace_id=response.trace_id, mode=response.mode)
+    return _exit_code(output, [response.result, response.mode], response.trace_id)
+
+
+def _show(output: Output, response: Any, text: Optional[str], **facts: Optional[str]) -> None:
+    """Print a whole answer as the document that it is, or its text, with the facts that a caller may need next."""
     if output.json:
         output.document(response.to_dict())
-    else:
-        output.text(response.text)
-        _tell(output, trace_id=response.trace_id, mode=response.mode)
-    return _judged(output, [response.result, response.mode], response.trace_id)
+        return
+    if text is not None:
+        output.text(text)
+    _notice(output, **facts)
 
 
-def _judged(output: Output, words: Sequence[object], trace_id: Optional[str]) -> int:
+def _notice(output: Output, **facts: Optional[str]) -> None:
+    known = ["{} {}".format(name.replace("_", " "), value) for name, value in facts.items() if value]
+    if known:
+        output.notice(", ".join(known))
+
+
+def _exit_code(output: Output, words: Sequence[object], trace_id: Optional[str]) -> int:
     """Return the exit code of a whole answer by the words in it that decide, and say which one refuses."""
     from ..models import is_refusal
 
@@ -92,16 +104,16 @@ def _stream(
     failed: Optional[StreamEvent] = None
     final: Mapping[str, Any] = {}
     with client.run_stream(text, timeout=timeout_seconds, **options) as stream:
-        said_anything = False
+        has_text = False
         for event in stream:
             if output.json:
                 output.object_line(event.to_dict())
             elif event.text:
                 output.piece(event.text)
-                said_anything = True
+                has_text = True
             elif event.type == "tool_call":
                 output.notice("tool call: {}".format(event.data.get("name", event.data.get("tool", "?"))))
-            elif event.type == "final" and not said_anything:
+            elif event.type == "final" and not has_text:
                 output.piece(_final_text(event.data))
             if event.type == "error":
                 failed = event
@@ -109,7 +121,7 @@ def _stream(
                 final = event.data
         output.end_line()
         if not output.json:
-            _tell(output, trace_id=stream.trace_id)
+            _notice(output, trace_id=stream.trace_id)
     if failed is not None:
         reasons = [failed.data.get(name) for name in ("message", "error", "reason", "code")]
         reason = next((reason for reason in reasons if reason), "it gives no reason")
@@ -117,7 +129,7 @@ def _stream(
             "the stream ended in an error: {} (trace id {})".format(reason, failed.trace_id or "unknown")
         )
         return REFUSED
-    return _judged(output, [final.get("result"), final.get("mode")], stream.trace_id)
+    return _exit_code(output, [final.get("result"), final.get("mode")], stream.trace_id)
 
 
 def _final_text(data: Mapping[str, Any]) -> str:
@@ -135,12 +147,8 @@ def _chat(args: Arguments, output: Output) -> int:
     message = text_or_stdin(args.message, "the message")
     with open_client(args, output) as client:
         response = client.chat.run(message, session_id=args.session_id)
-    if output.json:
-        output.document(response.to_dict())
-    else:
-        output.text(response.result)
-        _tell(output, trace_id=response.trace_id, session_id=response.session_id)
-    return _judged(output, [response.result], response.trace_id)
+    _show(output, response, response.result, trace_id=response.trace_id, session_id=response.session_id)
+    return _exit_code(output, [response.result], response.trace_id)
 
 
 def _agent(args: Arguments, output: Output) -> int:
@@ -152,21 +160,9 @@ def _agent(args: Arguments, output: Output) -> int:
     task = text_or_stdin(args.task, "the task")
     with open_client(args, output) as client:
         result = client.agents.run(args.agent_id, task, config=config)
-    if output.json:
-        output.document(result.to_dict())
-    else:
-        if result.result is not None:
-            output.text(result.result)
-        _tell(output, trace_id=result.trace_id, status=result.status)
+    _show(output, result, result.result, trace_id=result.trace_id, status=result.status)
     if result.error or is_refusal(result.status):
         ending = result.status or "with an error"
         output.complain("the agent ended {}: {}".format(ending, result.error or "it gives no reason"))
         return REFUSED
     return DONE
-
-
-def _tell(output: Output, **facts: Optional[str]) -> None:
-    """Notice the facts that a caller may need next."""
-    known: Dict[str, str] = {name.replace("_", " "): value for name, value in facts.items() if value}
-    if known:
-        output.notice(", ".join("{} {}".format(name, value) for name, value in known.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Callable
 
 from ..errors import InvalidInput
 from .exits import DONE
@@ -12,23 +13,25 @@ from .parser import Arguments, Parser
 
 def declare_get(parser: Parser) -> None:
     """Declare ``secret get``."""
-    parser.add_argument("key", metavar="KEY", help="the secret's name")
-    parser.set_defaults(execute=_get)
+    _declare(parser, _get)
 
 
 def declare_set(parser: Parser) -> None:
     """Declare ``secret set``."""
-    parser.add_argument("key", metavar="KEY", help="the secret's name")
+    _declare(parser, _set)
     help = "where it belongs (default custom)"
     parser.add_argument("--provider", metavar="NAME", default="custom", help=help)
-    hint = "the value is read from standard input: secret set KEY < FILE"
-    parser.set_defaults(execute=_set, if_more_words=hint)
+    parser.set_defaults(if_more_words="the value is read from standard input: secret set KEY < FILE")
 
 
 def declare_delete(parser: Parser) -> None:
     """Declare ``secret delete``."""
+    _declare(parser, _delete)
+
+
+def _declare(parser: Parser, execute: Callable[[Arguments, Output], int]) -> None:
     parser.add_argument("key", metavar="KEY", help="the secret's name")
-    parser.set_defaults(execute=_delete)
+    parser.set_defaults(execute=execute)
 
 
 def _get(args: Arguments, output: Output) -> int:
@@ -48,11 +51,7 @@ def _set(args: Arguments, output: Output) -> int:
 
     with open_client(args, output) as client:
         client.secrets.set(args.key, _read_value(), provider=args.provider)
-    if output.json:
-        output.document({"key": args.key, "stored": True})
-    else:
-        output.notice("stored {}".format(args.key))
-    return DONE
+    return _done("stored", args, output)
 
 
 def _delete(args: Arguments, output: Output) -> int:
@@ -60,10 +59,14 @@ def _delete(args: Arguments, output: Output) -> int:
 
     with open_client(args, output) as client:
         client.secrets.delete(args.key)
+    return _done("deleted", args, output)
+
+
+def _done(what: str, args: Arguments, output: Output) -> int:
     if output.json:
-        output.document({"key": args.key, "deleted": True})
+        output.document({"key": args.key, what: True})
     else:
-        output.notice("deleted {}".format(args.key))
+        output.notice("{} {}".format(what, args.key))
     return DONE
 
 
@@ -82,9 +85,8 @@ def _read_value() -> str:
         try:
             value = sys.stdin.buffer.read().decode("utf-8")
         except UnicodeDecodeError:
-            raise InvalidInput(
-                "the value on standard input is not UTF-8"
-            ) from None  # the cause would quote it
+            # without its cause, which would quote the value
+            raise InvalidInput("the value on standard input is not UTF-8") from None
         if value.endswith("\n"):
             value = value[:-2] if value.endswith("\r\n") else value[:-1]
     if not value:
