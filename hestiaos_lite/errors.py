@@ -9,7 +9,7 @@ What became of a request is decided here and nowhere else: retries, the outbox, 
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from ._redact import one_line
 
@@ -34,29 +34,78 @@ NONE, UNKNOWN, ACCEPTED = EFFECTS = ("none", "unknown", "accepted")  # from the 
 
 CALLER, REQUEST, SERVICE = "caller", "request", "service"
 
-# 408 and 425 are about the connection; 405, 421 and 426, as every redirect, about the address that was asked
-_PASSING = (408, 425)
-_ABOUT_THE_ADDRESS = (405, 421, 426)
 
-# What an exit code is decided by where the error's class alone does not say it (sysexits' names in brackets).
-_EXIT_CODES: Mapping[str, int] = {
+# What an answer's status says, more of one status than of its hundred: the class of its error, and the request's effect.
+# fmt: off
+_BY_STATUS: Mapping[Union[int, str], Tuple[str, str]] = {
+    "1xx": ("InvalidResponse", UNKNOWN),
+    "2xx": ("InvalidResponse", ACCEPTED),
+    "3xx": ("InvalidResponse", NONE),
+    303: ("InvalidResponse", UNKNOWN),  # "see other": the usual answer to a form that was taken (RFC 9110, 15.4.4)
+    "4xx": ("HestiaError", NONE),
+    401: ("AuthenticationError", NONE),
+    403: ("PermissionDenied", NONE),
+    404: ("NotFound", NONE),
+    407: ("AuthenticationError", NONE),
+    409: ("Conflict", NONE),
+    429: ("RateLimited", NONE),
+    **dict.fromkeys((400, 413, 414, 415, 422, 431), ("InvalidInput", NONE)),
+    **dict.fromkeys((408, 425), ("RequestTimeout", NONE)),  # it did not wait for all of it; or it is too early
+    "5xx": ("ServerError", UNKNOWN),  # a service that failed, or lost its gateway, may have done the work before
+    503: ("ServerError", NONE),
+    511: ("AuthenticationError", NONE),
+}
+
+_LATER, _LONGER = "try again later", "try again later, or allow it more time"
+_OWN_URL, _ADDRESS = "check that the base URL is the service's own", "check the base URL"
+
+_Meaning = Tuple[str, str, int, str, Tuple[int, int]]
+_LOOK, _SLOW, _BROKEN = (3, 76), (3, 3), (76, 76)
+
+# What a class means, more of one status or code of it than of the class. The effect is that of a request which nobody
+# answered, though it may have arrived; exit code and advice hold where nothing took effect, the two exit codes at the end
+# where the effect is unknown, and where the service took it and its answer was lost or unusable.
+_BY_CLASS: Mapping[Tuple[str, Union[int, str, None]], _Meaning] = {
+    # class, status or code                           effect   at fault  exit  advice  exit in doubt
+    ("HestiaError", None):                           (UNKNOWN, SERVICE, 70, "", _LOOK),
+    ("HestiaError", "4xx"):                          (NONE, REQUEST, 1, "", _LOOK),
+    **{("HestiaError", status): (NONE, CALLER, 1, _ADDRESS, _LOOK) for status in (405, 421, 426)},
+    ("GovernanceBlock", None):                       (NONE, REQUEST, 1, "", _LOOK),
+    ("GovernanceBlock", "GOVERNANCE_THROTTLE"):      (NONE, REQUEST, 75, "", _LOOK),
+    ("PermissionDenied", None):                      (NONE, CALLER, 77, "use a key with this permission", _LOOK),
+    ("AuthenticationError", None):                   (NONE, CALLER, 77, "check the API key", _LOOK),
+    ("AuthenticationError", 511):                    (NONE, CALLER, 77, "sign in to this network first", _LOOK),
+    ("InvalidInput", None):                          (NONE, REQUEST, 2, "", _LOOK),
+    ("NotFound", None):                              (NONE, REQUEST, 1, "", _LOOK),
+    ("NotFound", "NOT_FOUND"):                       (NONE, CALLER, 1, "", _LOOK),  # or is it the path that is not there?
+    ("Conflict", None):                              (NONE, REQUEST, 1, "", _LOOK),
+    ("RateLimited", None):                           (NONE, SERVICE, 75, _LATER, _LOOK),
+    ("ServerError", None):                           (UNKNOWN, SERVICE, 69, _LATER, _LOOK),
+    ("ConnectionFailed", None):                      (UNKNOWN, SERVICE, 69, _LATER, _LOOK),
+    ("RequestTimeout", None):                        (UNKNOWN, SERVICE, 75, _LONGER, _SLOW),
+    ("RequestTimeout", "never left"):                (NONE, SERVICE, 69, _LONGER, _SLOW),  # there is no service, not a slow one
+    ("InvalidResponse", None):                       (UNKNOWN, SERVICE, 76, _OWN_URL, _BROKEN),
+    ("InvalidResponse", "3xx"):                      (UNKNOWN, CALLER, 76, _OWN_URL, _BROKEN),
+    ("StreamInterrupted", None):                     (UNKNOWN, SERVICE, 76, "", _BROKEN),
+    ("IdempotencyConflict", None):                   (NONE, REQUEST, 1, "make a new key for a new decision", (3, 1)),
+}
+
+# The exit code of what this library finds by itself, whatever the class: the code decides (sysexits' names in brackets).
+_BY_CODE: Mapping[str, int] = {
     "AGENT_FAILED": 1,
     "BAD_DATA": 65,  # EX_DATAERR
     "BATCH_BUSY": 75,  # EX_TEMPFAIL: another run has the files
     "BATCH_FILE": 74,  # EX_IOERR
     "CONFIGURATION": 78,  # EX_CONFIG
-    "JOURNAL": 78,
-    "JOURNAL_BUSY": 75,
-    "JOURNAL_DISK": 74,
+    "JOURNAL": 78,  # foreign, damaged or others may write it
+    "JOURNAL_BUSY": 75,  # locked by another program
+    "JOURNAL_DISK": 74,  # a full disk, an I/O error
     "NOT_SENT": 75,
     "OUTBOX": 78,
     "OUTBOX_BUSY": 75,
     "OUTBOX_DISK": 74,
 }
-_LOOK_FIRST = 3
-_UNAVAILABLE = 69  # EX_UNAVAILABLE
-_TRY_LATER = 75  # EX_TEMPFAIL
-_BROKEN_CONTRACT = 76  # EX_PROTOCOL
+# fmt: on
 
 _E = TypeVar("_E", bound="HestiaError")
 
@@ -75,22 +124,19 @@ class HestiaError(Exception):
         attempts: how many times the request was tried.
         delivered: False when the request certainly never reached the service, True when the service answered,
             None when nobody can know.
+        advice: what to do next where nothing took effect, in place of what the class says.
         changes: the call changes something, so that it matters whether it took effect.
         has_idempotency_key: the call may be sent again without taking effect twice.
         earlier_effect: the gravest `effect` of the attempts before the last one.
         is_final: another attempt would fail alike, such as on a certificate that is not trusted.
     """
 
-    advice = ""  # what to do next, said where nothing took effect
+    advice = ""
     changes = True
     has_idempotency_key = False
     earlier_effect = NONE
     is_final = False
-    _is_refusal = False  # the class itself says that nothing was done
-    _at_fault = SERVICE
-    _exit_code = 70  # EX_SOFTWARE: a bug of ours
-    _exit_code_if_accepted = _BROKEN_CONTRACT
-    _exit_code_by_effect = True  # where the effect is in doubt, that decides the exit code
+    _exit_code: Optional[int] = None  # in place of the table's
 
     def __init__(
         self,
@@ -131,8 +177,7 @@ class HestiaError(Exception):
         """What became of a request that changes something.
 
         - ``none``: certainly nothing took effect. A call that only reads always has this.
-        - ``unknown``: it was sent, and nobody said what became of it: no answer, or a 5xx other than 503, since a service
-          that failed, or a gateway that lost its service, may have done the work before.
+        - ``unknown``: it was sent, and nobody said what became of it: no answer, or a 5xx other than 503 and 511.
         - ``accepted``: the service said that it took it (2xx), and the rest of its answer was lost or cannot be used.
         """
         if not self.changes:
@@ -140,17 +185,11 @@ class HestiaError(Exception):
         return max(self.earlier_effect, self._last_effect(), key=EFFECTS.index)
 
     def _last_effect(self) -> str:
-        """Judge the last attempt; a status with a meaning of its own costs one line here."""
-        status = self.status
-        if self.delivered is False or self._is_refusal and not 200 <= (status or 0) < 300:
+        if self.delivered is False:
             return NONE
-        if self.delivered is None or status is None or status < 200:
-            return UNKNOWN
-        if status < 300:
-            return ACCEPTED
-        if status == 303:  # "see other": the usual answer to a form that was taken (RFC 9110, 15.4.4)
-            return UNKNOWN
-        return UNKNOWN if status >= 500 and status != 503 else NONE
+        if self.status is None or self.delivered is None:
+            return self._meaning()[0]
+        return _by_status(self.status)[1]
 
     @property
     def at_fault(self) -> str:
@@ -160,12 +199,7 @@ class HestiaError(Exception):
         - ``request``: this one will never be taken; another may be.
         - ``service``: it is away, busy or broken, and the same request may be taken later.
         """
-        status = self.status
-        if self.code in _EXIT_CODES and status is None:
-            return CALLER
-        if status is not None and (300 <= status < 400 or status in _ABOUT_THE_ADDRESS):
-            return CALLER
-        return SERVICE if status in _PASSING else self._at_fault
+        return CALLER if self._is_of_this_machine() else self._meaning()[1]
 
     @property
     def exit_code(self) -> int:
@@ -175,11 +209,27 @@ class HestiaError(Exception):
         was done; 74 a file could not be written; 75 try again later; 76 the service broke the contract; 77 credentials or
         permission; 78 configuration.
         """
-        if self.status is None and self.code in _EXIT_CODES:
-            return _EXIT_CODES[self.code]
-        if self._exit_code_by_effect and self.effect != NONE:
-            return _LOOK_FIRST if self.effect == UNKNOWN else self._exit_code_if_accepted
-        return self._exit_code
+        if self._exit_code is not None:
+            return self._exit_code
+        if self._is_of_this_machine() and self.earlier_effect != UNKNOWN:
+            return _BY_CODE[self.code]
+        _, _, exit_code, _, (if_unknown, if_accepted) = self._meaning()
+        return {NONE: exit_code, UNKNOWN: if_unknown, ACCEPTED: if_accepted}[self.effect]
+
+    def _is_of_this_machine(self) -> bool:
+        return self.status is None and self.code in _BY_CODE
+
+    def _meaning(self) -> _Meaning:
+        """Find the row of the table that is most like this error."""
+        keys = [self.code, self.status, _hundred(self.status), None]
+        if self.delivered is False and self.attempts:
+            keys.insert(0, "never left")
+        return next(
+            _BY_CLASS[cls.__name__, key]
+            for cls in type(self).__mro__
+            for key in keys
+            if (cls.__name__, key) in _BY_CLASS
+        )
 
     def __str__(self) -> str:
         facts = []
@@ -215,10 +265,13 @@ class HestiaError(Exception):
         return "nothing was done" if self.changes else ""
 
     def _what_next(self) -> str:
+        _, at_fault, _, advice, _ = self._meaning()
+        advice = self.advice or advice
         if self.effect == NONE or not self.attempts:
-            return self.advice
-        if self.has_idempotency_key:
-            return "send it again: its idempotency key keeps it from taking effect twice"
+            return advice
+        if self.has_idempotency_key and at_fault != REQUEST:
+            first = advice + ", then " if advice and at_fault == CALLER else ""
+            return first + "send it again: its idempotency key keeps it from taking effect twice"
         known_by = "trace id" if self.trace_id else "request id" if self.request_id else ""
         look = "look for its {} in the service's log".format(known_by) if known_by else "look"
         return look + " before sending it again"
@@ -231,6 +284,20 @@ class HestiaError(Exception):
         state = dict(self.__dict__, details=None)
         state.pop("__notes__", None)
         return _rebuild, (type(self), self.args, state)
+
+
+def _hundred(status: Optional[int]) -> str:
+    return "{}xx".format((status or 0) // 100)
+
+
+def _by_status(status: int) -> Tuple[str, str]:
+    return _BY_STATUS.get(status) or _BY_STATUS.get(_hundred(status)) or _BY_STATUS["1xx"]
+
+
+def class_of(status: int) -> Type[HestiaError]:
+    """Return the class of the error of an answer that is no success, as far as its status says it."""
+    found: Type[HestiaError] = globals()[_by_status(status)[0]]
+    return found
 
 
 def _rebuild(cls: Type[HestiaError], args: Tuple[Any, ...], state: Dict[str, Any]) -> HestiaError:
@@ -260,22 +327,17 @@ class _CodedError(HestiaError):
         )
 
 
-class _Refusal(_CodedError):
-    """An error by which the service, or this library before it sent anything, says no: nothing was done."""
+class _MaybeUnsent(_CodedError):
+    """An error that may be raised before anything is sent; it was not sent unless it is said to be delivered."""
 
-    _is_refusal = True
-    _at_fault = REQUEST
-    _exit_code_by_effect = False
-
-
-class _BrokenContract(_CodedError):
-    """An error about an answer that is not what the contract allows."""
-
-    _exit_code = _BROKEN_CONTRACT
-    _exit_code_by_effect = False
+    def __init__(
+        self, message: str = "", trace_id: Optional[str] = None, details: Any = None, **facts: Any
+    ) -> None:
+        facts.setdefault("delivered", False)
+        super().__init__(message, trace_id, details, **facts)
 
 
-class GovernanceBlock(_Refusal):
+class GovernanceBlock(_CodedError):
     """403 on run, run_stream, chat or agents, or a ruling by which a command must not run: nothing was executed.
 
     With the code ``GOVERNANCE_THROTTLE`` it is the ruling THROTTLE, which another time may be ALLOW.
@@ -290,33 +352,23 @@ class GovernanceBlock(_Refusal):
         )
         super().__init__(message, trace_id, **facts)
 
-    @property
-    def _exit_code(self) -> int:  # type: ignore[override]
-        return _TRY_LATER if self.code == "GOVERNANCE_THROTTLE" else 1
 
-
-class PermissionDenied(_Refusal):
+class PermissionDenied(_CodedError):
     """403 on any other call: this key may not do that."""
 
     default_code = "PERMISSION_DENIED"
     default_message = "the service denies permission"
-    advice = "use a key with this permission"
-    _at_fault = CALLER
-    _exit_code = 77
 
 
-class AuthenticationError(_Refusal):
-    """401: no API key, or one that the service does not know; 407: a proxy asks for credentials of its own."""
+class AuthenticationError(_CodedError):
+    """401: no API key, or an unknown one; 407: a proxy asks for credentials of its own; 511: a network's sign-in page."""
 
     default_code = "AUTHENTICATION"
     default_message = "the service does not accept the credentials"
-    advice = "check the API key"
-    _at_fault = CALLER
-    _exit_code = 77
 
 
-class InvalidInput(_Refusal):
-    """400 or 422, or an argument that could not be sent: nothing was done.
+class InvalidInput(_MaybeUnsent):
+    """400, 413, 414, 415, 422 or 431, or an argument that could not be sent: nothing was done.
 
     Raised before anything is sent, it has ``status`` None and ``delivered`` False; with the code ``CONFIGURATION`` a
     setting is at fault (file, URL, environment) rather than an argument of the call.
@@ -324,54 +376,34 @@ class InvalidInput(_Refusal):
 
     default_code = "INVALID_INPUT"
     default_message = "invalid input"
-    _exit_code = 2
-
-    def __init__(
-        self, message: str = "", trace_id: Optional[str] = None, details: Any = None, **facts: Any
-    ) -> None:
-        facts.setdefault("delivered", False)
-        super().__init__(message, trace_id, details, **facts)
 
 
-class NotFound(_Refusal):
+class NotFound(_CodedError):
     """404: the service has no such thing."""
 
     default_code = "NOT_FOUND"
     default_message = "not found"
-    _exit_code = 1
-
-    @property
-    def _at_fault(self) -> str:  # type: ignore[override]
-        """Of an answer without a code of the service's own nobody knows that it is not the path which is not there."""
-        return CALLER if self.status is not None and self.code == self.default_code else REQUEST
 
 
-class Conflict(_Refusal):
+class Conflict(_CodedError):
     """409 from HestiaOS: the request does not fit the present state. (Of AEGIS it is a result, or `IdempotencyConflict`.)"""
 
     default_code = "CONFLICT"
     default_message = "conflicts with the present state"
-    _exit_code = 1
 
 
-class RateLimited(_Refusal):
+class RateLimited(_CodedError):
     """429: too many requests or quota used up. ``retry_after`` is the wait the service asks for, in seconds, or None."""
 
     default_code = "RATE_LIMITED"
     default_message = "too many requests"
-    advice = "try again later"
-    _at_fault = SERVICE
-    _exit_code = _TRY_LATER
-    _exit_code_by_effect = True
 
 
 class ServerError(_CodedError):
-    """5xx: the service, or a proxy before it, failed."""
+    """5xx: the service, or a gateway before it, failed. A gateway's page under a 4xx has the code ``GATEWAY``."""
 
     default_code = "SERVER_ERROR"
     default_message = "the service failed"
-    advice = "try again later"
-    _exit_code = _UNAVAILABLE
 
 
 class ConnectionFailed(_CodedError):
@@ -379,25 +411,16 @@ class ConnectionFailed(_CodedError):
 
     default_code = "CONNECTION_FAILED"
     default_message = "the connection failed"
-    advice = "try again later"
-    _exit_code = _UNAVAILABLE
 
 
 class RequestTimeout(_CodedError, TimeoutError):
-    """The deadline passed, or a stream fell silent. Also a built-in ``TimeoutError``."""
+    """The deadline passed, or a stream fell silent; 408, 425: the service did not take it. Also a ``TimeoutError``."""
 
     default_code = "TIMEOUT"
     default_message = "the deadline passed"
-    advice = "try again later, or allow it more time"
-    _exit_code_if_accepted = _LOOK_FIRST
-
-    @property
-    def _exit_code(self) -> int:  # type: ignore[override]
-        """A request that never left met a service that is not there; one that did met a slow one, and none met nobody."""
-        return _UNAVAILABLE if self.delivered is False and self.attempts else _TRY_LATER
 
 
-class InvalidResponse(_BrokenContract):
+class InvalidResponse(_CodedError):
     """A 2xx or 3xx answer that the contract does not allow: not JSON, wrong shape, a redirect, too large.
 
     ``details`` holds the body where there was one.
@@ -405,29 +428,20 @@ class InvalidResponse(_BrokenContract):
 
     default_code = "INVALID_RESPONSE"
     default_message = "the service's answer breaks the contract"
-    advice = "check that the base URL is the service's own"
 
 
-class StreamInterrupted(_BrokenContract):
+class StreamInterrupted(_CodedError):
     """The stream ended before its ``done`` event: what came is not the whole answer."""
 
     default_code = "STREAM_INTERRUPTED"
     default_message = "the stream ended before its done event; what came is not the whole answer"
 
 
-class IdempotencyConflict(_Refusal):
+class IdempotencyConflict(_MaybeUnsent):
     """One idempotency key was used for two different payloads or actions.
 
-    Told by the outbox before anything is sent, or by the service's 409 that names the other action.
+    Raised by the outbox before anything is sent, or for the service's 409 that names the other action.
     """
 
     default_code = "IDEMPOTENCY_CONFLICT"
     default_message = "this idempotency key was used for another decision"
-    advice = "make a new key for a new decision"
-    _exit_code = 1
-
-    def __init__(
-        self, message: str = "", trace_id: Optional[str] = None, details: Any = None, **facts: Any
-    ) -> None:
-        facts.setdefault("delivered", False)
-        super().__init__(message, trace_id, details, **facts)

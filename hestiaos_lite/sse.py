@@ -21,6 +21,8 @@ from typing import Any, Iterable, Iterator, List, NamedTuple, Optional
 
 import sseclient
 
+from ._json import loads
+
 __all__ = ["EventTooLarge", "MalformedEvent", "ServerSentEvent", "iter_events", "iter_objects"]
 
 if not hasattr(sseclient, "SSEClient") or not hasattr(sseclient.SSEClient, "events"):
@@ -33,6 +35,7 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _SLICE_LINES = 64  # sseclient-py joins the lines of an event in quadratic time, so it gets a few at once
 _raw_decode = json.JSONDecoder().raw_decode
+_TEXT = ("token", "delta")  # they decide nothing; in any other event a field that is named twice is refused
 
 
 class ServerSentEvent(NamedTuple):
@@ -92,7 +95,7 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
     it completes an object; whatever else is pending at the end is discarded, as the standard asks.
 
     Raises:
-        MalformedEvent: a line is not the beginning of an object, or the object is malformed.
+        MalformedEvent: a line is not the beginning of an object, or the object is malformed or names a field twice.
         EventTooLarge: an object passed ``max_event_bytes``.
     """
     pending = _PendingObject(max_event_bytes)
@@ -109,6 +112,8 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
                     try:
                         value, end = _raw_decode(text)
                         if end == len(text) and value.__class__ is dict:
+                            if value.get("type") not in _TEXT:
+                                value = loads(text)
                             yield value
                             continue
                     except (ValueError, RecursionError):
@@ -287,6 +292,6 @@ class _PendingObject:
         text = self.so_far()
         self._clear()
         try:
-            return json.loads(text)
+            return loads(text)
         except (ValueError, RecursionError) as error:
             raise MalformedEvent(text) from error

@@ -109,7 +109,9 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
         if not progress.cancelled:
             raise errors.StreamInterrupted(**facts())
     except MalformedEvent as error:
-        raise errors.InvalidResponse("an event is not a JSON object", **facts(details=error.text)) from error
+        raise errors.InvalidResponse(
+            "an event is not a JSON object, or names a field twice", **facts(details=error.text)
+        ) from error
     except EventTooLarge as error:
         raise errors.InvalidResponse(str(error), **facts()) from error
     except errors.HestiaError as error:

@@ -211,60 +211,64 @@ KEY = "nothing was done; check the API key"
 LONGER = "try again later, or allow it more time"
 URL = "check that the base URL is the service's own"
 
-# class, status, delivered: of a call that changes something its effect, exit code and last sentences;
-# of one that only reads its exit code and last sentences (its effect is always "none")
+URL_OR_NONE = "nothing was done; " + URL
+SIGN_IN = "sign in to this network first"
+
+# class, status, delivered: of a call that changes something its effect, exit code and last sentences; of one that only
+# reads its exit code and last sentences (its effect is always "none"); whose fault it is
+# fmt: off
 EFFECTS = [
-    (ConnectionFailed, None, False, "none", 69, NEVER + "try again later", 69, NEVER + "try again later"),
-    (ConnectionFailed, None, None, "unknown", 3, NO_ANSWER, 69, "no answer came; try again later"),
-    (ConnectionFailed, 200, True, "accepted", 76, ACCEPTED, 69, "try again later"),
-    (RequestTimeout, None, False, "none", 69, NEVER + LONGER, 69, NEVER + LONGER),
-    (RequestTimeout, None, None, "unknown", 3, NO_ANSWER, 75, "no answer came; " + LONGER),
-    (RequestTimeout, 200, True, "accepted", 3, ACCEPTED, 75, LONGER),
-    (ServerError, 500, True, "unknown", 3, UNKNOWN, 69, "try again later"),
-    (ServerError, 501, True, "unknown", 3, UNKNOWN, 69, "try again later"),
-    (ServerError, 502, True, "unknown", 3, UNKNOWN, 69, "try again later"),
-    (ServerError, 503, True, "none", 69, AGAIN, 69, "try again later"),
-    (ServerError, 504, True, "unknown", 3, UNKNOWN, 69, "try again later"),
-    (ServerError, 520, True, "unknown", 3, UNKNOWN, 69, "try again later"),
-    (ServerError, 524, True, "unknown", 3, UNKNOWN, 69, "try again later"),
-    (ServerError, 599, True, "unknown", 3, UNKNOWN, 69, "try again later"),
-    (RateLimited, 429, True, "none", 75, AGAIN, 75, "try again later"),
-    (GovernanceBlock, 403, True, "none", 1, REFUSED + "; it would be refused again", 1, None),
-    (PermissionDenied, 403, True, "none", 77, REFUSED + "; use a key with this permission", 77, None),
-    (AuthenticationError, 401, True, "none", 77, KEY, 77, "check the API key"),
-    (AuthenticationError, 407, False, "none", 77, NEVER + "check the API key", 77, None),
-    (InvalidInput, 400, True, "none", 2, REFUSED, 2, ""),
-    (InvalidInput, 422, True, "none", 2, REFUSED, 2, ""),
-    (InvalidInput, None, False, "none", 2, "it never reached the service", 2, "it never reached the service"),
-    (NotFound, 404, True, "none", 1, REFUSED, 1, ""),
-    (Conflict, 409, True, "none", 1, REFUSED, 1, ""),
-    (IdempotencyConflict, 409, True, "none", 1, REFUSED + "; make a new key for a new decision", 1, None),
-    (InvalidResponse, 200, True, "accepted", 76, ACCEPTED, 76, URL),
-    (InvalidResponse, 204, True, "accepted", 76, ACCEPTED, 76, URL),
-    (InvalidResponse, 302, True, "none", 76, "nothing was done; " + URL, 76, URL),
-    (InvalidResponse, 303, True, "unknown", 76, UNKNOWN, 76, URL),
-    (InvalidResponse, None, True, "unknown", 76, UNKNOWN, 76, URL),
-    (StreamInterrupted, 200, True, "accepted", 76, ACCEPTED, 76, ""),
-    (StreamInterrupted, None, None, "unknown", 76, NO_ANSWER, 76, "no answer came"),
+    (ConnectionFailed, None, False, "none", 69, NEVER + "try again later", 69, NEVER + "try again later", "service"),
+    (ConnectionFailed, None, None, "unknown", 3, NO_ANSWER, 69, "no answer came; try again later", "service"),
+    (ConnectionFailed, 200, True, "accepted", 76, ACCEPTED, 69, "try again later", "service"),
+    (RequestTimeout, None, False, "none", 69, NEVER + LONGER, 69, NEVER + LONGER, "service"),
+    (RequestTimeout, None, None, "unknown", 3, NO_ANSWER, 75, "no answer came; " + LONGER, "service"),
+    (RequestTimeout, 200, True, "accepted", 3, ACCEPTED, 75, LONGER, "service"),
+    (RequestTimeout, 408, True, "none", 75, REFUSED + "; " + LONGER, 75, LONGER, "service"),
+    (RequestTimeout, 425, True, "none", 75, REFUSED + "; " + LONGER, 75, LONGER, "service"),
+    (ServerError, 500, True, "unknown", 3, UNKNOWN, 69, "try again later", "service"),
+    (ServerError, 501, True, "unknown", 3, UNKNOWN, 69, "try again later", "service"),
+    (ServerError, 502, True, "unknown", 3, UNKNOWN, 69, "try again later", "service"),
+    (ServerError, 503, True, "none", 69, AGAIN, 69, "try again later", "service"),
+    (ServerError, 504, True, "unknown", 3, UNKNOWN, 69, "try again later", "service"),
+    (ServerError, 599, True, "unknown", 3, UNKNOWN, 69, "try again later", "service"),
+    (ServerError, 409, True, "none", 69, AGAIN, 69, "try again later", "service"),  # a gateway's page
+    (RateLimited, 429, True, "none", 75, AGAIN, 75, "try again later", "service"),
+    (GovernanceBlock, 403, True, "none", 1, REFUSED + "; it would be refused again", 1, None, "request"),
+    (PermissionDenied, 403, True, "none", 77, REFUSED + "; use a key with this permission", 77, None, "caller"),
+    (AuthenticationError, 401, True, "none", 77, KEY, 77, "check the API key", "caller"),
+    (AuthenticationError, 407, False, "none", 77, NEVER + "check the API key", 77, None, "caller"),
+    (AuthenticationError, 511, False, "none", 77, NEVER + SIGN_IN, 77, NEVER + SIGN_IN, "caller"),
+    (InvalidInput, 400, True, "none", 2, REFUSED, 2, "", "request"),
+    (InvalidInput, 413, True, "none", 2, REFUSED, 2, "", "request"),
+    (InvalidInput, None, False, "none", 2, NEVER[:-2], 2, NEVER[:-2], "request"),
+    (NotFound, 404, True, "none", 1, REFUSED, 1, "", "caller"),
+    (Conflict, 409, True, "none", 1, REFUSED, 1, "", "request"),
+    (IdempotencyConflict, 409, True, "none", 1, REFUSED + "; make a new key for a new decision", 1, None, "request"),
+    (HestiaError, 402, True, "none", 1, REFUSED, 1, "", "request"),
+    (HestiaError, 405, True, "none", 1, REFUSED + "; check the base URL", 1, "check the base URL", "caller"),
+    (HestiaError, 451, True, "none", 1, REFUSED, 1, "", "request"),
+    (InvalidResponse, 200, True, "accepted", 76, ACCEPTED, 76, URL, "service"),
+    (InvalidResponse, 204, True, "accepted", 76, ACCEPTED, 76, URL, "service"),
+    (InvalidResponse, 302, True, "none", 76, URL_OR_NONE, 76, URL, "caller"),
+    (InvalidResponse, 303, True, "unknown", 76, UNKNOWN, 76, URL, "caller"),
+    (InvalidResponse, None, True, "unknown", 76, UNKNOWN, 76, URL, "service"),
+    (StreamInterrupted, 200, True, "accepted", 76, ACCEPTED, 76, "", "service"),
+    (StreamInterrupted, None, None, "unknown", 76, NO_ANSWER, 76, "no answer came", "service"),
 ]
+# fmt: on
 
 
 def test_what_says_no_more_than_it_knows():
     assert str(GovernanceBlock("t-1")).endswith("its trace says which rule spoke")
     assert str(GovernanceBlock()).endswith("it would be refused again")  # there is no trace to look at
-    assert [
-        NotFound(status=404).at_fault,
-        NotFound(code="GONE", status=404).at_fault,
-        NotFound().at_fault,
-    ] == [
-        "caller",
-        "request",
-        "request",
-    ]
+    # without a code of the service's own, it may be the path that is not there
+    assert [NotFound(code=code, status=404).at_fault for code in (None, "GONE")] == ["caller", "request"]
 
 
 def tried(cls, status, delivered, **facts):
     """An error of a call that was tried once."""
+    facts = dict({"code": "X"} if cls is HestiaError else {}, **facts)
     return cls(message="m", status=status, delivered=delivered, attempts=1, request_id="r", **facts)
 
 
@@ -275,9 +279,10 @@ def last_sentences(error):
 
 @pytest.mark.parametrize("row", EFFECTS, ids=lambda row: "{}-{}-{}".format(row[0].__name__, *row[1:3]))
 def test_what_became_of_it_what_to_exit_with_and_what_is_said(row):
-    cls, status, delivered, effect, code, said, code_of_read, said_of_read = row
+    cls, status, delivered, effect, code, said, code_of_read, said_of_read, at_fault = row
     error = tried(cls, status, delivered)
     assert (error.effect, error.exit_code, last_sentences(error)) == (effect, code, said)
+    assert error.at_fault == at_fault
     error = tried(cls, status, delivered, changes=False)
     assert (error.effect, error.exit_code) == ("none", code_of_read)
     if said_of_read is not None:
@@ -285,7 +290,7 @@ def test_what_became_of_it_what_to_exit_with_and_what_is_said(row):
 
 
 def test_the_table_leaves_no_class_out():
-    assert {row[0] for row in EFFECTS} == set(CODES)
+    assert {row[0] for row in EFFECTS} == {HestiaError, *CODES}
 
 
 @pytest.mark.parametrize("cls", CODES, ids=lambda cls: cls.__name__)
@@ -306,11 +311,14 @@ def test_words_and_exit_codes_never_contradict_the_effect(cls):
                 in_doubt = error.effect != "none"
                 assert ("it may have taken effect" in said) == (error.effect == "unknown"), about
                 assert ("had accepted" in said) == (error.effect == "accepted"), about
-                assert (LOOK in said) == (in_doubt and not error.has_idempotency_key), about
-                assert ("send it again" in said) == (in_doubt and error.has_idempotency_key), about
+                is_sent_again = in_doubt and error.has_idempotency_key and error.at_fault != "request"
+                assert ("send it again: its" in said) == is_sent_again, about
+                assert (LOOK in said) == (in_doubt and not is_sent_again), about
                 if in_doubt:
-                    # 69 and 75 promise that nothing was done, and what to do then is not said
-                    assert error.exit_code not in (69, 75), about
+                    # any other code promises that nothing was done, and what to do then is not said
+                    accepted = 1 if cls is IdempotencyConflict else 3 if cls is RequestTimeout else 76
+                    unknown = 76 if cls in (InvalidResponse, StreamInterrupted) else 3
+                    assert error.exit_code == (unknown if error.effect == "unknown" else accepted), about
                     assert "try again" not in said, about
                     assert "nothing was done" not in said, about
                     assert "never reached" not in said, about
@@ -318,19 +326,31 @@ def test_words_and_exit_codes_never_contradict_the_effect(cls):
                     assert error.exit_code != 3, about
 
 
-def test_an_earlier_attempt_in_doubt_is_not_forgotten():
-    refused = tried(ConnectionFailed, None, False, earlier_effect="unknown")
-    assert (refused.effect, refused.exit_code) == ("unknown", 3)
-    busy = tried(RateLimited, 429, True, earlier_effect="unknown")
-    assert (busy.effect, busy.exit_code) == ("unknown", 3)
+@pytest.mark.parametrize("cls", CODES, ids=lambda cls: cls.__name__)
+def test_an_earlier_attempt_in_doubt_is_not_forgotten_whatever_the_last_one_says(cls):
+    for status, delivered in ((None, False), (400, True), (429, True)):
+        error = tried(cls, status, delivered, earlier_effect="unknown")
+        assert error.effect == "unknown"
+        assert error.exit_code == (76 if cls in (InvalidResponse, StreamInterrupted) else 3)  # look first
+    setting = InvalidInput("m", code="CONFIGURATION", attempts=2, earlier_effect="unknown")
+    assert (setting.effect, setting.exit_code) == ("unknown", 3)
 
 
-def test_under_an_idempotency_key_the_advice_is_to_send_it_again():
-    error = tried(ConnectionFailed, None, None, has_idempotency_key=True)
-    assert last_sentences(error) == (
-        "no answer came: it may have taken effect; "
-        "send it again: its idempotency key keeps it from taking effect twice"
-    )
+@pytest.mark.parametrize(
+    ("cls", "status", "advice"),
+    [
+        (ConnectionFailed, None, "send it again: its idempotency key keeps it from taking effect twice"),
+        (
+            AuthenticationError,
+            401,
+            "check the API key, then send it again: its idempotency key keeps it from taking effect twice",
+        ),
+        (InvalidInput, 400, LOOK),  # it would be refused again
+    ],
+)
+def test_under_an_idempotency_key_the_advice_is_to_send_it_again(cls, status, advice):
+    error = tried(cls, status, bool(status) or None, has_idempotency_key=True, earlier_effect="unknown")
+    assert last_sentences(error).partition("it may have taken effect; ")[2] == advice
 
 
 def test_a_fact_that_no_error_has_is_refused():

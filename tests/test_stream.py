@@ -338,7 +338,8 @@ def test_what_is_no_object_breaks_the_contract(body):
     events, error, _ = ended(head(200, SSE) + encoded(START) + b"data: " + body + b"\n\n" + WHOLE)
     assert events == [START]
     assert type(error) is InvalidResponse
-    assert (error.message, error.details) == ("an event is not a JSON object", body.decode("ascii"))
+    fault = "an event is not a JSON object, or names a field twice"
+    assert (error.message, error.details) == (fault, body.decode("ascii"))
     assert (error.status, error.delivered, error.trace_id) == (200, True, TRACE)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any, Dict, Optional
 
+from .._json import NamedTwice, loads
 from ..errors import InvalidInput
 
 
@@ -40,7 +40,9 @@ def json_object(source: Optional[str], what: str) -> Optional[Dict[str, Any]]:
     elif source.startswith("@"):
         source = _read_file(source[1:], what)
     try:
-        value = json.loads(source)
+        value = loads(source)
+    except NamedTwice as error:
+        raise InvalidInput("{}: {}".format(what, error)) from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput("{} is not JSON: {}".format(what, error)) from error
     if not isinstance(value, dict):

@@ -95,7 +95,7 @@ def look_at_aegis(args: Arguments, settings: config.Settings) -> Iterator[Findin
         except NotFound as error:
             took_ms = (time.monotonic() - started) * 1000
             found = Finding("ok", "aegis", "{} answers in {:.0f} ms".format(settings.base_url, took_ms))
-            # a page, or the words that FastAPI has for a path it does not know, may be anybody's
+            # no words, or those that FastAPI has for a path it does not know, may be anybody's
             if not isinstance(error.details, dict) or error.details == {"detail": "Not Found"}:
                 text = "{}, but its 404 may be of any web server".format(found.text)
                 found = Finding("note", "aegis", text, "check that AEGIS_BASE_URL names the service")
@@ -110,8 +110,11 @@ def look_at_aegis(args: Arguments, settings: config.Settings) -> Iterator[Findin
 def _failed(check: str, error: HestiaError, url: str, url_setting: str, key_setting: str) -> Finding:
     if error.status is not None and 300 <= error.status < 400:
         return Finding("problem", "redirect", error.message, "set the base URL to where it is")
-    if isinstance(error, NotFound) and url.endswith("/api/v1"):
+    if error.status == 404 and url.endswith("/api/v1"):
         return Finding("problem", check, error.message, "leave /api/v1 out of the base URL")
+    if error.code == "GATEWAY":
+        cure = "check that {} names the service".format(url_setting)
+        return Finding("problem", check, error.message, cure)
     cure = next(cure for cls, cure in _CURES if isinstance(error, cls))
     return Finding("problem", check, error.message, cure.format(url=url_setting, key=key_setting))
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Type, TypeVar
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 import requests
 
 from .. import errors
+from .._json import NamedTwice, loads
 from .._redact import bare_url, one_line, without
-from .body import UnusableBody, read_body
+from .body import UnusableBody, finish, iter_body, read_body
 from .call import Call
 from .failures import CONNECTION_ERRORS, advice_on_proxy
 from .retry import parse_retry_after
@@ -21,16 +21,10 @@ Receive = Callable[[Call, requests.Response, Attempt], _T]
 
 _ERROR_BODY_BYTES = 1024 * 1024  # of an error's body no more is read
 
-_BY_STATUS: Mapping[int, Type[errors.HestiaError]] = {
-    400: errors.InvalidInput,
-    401: errors.AuthenticationError,
-    403: errors.PermissionDenied,
-    404: errors.NotFound,
-    407: errors.AuthenticationError,
-    409: errors.Conflict,
-    422: errors.InvalidInput,
-    429: errors.RateLimited,
-}
+# By these the service decides something. They mean it only with a JSON body or none: else a gateway said no.
+_DECIDING = (403, 404, 409)
+# These mean the same whoever says them: credentials, a busy moment, a request that is too large to pass.
+_ANYONES = (401, 407, 408, 413, 414, 415, 425, 429, 431)
 
 # A 403 on a call that runs something is governance speaking, unless its own code says that it is the key which may not.
 _PERMISSION_CODES = ("FORBIDDEN", "INSUFFICIENT_PERMISSIONS", "INSUFFICIENT_SCOPE", "PERMISSION_DENIED")
@@ -64,17 +58,26 @@ def as_json(decode: Callable[[Any], _T]) -> Receive[_T]:
 
 
 def as_answer(call: Call, response: requests.Response, attempt: Attempt) -> Answer:
-    """Return status and body, of a 2xx (which may have no body) or of a status that ``call.accept`` names (any body)."""
+    """Return status and body, of a 2xx (which may have no body) or of a status that ``call.accept`` names."""
     status = response.status_code
     if status in call.accept:
-        return Answer(status, refusal_body(response, attempt), call.attempts, call.earlier_effect)
-    body = _whole_body(call, response, attempt)
-    value = decoded(call, response, body, lambda value: value) if body else None
-    return Answer(status, value, call.attempts, call.earlier_effect)
+        refusal = _read_refusal(response, attempt)
+        if refusal.is_gateways(status):
+            raise refused(call, response, attempt, refusal)
+        if refusal.fault:
+            raise invalid(call, response, refusal.fault, refusal.body)
+        return Answer(status, refusal.body, call.attempts, call.earlier_effect)
+    return Answer(status, _json_or_nothing(call, response, attempt), call.attempts, call.earlier_effect)
 
 
 def as_nothing(call: Call, response: requests.Response, attempt: Attempt) -> None:
-    """Take any 2xx; its body is not read."""
+    """Take any 2xx with JSON or without a body: a page says nothing of what was asked."""
+    _json_or_nothing(call, response, attempt)
+
+
+def _json_or_nothing(call: Call, response: requests.Response, attempt: Attempt) -> Any:
+    body = _whole_body(call, response, attempt)
+    return decoded(call, response, body, lambda value: value) if body.strip() else None
 
 
 def _whole_body(call: Call, response: requests.Response, attempt: Attempt) -> bytearray:
@@ -92,7 +95,9 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
     except UnicodeDecodeError as error:
         raise invalid(call, response, "is not UTF-8", bytes(body[:1000])) from error
     try:
-        value = json.loads(text)
+        value = loads(text)
+    except NamedTwice as error:
+        raise invalid(call, response, "is none: {}".format(error), text) from error
     except (ValueError, RecursionError) as error:
         raise invalid(call, response, _not_json(text), text) from error
     try:
@@ -111,22 +116,33 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
 # The errors of answers that are not good ones.
 
 
-def refused(call: Call, response: requests.Response, attempt: Attempt) -> errors.HestiaError:
-    """Make the error of an answer that is no 2xx."""
-    body = refusal_body(response, attempt)
-    if response.status_code < 400:
-        return invalid(call, response, "is a {}".format(response.status_code), body)
+def refused(
+    call: Call, response: requests.Response, attempt: Attempt, refusal: Optional[Refusal] = None
+) -> errors.HestiaError:
+    """Make the error of an answer that is no 2xx; its body is read unless it was."""
+    refusal = refusal or _read_refusal(response, attempt)
+    status = response.status_code
+    if status < 400:
+        return invalid(call, response, "is a {}".format(status), refusal.body)
     error = from_answer(
-        response.status_code,
-        body,
+        status,
+        refusal.body,
         governed=call.governed,
+        of_gateway=refusal.is_gateways(status),
         secrets=call.secrets,
         **call.facts(retry_after=parse_retry_after(response.headers.get("Retry-After"))),
     )
-    if response.status_code == 407:
+    url = bare_url(call.base_url)
+    if status == 407:
         error.with_facts(advice=advice_on_proxy(call, attempt))
+    elif isinstance(error, errors.ServerError) and status < 500:
+        error.with_facts(
+            advice="a gateway said it, not the service: try again later, or check that {} is the service".format(
+                url
+            )
+        )
     elif isinstance(error, errors.NotFound) and error.at_fault == errors.CALLER:
-        error.with_facts(advice="check the name, and that {} is the service".format(bare_url(call.base_url)))
+        error.with_facts(advice="check the name, and that {} is the service".format(url))
     return error
 
 
@@ -148,20 +164,67 @@ def invalid(call: Call, response: requests.Response, fault: str, body: Any) -> e
     )
 
 
-def refusal_body(response: requests.Response, attempt: Attempt) -> Any:
-    """Return an error's body as JSON, else as text, else None: an unreadable body must not hide what the head says."""
+class Refusal(NamedTuple):
+    """The body of an answer that is no 2xx, as far as it could be read.
+
+    Attributes:
+        body: decoded JSON, else text, else None.
+        is_json: JSON was sent, or nothing.
+        fault: why it cannot be believed though it is JSON, or "".
+    """
+
+    body: Any
+    is_json: bool
+    fault: str = ""
+
+    def is_gateways(self, status: int) -> bool:
+        """True where a gateway answered in the service's place: of a 4xx its page decides nothing."""
+        if self.is_json or not 400 <= status < 500 or status in _ANYONES:
+            return False
+        return status in _DECIDING or isinstance(self.body, str) and self.body.lstrip()[:1] == "<"
+
+
+def _read_refusal(response: requests.Response, attempt: Attempt) -> Refusal:
+    """Read an error's body; what cannot be read, or not to its end, must not hide what the head says."""
+    raw = bytearray()
+    is_whole = False
     try:
-        text = bytes(read_body(response, attempt.before_read, _ERROR_BODY_BYTES)).decode("utf-8", "replace")
+        for piece in iter_body(response, attempt.before_read):
+            raw += piece
+            if len(raw) > _ERROR_BODY_BYTES:
+                break
+        else:
+            is_whole = True
+            finish(response.raw)
     except (UnusableBody,) + CONNECTION_ERRORS:
-        return None
+        pass
+    if is_whole and not raw:
+        return Refusal(None, True)
+    text = bytes(raw[:_ERROR_BODY_BYTES]).decode("utf-8", "replace")
     try:
-        return json.loads(text)
+        return Refusal(loads(text), True)
+    except NamedTwice as error:
+        return Refusal(text, True, "is none: {}".format(error))
     except (ValueError, RecursionError):
-        return text or None
+        if is_whole or text.lstrip()[:1] == "<":
+            return Refusal(text, False)
+    # nothing can be made of the piece that came; its head says whether it was JSON
+    return Refusal(None, "json" in (response.headers.get("Content-Type") or "").lower())
+
+
+def refusal_body(response: requests.Response, attempt: Attempt) -> Any:
+    """Return an error's body as JSON, else as text, else None."""
+    return _read_refusal(response, attempt).body
 
 
 def from_answer(
-    status: int, body: Any, *, governed: bool = False, secrets: Tuple[str, ...] = (), **facts: Any
+    status: int,
+    body: Any,
+    *,
+    governed: bool = False,
+    of_gateway: bool = False,
+    secrets: Tuple[str, ...] = (),
+    **facts: Any,
 ) -> errors.HestiaError:
     """Map a refusal to its error.
 
@@ -170,6 +233,7 @@ def from_answer(
         body: the decoded JSON body, or its text, or None when it was empty or unreadable.
         governed: the call runs something, so that a 403 is governance speaking, except with a code that speaks of
             permission.
+        of_gateway: a gateway said it in the service's place, so that it decides nothing.
         secrets: what the message must not show, though the service echoes it; ``details`` keeps the body as it came.
         facts: request_id, attempts, retry_after: what the body cannot know.
 
@@ -183,12 +247,17 @@ def from_answer(
     )
     if code:
         facts["code"] = code
+    if of_gateway:
+        facts.setdefault("code", "GATEWAY")
+        return errors.ServerError(message or "a gateway answered {}".format(status), **facts)
     if status == 403 and governed and code.upper() not in _PERMISSION_CODES:
         return errors.GovernanceBlock(message=message, **facts)
     message = message or "the service answered {}".format(status)
-    if status == 407:  # a proxy's answer: the service was not reached
+    if status in (407, 511):  # a proxy's or a network's own answer: the service was not reached
         facts["delivered"] = False
-    cls = errors.ServerError if status >= 500 else _BY_STATUS.get(status, errors.InvalidInput)
+    cls = errors.class_of(status)
+    if cls is errors.HestiaError:
+        facts.setdefault("code", "REFUSED")
     return cls(message=message, **facts)
 
 

@@ -40,7 +40,7 @@ def read_body(response: Any, before_read: Callable[[], None], max_bytes: int) ->
         body += piece
         if len(body) > max_bytes:
             raise BodyTooLarge("the answer is larger than {} bytes (max_body_bytes)".format(max_bytes))
-    _finish(response.raw)
+    finish(response.raw)
     return body
 
 
@@ -108,7 +108,7 @@ def _reader(raw: Any) -> Callable[[int], bytes]:
     return lambda size: read(size, decode_content=False)
 
 
-def _finish(raw: Any) -> None:
+def finish(raw: Any) -> None:
     """Give the connection back, which urllib3 does where its own reader has met the end."""
     inner = getattr(raw, "_fp", None)
     if isinstance(inner, HTTPResponse):

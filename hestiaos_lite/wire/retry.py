@@ -11,7 +11,7 @@ from ..errors import NONE, ConnectionFailed, HestiaError
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
 # what HestiaOS, or a gateway before it, says when it may be well again soon
-_PASSING = frozenset({429, 502, 503, 504})
+_PASSING = frozenset({408, 425, 429, 502, 503, 504})
 _SERVER_ERRORS = frozenset(range(500, 600))
 _LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0  # beyond a year it is not an instruction but a mistake
 

@@ -34,7 +34,7 @@ DELIVERIES = {
     "400": (errors.InvalidInput("bad", status=400), "dead", 400, 0),
     "404 of a thread": (errors.NotFound("gone", status=404, code="NO_THREAD"), "dead", 404, 0),
     "413": (errors.InvalidInput("too large", status=413), "dead", 413, 0),
-    "408": (errors.InvalidInput("slow", status=408), "queued", 408, 0),
+    "408": (errors.RequestTimeout("slow", status=408), "queued", 408, 0),
     "used for another action": (errors.IdempotencyConflict("no", status=409), "dead", 409, 0),
     "422": (errors.InvalidInput("field required", status=422), "dead", 422, 0),
     "cannot be sent": (errors.InvalidInput("no such header"), "dead", None, 0),

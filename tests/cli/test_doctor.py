@@ -261,15 +261,20 @@ def test_an_aegis_that_is_not_well(box: Any, monkeypatch: Any, status: int, cure
     assert (found[-1][0], found[-1][2]) == ("problem", cure)
 
 
-@pytest.mark.parametrize(
-    "body", [b'{"detail": "Not Found"}', b"<html>404</html>", b""], ids=["route", "page", "empty"]
-)
+@pytest.mark.parametrize("body", [b'{"detail": "Not Found"}', b""], ids=["route", "empty"])
 def test_a_404_that_any_web_server_might_give(box: Any, monkeypatch: Any, body: bytes) -> None:
     with FaultServer(answer(reply(404, body))) as server:
         monkeypatch.setenv("AEGIS_BASE_URL", server.url)
         level, text, cure = findings("-u", box.url, "--no-stream")["aegis"][-1]
     assert (level, cure) == ("note", "check that AEGIS_BASE_URL names the service")
     assert text.endswith(", but its 404 may be of any web server")
+
+
+def test_a_page_is_a_gateway_s(box: Any, monkeypatch: Any) -> None:
+    with FaultServer(answer(reply(404, b"<html><title>404 nginx</title>"))) as server:
+        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
+        found = findings("-u", box.url, "--no-stream")["aegis"][-1]
+    assert found == ("problem", "404 nginx", "check that AEGIS_BASE_URL names the service")
 
 
 def test_a_base_url_that_ends_in_the_prefix(box: Any) -> None:

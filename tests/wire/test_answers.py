@@ -10,10 +10,12 @@ from hestiaos_lite.errors import (
     AuthenticationError,
     Conflict,
     GovernanceBlock,
+    HestiaError,
     InvalidInput,
     NotFound,
     PermissionDenied,
     RateLimited,
+    RequestTimeout,
     ServerError,
 )
 from hestiaos_lite.wire.answers import from_answer
@@ -27,12 +29,16 @@ from hestiaos_lite.wire.answers import from_answer
         (403, False, PermissionDenied),
         (403, True, GovernanceBlock),
         (404, True, NotFound),
-        (405, False, InvalidInput),
+        (402, False, HestiaError),
+        (405, False, HestiaError),
+        (408, False, RequestTimeout),
         (409, False, Conflict),
-        (418, True, InvalidInput),
+        (413, True, InvalidInput),
+        (418, True, HestiaError),
         (422, True, InvalidInput),
+        (425, False, RequestTimeout),
         (429, True, RateLimited),
-        (499, False, InvalidInput),
+        (499, False, HestiaError),
         (500, True, ServerError),
         (502, False, ServerError),
         (503, False, ServerError),
@@ -45,7 +51,7 @@ def test_the_class_depends_on_the_status_alone(status, governed, cls, body):
     assert type(error) is cls
     assert (error.status, error.details, error.delivered) == (status, body, True)
     assert (error.request_id, error.attempts, error.retry_after) == ("r", 2, 3.0)
-    assert error.code == cls.default_code
+    assert error.code == ("REFUSED" if cls is HestiaError else cls.default_code)
     assert error.message
 
 

@@ -114,7 +114,7 @@ VERDICTS = {
     "403": (PermissionDenied(status=403, delivered=True), False, False, False),
     "403 governed": (GovernanceBlock(status=403, delivered=True), False, False, False),
     "404": (NotFound(status=404, delivered=True), False, False, False),
-    "408": (InvalidInput(status=408, delivered=True), False, False, False),
+    "408": (RequestTimeout(status=408, delivered=True), True, True, False),
     "409": (Conflict(status=409, delivered=True), False, False, False),
     "deadline passed before connecting": (RequestTimeout(delivered=False), False, False, False),
     "deadline passed waiting": (RequestTimeout(delivered=None), False, False, False),

@@ -1,0 +1,244 @@
+"""Only the service speaks for the service, and it says a thing once: what a gateway, a portal or a muddled object says is no answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Callable, Dict, Tuple
+
+import pytest
+
+from hestiaos_lite import (
+    AegisClient,
+    Client,
+    HestiaError,
+    InvalidResponse,
+    NotFound,
+    Outbox,
+    ServerError,
+    run_batch,
+)
+
+from ..cli_call import call
+from ..faultserver import FaultServer, answer, answer_and_close, chunked, head, reply
+
+PAGE = b"<!DOCTYPE html><html><head><title>Attention required</title></head><body>CDN</body></html>"
+HTML = {"Content-Type": "text/html; charset=utf-8"}
+TEXT = {"Content-Type": "text/plain"}
+JSON = {"Content-Type": "application/json"}
+
+
+def error_of(what: Callable[[], Any]) -> HestiaError:
+    with pytest.raises(HestiaError) as caught:
+        what()
+    return caught.value
+
+
+def served(data: bytes, what: Callable[[str], Any]) -> Any:
+    with FaultServer(answer(data)) as server:
+        return what(server.url)
+
+
+# -- a gateway's page decides nothing
+
+GATEWAYS: Dict[str, bytes] = {
+    "a page under 403": reply(403, PAGE, HTML),
+    "a page under 404": reply(404, PAGE, HTML),
+    "a page under 409": reply(409, PAGE, HTML),
+    "a page under 410": reply(410, PAGE, HTML),
+    "a page under 422": reply(422, PAGE, HTML),
+    "a page that says it is JSON": reply(409, PAGE, JSON),
+    "text under 403": reply(403, b"Forbidden", TEXT),
+    "text under 404": reply(404, b"404 page not found", TEXT),
+    "text under 409": reply(409, b"conflict", TEXT),
+}
+
+
+@pytest.mark.parametrize("data", GATEWAYS.values(), ids=GATEWAYS.keys())
+def test_a_gateway_s_page_decides_nothing(data: bytes, tmp_path: Any) -> None:
+    with FaultServer(answer(data)) as server, Outbox(tmp_path / "outbox.db") as outbox:
+        options = {"tenant_id": "acme", "thread_id": "T", "max_retries": 0}
+        with Client(server.url, retries=0) as client, AegisClient(server.url, **options) as aegis:
+            for what in (
+                lambda: client.run("x"),
+                lambda: client.run_stream("x"),
+                lambda: client.secrets.set("k", "v"),
+                lambda: client.secrets.delete("k"),
+                lambda: client.governance.trace("t"),  # None would say that there is no such trace
+                lambda: client.governance.require("deploy"),
+                lambda: aegis.approve("key"),
+                lambda: aegis.conclude("key"),
+                lambda: aegis.get_status("r"),
+            ):
+                error = error_of(what)
+                facts = (type(error), error.code, error.effect, error.exit_code, error.at_fault)
+                assert facts == (ServerError, "GATEWAY", "none", 69, "service")
+                assert "a gateway said it, not the service" in str(error)
+        with AegisClient(server.url, outbox=outbox, **options) as aegis:
+            assert aegis.approve("key").queued
+            assert (aegis.flush().dead, [row.state for row in outbox.list()]) == (0, ["queued"])
+        with Client(server.url, retries=0) as client:
+            (result,) = run_batch(client, [{"id": 1, "input": "x"}], retries=0, patience=0.1)
+    assert (result.outcome, (result.error or {}).get("code")) == ("again", "GATEWAY")
+
+
+SERVICES: Dict[str, Tuple[bytes, str]] = {
+    "without a body": (reply(403), "GOVERNANCE_BLOCK"),
+    "JSON": (reply(403, b'{"detail": "no"}', JSON), "GOVERNANCE_BLOCK"),
+    "JSON that is a text": (reply(403, b'"no"', JSON), "GOVERNANCE_BLOCK"),
+    "JSON without its type": (reply(403, b'{"code": "NO"}'), "NO"),
+    "JSON that breaks off": (head(403, dict(JSON, **{"Content-Length": 99})) + b'{"co', "GOVERNANCE_BLOCK"),
+    "JSON whose end alone is lost": (head(403, {"Content-Length": 99}) + b'{"code": "NO"}', "NO"),
+    "a broken gzip of JSON": (
+        reply(403, b"...", dict(JSON, **{"Content-Encoding": "gzip"})),
+        "GOVERNANCE_BLOCK",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "code"), SERVICES.values(), ids=SERVICES.keys())
+def test_the_service_is_believed(data: bytes, code: str) -> None:
+    with FaultServer(answer_and_close(data)) as server, Client(server.url, retries=0) as client:
+        error = error_of(lambda: client.run("x"))
+    assert (type(error).__name__, error.code, error.effect) == ("GovernanceBlock", code, "none")
+
+
+@pytest.mark.parametrize("status", [401, 407, 408, 413, 425, 429, 431, 500, 503, 511])
+def test_what_means_the_same_whoever_says_it(status: int) -> None:
+    with FaultServer(answer(reply(status, PAGE, HTML), reply(status))) as server:
+        with Client(server.url, retries=0) as client:
+            paged, bare = error_of(lambda: client.run("x")), error_of(lambda: client.run("x"))
+    for name in ("status", "effect", "at_fault", "exit_code", "delivered"):
+        assert getattr(paged, name) == getattr(bare, name)
+    assert type(paged) is type(bare)
+    assert paged.message == "Attention required"
+
+
+def test_a_404_of_the_service_is_still_not_found() -> None:
+    with FaultServer(answer(reply(404, b'{"detail": "no such trace"}', JSON))) as server:
+        with Client(server.url) as client:
+            assert type(error_of(lambda: client.trace("t"))) is NotFound
+            assert client.governance.trace("t") is None
+
+
+# -- stored is what the service says it has stored
+
+VOID: Dict[str, Tuple[bytes, bool]] = {
+    "nothing": (reply(200), True),
+    "204": (head(204), True),
+    "201 and JSON": (reply(201, b'{"stored": true}', JSON), True),
+    "JSON null": (reply(200, b"null", JSON), True),
+    "a line break": (reply(200, b"\r\n"), True),
+    "a portal's page": (reply(200, PAGE, HTML), False),
+    "text": (reply(200, b"OK", TEXT), False),
+    "JSON that breaks off": (reply(200, b'{"stored": ', JSON), False),
+    "an object that says it twice": (reply(200, b'{"stored": true, "stored": false}'), False),
+    "a body that is cut": (head(200, {"Content-Length": 100}) + b'{"stored": true}', False),
+}
+
+
+@pytest.mark.parametrize(("data", "is_good"), VOID.values(), ids=VOID.keys())
+def test_a_secret_is_stored_and_deleted_by_an_answer_of_the_service(data: bytes, is_good: bool) -> None:
+    with FaultServer(answer_and_close(data)) as server:
+        options = ["-u", server.url, "--retries", "0"]
+        called = [call("secret", "set", "k", *options, stdin="v"), call("secret", "delete", "k", *options)]
+        for what in (
+            lambda client: client.secrets.set("k", "v"),
+            lambda client: client.secrets.delete("k"),
+        ):
+            with Client(server.url, retries=0) as client:
+                if is_good:
+                    what(client)
+                else:
+                    assert error_of(lambda: what(client)).effect == "accepted"
+    assert [done.code for done in called] == ([0, 0] if is_good else [76, 76])
+
+
+# -- nothing is said twice
+
+TWICE: Dict[str, Tuple[bytes, Callable[[str], Any]]] = {
+    "a ruling": (
+        b'{"decision": "BLOCK", "reason": "no", "decision": "ALLOW"}',
+        lambda url: Client(url).governance.require("deploy"),
+    ),
+    "a ruling, nested": (
+        b'{"decision": "ALLOW", "more": {"a": 1, "a": 2}}',
+        lambda url: Client(url).governance.require("deploy"),
+    ),
+    "a run": (
+        b'{"result": "BLOCK", "result": "ALLOW", "trace_id": "t"}',
+        lambda url: Client(url).run("x"),
+    ),
+    "a trace": (
+        b'{"trace_id": "t", "decision": "BLOCK", "decision": "ALLOW"}',
+        lambda url: Client(url).trace("t"),
+    ),
+    "an agent": (
+        b'{"agent_id": "a", "status": "FAILED", "status": "COMPLETED"}',
+        lambda url: Client(url).agents("a", "x"),
+    ),
+    "a status": (
+        b'{"request_id": "r", "status": "FAILED", "status": "COMMITTED", "action": "approve"}',
+        lambda url: AegisClient(url, api_key="k").get_status("r"),
+    ),
+    "a decision": (
+        b'{"request_id": "r", "action": "approve", "action": "reject"}',
+        lambda url: AegisClient(url, api_key="k", thread_id="T").approve("key"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "what"), TWICE.values(), ids=TWICE.keys())
+def test_an_object_that_names_a_field_twice_is_no_answer(body: bytes, what: Callable[[str], Any]) -> None:
+    for status in (202, 200):
+        error = served(reply(status, body), lambda url: error_of(lambda: what(url)))
+        assert (type(error), error.status) == (InvalidResponse, status)
+        assert "is none: an object names '" in str(error)
+
+
+@pytest.mark.parametrize("method", ["approve", "reject", "conclude"])
+def test_a_409_with_two_actions_is_no_answer(method: str) -> None:
+    body = b'{"action": "approve", "action": "reject", "status": "COMMITTED", "request_id": "r"}'
+    with FaultServer(answer(reply(409, body))) as server:
+        with AegisClient(server.url, api_key="k", thread_id="T") as aegis:
+            error = error_of(lambda: getattr(aegis, method)("key"))
+    assert (type(error), error.status) == (InvalidResponse, 409)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"type": "final", "trace_id": "t", "data": {"mode": "BLOCK", "mode": "ALLOW"}}',
+        '{"type": "start", "trace_id": "t", "data": {}, "data": {"mode": "BLOCK"}}',
+        '{"type": "final",\ndata: "data": {"mode": "BLOCK"}, "data": {}}',
+    ],
+)
+def test_an_event_that_names_a_field_twice_is_none(event: str) -> None:
+    events = head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+    events += chunked(["data: {}\n\n".format(part).encode() for part in (event, '{"type": "done"}')])
+    with FaultServer(answer(events)) as server, Client(server.url) as client:
+        assert type(error_of(lambda: list(client.run_stream("x")))) is InvalidResponse
+        assert call("run", "--stream", "x", "-u", server.url).code == 76
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (["hitl", "approve", "k", "--tenant", "t", "--thread", "T", "--payload"], 2),
+        (["agent", "a", "task", "--config"], 2),
+        (["explain", "deploy", "--input"], 2),
+        (["guard", "--input"], 125),
+    ],
+)
+def test_what_we_are_given_names_no_field_twice_either(
+    argv: Any, code: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.execvp", lambda file, argv: sys.exit(0))  # this process stays
+    given = tmp_path / "given.json"
+    given.write_text('{"amount": 1, "more": {"amount": 2, "amount": 3}}')
+    words = ["--", "true"] if argv[0] == "guard" else []
+    with FaultServer(answer(reply(200, b'{"decision": "ALLOW"}'))) as server:
+        for source in (given.read_text(), "@{}".format(given)):
+            called = call(*argv, source, "-u", server.url, *words)
+            assert called.code == code
+            assert "{}: an object names 'amount' twice".format(argv[-1]) in called.err
+        assert server.hits == 0
