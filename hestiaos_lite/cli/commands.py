@@ -82,7 +82,7 @@ COMMANDS: Dict[str, Command] = {command.name: command for command in (
             ("batch questions.csv --column question --out answers.jsonl",
              "batch questions.csv --column question --out answers.jsonl --resume")),
     Command("sandbox", "sandbox:declare", "serve HestiaOS and AEGIS on this machine, for trying and testing",
-            ("sandbox --port 8000", "sandbox --policy rules.json --db sandbox.db")),
+            ("sandbox --policy rules.json --db sandbox.db", "sandbox --fault 503 --fault drop --fault-rate 0.2 --delay 0.5")),
     Command("demo", "demo:declare", "see every call against a sandbox of its own", ("demo",)),
     Command("doctor", "doctor:declare", "check settings, network and service, with a cure for each finding",
             ("doctor", "doctor --profile production --json")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 
 from ..errors import ConnectionFailed, InvalidInput
@@ -9,42 +10,43 @@ from .exits import DONE, BadData
 from .output import Output
 from .parser import Arguments, Parser, count, seconds
 
+_POLICY = """
+A policy file holds a JSON list of rules; the first one whose pattern is found in the text decides, and where none is found the
+text is allowed. "pattern" (a regular expression, in any case) and "decision" (ALLOW, THROTTLE or BLOCK) are required,
+"severity" (none, low, medium, high, critical), "policy", "reason" and "budget" (0 to 1) have defaults:
+
+  [{"pattern": "\\\\bpayroll\\\\b", "decision": "BLOCK", "policy": "payroll", "reason": "payroll is not for agents"}]
+
+With --fault a request meets one of these faults with the probability --fault-rate: a status (400 to 599) is answered and
+nothing is done; drop: the connection is closed and nothing is done; lose: it is done, and its answer is lost.
+"""
+_FOR_EVER = 10**9  # requests
+
 
 def declare(parser: Parser) -> None:
     """Declare ``sandbox``."""
     parser.takes = ("api_key", "api_key_file", "quiet", "verbose")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; other machines need --api-key"
-    )
-    parser.add_argument(
-        "--port", type=count, default=8000, help="port to listen on (default 8000; 0 takes a free one)"
-    )
-    parser.add_argument(
-        "--db", metavar="FILE", help="SQLite file that keeps traces, secrets and actions over a restart"
-    )
-    parser.add_argument(
-        "--policy", metavar="FILE", help="JSON file with governance rules instead of the default ones"
-    )
-    parser.add_argument(
-        "--hitl-delay",
-        type=_delay,
-        default=0.0,
-        metavar="SECONDS",
-        help="how long an AEGIS action stays PENDING (default 0)",
-    )
-    parser.add_argument(
-        "--hitl-quota",
-        type=count,
-        metavar="N",
-        help="AEGIS actions a tenant may have before 429 (default: no limit)",
-    )
-    parser.add_argument(
-        "--token-delay",
-        type=_delay,
-        default=0.0,
-        metavar="SECONDS",
-        help="pause before each token of a stream (default 0)",
-    )
+    parser.epilog = _POLICY.lstrip()
+
+    def add(name: str, help: str, **options: object) -> None:
+        parser.add_argument(name, help=help, **options)
+
+    add("--host", "address to listen on; other machines need --api-key", default="127.0.0.1")
+    add("--port", "port to listen on (default 8000; 0 takes a free one)", type=count, default=8000)
+    add("--db", "SQLite file that keeps traces, secrets and actions over a restart", metavar="FILE")
+    add("--policy", "JSON file with governance rules instead of the default ones", metavar="FILE")
+    for name, help in (
+        ("--hitl-delay", "how long an AEGIS action stays PENDING"),
+        ("--token-delay", "pause before each token of a stream"),
+        ("--delay", "how long each request waits before it is looked at"),
+    ):
+        add(name, help + " (default 0)", type=_delay, default=0.0, metavar="SECONDS")
+    help = "AEGIS actions a tenant may have before 429 (default: no limit)"
+    add("--hitl-quota", help, type=count, metavar="N")
+    help = "a fault that requests meet: 503, 429 or another status, drop, lose; may be repeated"
+    add("--fault", help, action="append", default=[], metavar="KIND")
+    help = "the probability of a fault, above 0 and at most 1 (default 0.1)"
+    add("--fault-rate", help, type=_rate, default=0.1, metavar="RATE")
     parser.set_defaults(execute=_serve)
 
 
@@ -69,8 +71,12 @@ def _serve(args: Arguments, output: Output) -> int:
             hitl_quota=args.hitl_quota,
             token_delay_seconds=args.token_delay,
         )
+        if args.fault:
+            box.random_faults(args.fault_rate, kinds=args.fault)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
+    if args.delay:
+        box.delay_next(args.delay, times=_FOR_EVER)
     try:
         box.start()
     except ValueError as error:
@@ -86,6 +92,16 @@ def _serve(args: Arguments, output: Output) -> int:
     finally:
         box.stop()
     return DONE
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 1:
+        raise argparse.ArgumentTypeError("must be a number above 0 and at most 1, not {!r}".format(text))
+    return rate
 
 
 def _delay(text: str) -> float:

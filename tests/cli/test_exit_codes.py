@@ -187,6 +187,8 @@ def test_one_key_for_two_decisions_is_1(box: Any, tmp_path: Any) -> None:
         ("outbox drop x --outbox f", b""),
         ("sandbox --port 99999", b""),
         ("sandbox --host 0.0.0.0", b""),
+        ("sandbox --fault 200", b""),
+        ("sandbox --fault-rate 0", b""),
         ("completion tcsh", b""),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,8 +14,6 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
-
-from hestiaos_lite import Client
 
 from ..cli_call import call, command, environment, in_a_terminal, run
 from ..faultserver import FaultServer, answer, answer_and_hang, head, reply
@@ -265,15 +264,12 @@ def test_signals_that_were_ignored_at_the_start_stay_ignored(box: Any, argv: str
     assert process.wait(30) == 0
 
 
-@pytest.fixture
-def served(tmp_path: Any) -> Iterator[Any]:
+@contextlib.contextmanager
+def serving(*options: str) -> Iterator[Any]:
     """A sandbox process on a free port, and its URL."""
-    process = start(
-        "sandbox", "--port", "0", "--db", str(tmp_path / "box.db"), "--hitl-delay", "60", "--hitl-quota", "1"
-    )
-    line = process.stderr.readline().decode("utf-8")
+    process = start("sandbox", "--port", "0", *options)
     try:
-        yield process, line.split()[5]
+        yield process, process.stderr.readline().decode("utf-8").split()[5]
     finally:
         process.kill()
         process.communicate()
@@ -282,30 +278,39 @@ def served(tmp_path: Any) -> Iterator[Any]:
 @pytest.mark.parametrize(
     "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )
-def test_the_sandbox_serves_until_told_to_end(served: Any, number: int, code: int) -> None:
-    process, url = served
-    with Client(url) as client:
-        trace_id = client.run("hello").trace_id
-        assert client.trace(trace_id).decision == "ALLOW"
-    assert call("hitl", "approve", "k", "--tenant", "t", "--thread", "th", "-u", url).code == 0
-    assert (
-        call("hitl", "approve", "k2", "--tenant", "t", "--thread", "th", "-u", url, "--retries", "0").code
-        == 75
-    )
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+def test_the_sandbox_serves_until_told_to_end(tmp_path: Path, number: int, code: int) -> None:
+    options = ["--db", str(tmp_path / "box.db"), "--hitl-delay", "60", "--hitl-quota", "1"]
+    with serving(*options) as (process, url):
+        assert call("run", "hello", "-u", url, "--get", "mode").out == "ALLOW\n"
+        approve = ["hitl", "approve", "--tenant", "t", "--thread", "th", "-u", url, "--retries", "0"]
+        assert [call(*approve, key).code for key in ("k", "k2")] == [0, 75]
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (code, b"", b"")
 
 
-def test_the_sandbox_can_demand_a_key(tmp_path: Any) -> None:
-    process = start("sandbox", "--port", "0", "-k", "right")
-    try:
-        url = process.stderr.readline().decode("utf-8").split()[5]
-        assert call("health", "-u", url).code == 77
-        assert call("health", "-u", url, "-k", "right").code == 0
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+SHOWN_POLICY = next(line for line in call("help", "sandbox").out.splitlines() if line.startswith("  [{"))
+
+
+@pytest.mark.parametrize(
+    "options, argv, code",
+    [
+        ("-k right", "health", 77),
+        ("-k right", "health -k right", 0),
+        ("--fault 503 --fault-rate 1", "run x", 69),
+        ("--fault 504 --fault-rate 1", "run x", 3),
+        ("--fault lose --fault-rate 1", "hitl approve k --tenant t --thread th", 3),
+        ("--fault drop --fault-rate 1e-9", "run x", 0),
+        ("--delay 30", "health --timeout 0.3", 75),
+        ("--policy {policy}", "run payroll", 1),
+    ],
+)
+def test_the_sandbox_can_demand_a_key_and_be_slow_and_failing(
+    tmp_path: Path, options: str, argv: str, code: int
+) -> None:
+    (tmp_path / "policy.json").write_text(SHOWN_POLICY)
+    with serving(*options.format(policy=tmp_path / "policy.json").split()) as (_, url):
+        assert call("-u", url, "--retries", "0", *argv.split()).code == code
 
 
 @pytest.mark.parametrize(
