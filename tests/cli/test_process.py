@@ -47,7 +47,9 @@ def test_help_imports_nothing_heavy(argv: List[str]) -> None:
         env=environment(),
         check=True,
     ).stderr.split()
-    heavy = {b"requests", b"urllib3", b"sseclient", b"ssl", b"socket", b"asyncio", b"sqlite3", b"dataclasses"}
+    heavy = {b"requests", b"urllib3", b"sseclient", b"ssl", b"socket", b"asyncio", b"sqlite3"}
+    if sys.version_info < (3, 14):  # whose argparse loads them for its colours
+        heavy.add(b"dataclasses")
     assert heavy.isdisjoint(loaded)
     ours = {name[len(b"hestiaos_lite.") :] for name in loaded if name.startswith(b"hestiaos_lite.")}
     of_the_command = {"run": {b"cli.run", b"cli.exits", b"errors", b"_redact"}, "bogus": {b"_redact"}}.get(
