@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from hestiaos_lite.cli.commands import COMMANDS
 from hestiaos_lite.cli.help import ENVIRONMENT
 from hestiaos_lite.cli.parser import EXIT_CODES, parse
 
-from ..cli_call import Called, call
+from ..cli_call import ROOT, Called, call
 
 SERVICE = "-u URL, -k KEY, --api-key-file FILE, -j, --get FIELD, --timeout SECONDS, --retries N, --profile NAME, -q, -v"
 TAKES = {  # of the options of every command, those that mean something there
@@ -99,3 +101,10 @@ def test_the_modules_of_the_table_are_named_for_tools_that_look_for_imports() ->
         alias.name for node in ast.walk(modules) if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert named == {command.declared_by.partition(":")[0] for command in COMMANDS.values()} - {""}
+
+
+def test_the_page_of_the_commands_is_made_from_the_parsers_of_today() -> None:
+    """Else: ``python docs/make_cli.py > docs/cli.md``."""
+    made = runpy.run_path(os.path.join(ROOT, "docs", "make_cli.py"))["page"]()
+    page = Path(ROOT, "docs", "cli.md").read_text(encoding="utf-8")
+    assert page == "\n".join(made) + "\n"
