@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Optional, Sequence, Tuple
+from typing import Sequence
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, HestiaError, InvalidInput, RequestTimeout, ServerError
@@ -13,9 +13,7 @@ from .parser import Arguments, Parser, seconds
 
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)  # the exit codes of the Monitoring Plugins guidelines
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_LONGEST_UPTIME_SECONDS = (
-    1e12  # more than any service has been up: NaN, infinity or a number that no float holds
-)
+_LONGEST_UPTIME_SECONDS = 1e12  # more is no uptime, but NaN, infinity or a number that no float holds
 _STATES = {
     "ok": _OK,
     "healthy": _OK,
@@ -71,7 +69,7 @@ def _health(args: Arguments, output: Output) -> int:
 def _nagios(args: Arguments, output: Output) -> int:
     from .connect import open_client
 
-    uptime: Optional[float] = None
+    data = ""
     started = time.monotonic()
     try:
         with open_client(args, output) as client:
@@ -79,37 +77,26 @@ def _nagios(args: Arguments, output: Output) -> int:
             health = client.health()
     except HestiaError as error:
         # What keeps the check from looking (a setting, a key, an answer that is no health) says nothing about health.
-        down = isinstance(error, (ConnectionFailed, RequestTimeout, ServerError))
-        state, text = (_CRITICAL if down else _UNKNOWN), str(error)
+        is_down = isinstance(error, (ConnectionFailed, RequestTimeout, ServerError))
         took_seconds = time.monotonic() - started
+        state, text = (_CRITICAL if is_down else _UNKNOWN), str(error)
     else:
         took_seconds = time.monotonic() - started
-        uptime = health.uptime_seconds
-        state = _STATES.get(health.status.lower(), _UNKNOWN)
-        text = "status {}".format(health.status) + (
-            ", version {}".format(health.version) if health.version else ""
-        )
-        state, text = _judge_time(state, text, took_seconds, args)
-    data = ["time={:.3f}s;{};{};0".format(took_seconds, _threshold(args.warning), _threshold(args.critical))]
-    if uptime is not None and 0 <= uptime < _LONGEST_UPTIME_SECONDS:
-        data.append("uptime={:.0f}s;;;0".format(uptime))
-    line = "HESTIAOS {} - {}".format(_NAMES[state], _plain(text))
-    output.text("{} | {}".format(line, " ".join(data)))
+        state, text = _STATES.get(health.status.lower(), _UNKNOWN), "status {}".format(health.status)
+        if health.version:
+            text += ", version {}".format(health.version)
+        for limit, worse in ((args.critical, _CRITICAL), (args.warning, _WARNING)):
+            if limit is not None and took_seconds >= limit and state < worse:
+                text += ", answered in {:.3f} s (limit {:g} s)".format(took_seconds, limit)
+                state = worse
+        if health.uptime_seconds is not None and 0 <= health.uptime_seconds < _LONGEST_UPTIME_SECONDS:
+            data = " uptime={:.0f}s;;;0".format(health.uptime_seconds)
+    limits = ["" if limit is None else "{:g}".format(limit) for limit in (args.warning, args.critical)]
+    data = "time={:.3f}s;{};{};0".format(took_seconds, *limits) + data
+    output.text("HESTIAOS {} - {} | {}".format(_NAMES[state], _plain(text), data))
     return state
 
 
-def _judge_time(state: int, text: str, took_seconds: float, args: Arguments) -> Tuple[int, str]:
-    """Make the state worse when the answer was slow."""
-    for limit, worse in ((args.critical, _CRITICAL), (args.warning, _WARNING)):
-        if limit is not None and took_seconds >= limit and state < worse:
-            return worse, "{}, answered in {:.3f} s (limit {:g} s)".format(text, took_seconds, limit)
-    return state, text
-
-
 def _plain(text: str) -> str:
-    """Return the text as it may stand before the performance data."""
+    """Return the text as it may be before the performance data."""
     return one_line(text.replace("|", "/"), limit=1000)
-
-
-def _threshold(limit: Optional[float]) -> str:
-    return "" if limit is None else "{:g}".format(limit)

@@ -62,7 +62,7 @@ results go to standard output, everything else to standard error; with --json th
 more: hestiaos-lite help COMMAND, help environment, help exit-codes
 """
 )
-_EXAMPLES = ("demo", 'run "create a weekly report" --base-url https://hestia.example')
+_EXAMPLES: Tuple[str, ...] = ("demo", 'run "create a weekly report" --base-url https://hestia.example')
 
 
 class Answered(Exception):
@@ -282,20 +282,14 @@ def build_parser(name: str = "") -> Parser:
         rows = ["  {:<19} {}".format(c.name.rpartition(" ")[2], c.help) for c in commands_of(name)]
         parser.description = "\n".join([str(parser.description), "", "commands:"] + rows)
     parser.add_options(explain=command is None)
-    named = "options of every command (hestiaos-lite --help explains them):\n  {}\n".format(
-        ", ".join(option.short for dest, option in OPTIONS.items() if dest in parser.takes)
-    )
-    examples = _EXAMPLES if command is None else command.examples
-    parser.epilog = "\n".join(
-        filter(
-            None,
-            (
-                _EPILOG if command is None else parser.epilog,
-                None if command is None else named,
-                "examples:\n" + "".join("  {} {}\n".format(PROGRAM, example) for example in examples),
-            ),
-        )
-    )
+    if command is None:
+        parts, examples = [_EPILOG], _EXAMPLES
+    else:
+        taken = ", ".join(option.short for dest, option in OPTIONS.items() if dest in parser.takes)
+        named = "options of every command (hestiaos-lite --help explains them):\n  {}\n".format(taken)
+        parts, examples = [parser.epilog or "", named], command.examples
+    parts.append("examples:\n" + "".join("  {} {}\n".format(PROGRAM, example) for example in examples))
+    parser.epilog = "\n".join(filter(None, parts))
     return parser
 
 

@@ -53,7 +53,10 @@ def _run(args: Arguments, output: Output) -> int:
             "session_id": args.session_id,
             "agent_id": args.agent_id,
             "mode_hint": args.mode_hint,
-            "timeout_ms": _granted_ms(args, client),
+            # no more time for the service than the caller has, unless told to: else the deadline would follow it
+            "timeout_ms": min(30000, int(client.timeout * 1000) or 1)
+            if args.timeout_ms is None
+            else args.timeout_ms,
         }
         if args.stream:
             return _stream(client, text, options, args.timeout, output)
@@ -87,14 +90,6 @@ def _exit_code(output: Output, words: Sequence[object], trace_id: Optional[str])
         return DONE
     output.complain("the service says {} (trace id {})".format(refusals[0], trace_id or "unknown"))
     return REFUSED
-
-
-def _granted_ms(args: Arguments, client: Client) -> int:
-    """Grant the service no more time than the caller has, unless told to: else the deadline would follow the grant."""
-    if args.timeout_ms is not None:
-        granted_ms: int = args.timeout_ms
-        return granted_ms
-    return max(1, min(30000, int(client.timeout * 1000)))
 
 
 def _stream(
@@ -134,10 +129,8 @@ def _stream(
 
 def _final_text(data: Mapping[str, Any]) -> str:
     """Return the whole text that a final event holds, for a service that sent no tokens before."""
-    for name in ("output", "text", "content", "result"):
-        if isinstance(data.get(name), str):
-            return str(data[name])
-    return ""
+    texts = [data.get(name) for name in ("output", "text", "content", "result")]
+    return next((text for text in texts if isinstance(text, str)), "")
 
 
 def _chat(args: Arguments, output: Output) -> int:

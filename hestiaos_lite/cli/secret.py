@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Callable
+from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from ..errors import InvalidInput
 from .exits import DONE
 from .output import Output
 from .parser import Arguments, Parser
 
+if TYPE_CHECKING:
+    from ..client import Client
+
 
 def declare_get(parser: Parser) -> None:
     """Declare ``secret get``."""
-    _declare(parser, _get)
+    _declare(parser, lambda client, args: {"value": client.secrets.get(args.key)})
 
 
 def declare_set(parser: Parser) -> None:
@@ -29,45 +32,34 @@ def declare_delete(parser: Parser) -> None:
     _declare(parser, _delete)
 
 
-def _declare(parser: Parser, execute: Callable[[Arguments, Output], int]) -> None:
+def _declare(parser: Parser, call: Callable[[Client, Arguments], Mapping[str, Any]]) -> None:
+    """Declare a command that says of one key what the call returns."""
+
+    def execute(args: Arguments, output: Output) -> int:
+        from .connect import open_client
+
+        with open_client(args, output) as client:
+            facts = call(client, args)
+        if output.json:
+            output.document(dict({"key": args.key}, **facts))
+        elif "value" in facts:
+            output.text(facts["value"] + "\n")
+        else:
+            output.notice("{} {}".format(*facts, args.key))
+        return DONE
+
     parser.add_argument("key", metavar="KEY", help="the secret's name")
     parser.set_defaults(execute=execute)
 
 
-def _get(args: Arguments, output: Output) -> int:
-    from .connect import open_client
-
-    with open_client(args, output) as client:
-        value = client.secrets.get(args.key)
-    if output.json:
-        output.document({"key": args.key, "value": value})
-    else:
-        output.text(value + "\n")
-    return DONE
+def _set(client: Client, args: Arguments) -> Mapping[str, Any]:
+    client.secrets.set(args.key, _read_value(), provider=args.provider)
+    return {"stored": True}
 
 
-def _set(args: Arguments, output: Output) -> int:
-    from .connect import open_client
-
-    with open_client(args, output) as client:
-        client.secrets.set(args.key, _read_value(), provider=args.provider)
-    return _done("stored", args, output)
-
-
-def _delete(args: Arguments, output: Output) -> int:
-    from .connect import open_client
-
-    with open_client(args, output) as client:
-        client.secrets.delete(args.key)
-    return _done("deleted", args, output)
-
-
-def _done(what: str, args: Arguments, output: Output) -> int:
-    if output.json:
-        output.document({"key": args.key, what: True})
-    else:
-        output.notice("{} {}".format(what, args.key))
-    return DONE
+def _delete(client: Client, args: Arguments) -> Mapping[str, Any]:
+    client.secrets.delete(args.key)
+    return {"deleted": True}
 
 
 def _read_value() -> str:
