@@ -172,11 +172,22 @@ class Governance:
         return self._caller.get("/api/governance/stability", mapping)
 
     def trace(self, command_id: str) -> Optional[Dict[str, Any]]:
-        """Return governance's trace of a command, or None when it knows none (404); every other failure is raised."""
+        """Return governance's trace of a command, or None when it knows none (404); every other failure is raised.
+
+        Raises:
+            InvalidResponse: the answer is about another command.
+        """
+        path = "/api/governance/trace/" + check_segment("command_id", command_id)
+
+        def decode(body: Any) -> Dict[str, Any]:
+            trace = mapping(body)
+            named = [trace[name] for name in ("command_id", "trace_id") if trace.get(name)]
+            if named and command_id not in named:
+                raise errors.InvalidResponse("the answer is about another command", details=body)
+            return trace
+
         try:
-            return self._caller.get(
-                "/api/governance/trace/" + check_segment("command_id", command_id), mapping
-            )
+            return self._caller.get(path, decode)
         except errors.NotFound:
             return None
 

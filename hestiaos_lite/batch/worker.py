@@ -10,21 +10,14 @@ import os
 import time
 from typing import Any, Callable, Dict, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
-from ..errors import ACCEPTED, GovernanceBlock, HestiaError, InvalidInput
-from ..models import is_refusal
-from .results import AGENT_FAILED
+from ..errors import HestiaError, InvalidInput
+from ..models import objection
 from .rows import BatchRow, RowId
 
 _CALLS: Mapping[str, Callable[[Any], Callable[..., Any]]] = {
     "run": lambda client: client.run,
     "chat": lambda client: client.chat.run,
     "agent": lambda client: client.agents.run,
-}
-# In which fields of an answer a word may say no; any other text is what the service made of the input.
-_DECIDING: Mapping[str, Tuple[str, ...]] = {
-    "run": ("result", "mode"),
-    "chat": ("result",),
-    "agent": ("status",),
 }
 
 # (process id, factory's key) -> client. A forked child finds its parent's entries and, by the process id, not its own.
@@ -86,7 +79,7 @@ def work(task: Task, row: BatchRow, sending: int) -> Report:
         if task.claim is not None:
             _claim(task.claim, row.id, sending)
         response = _CALLS[task.call](client)(**row.arguments).to_dict()
-        error = _no_in_a_good_answer(task.call, response)
+        error = objection(task.call, response)
     except HestiaError as failure:
         # without its traceback: this frame is in it, and holds the error in turn
         error, attempts = failure.with_traceback(None), failure.attempts
@@ -104,20 +97,6 @@ def _claim(claim: Callable[[RowId], Any], row_id: RowId, sending: int) -> None:
         ) from error
     if not is_ours:
         raise HestiaError("CLAIMED", "it was sent before and that answer is lost; it may have taken effect")
-
-
-def _no_in_a_good_answer(call: str, response: Mapping[str, Any]) -> Optional[HestiaError]:
-    """The error of a 2xx whose content says no, such as a decision BLOCK or an agent that failed; else None."""
-    word = next((response[name] for name in _DECIDING[call] if is_refusal(response.get(name))), None)
-    failed = word is None or word.strip().upper() == "FAILED"
-    reason, trace_id = response.get("error"), response.get("trace_id")
-    if word is None and not (call == "agent" and reason):
-        return None
-    if not failed:
-        return GovernanceBlock(trace_id, reason or "the service says {}".format(word), delivered=True)
-    return HestiaError(
-        AGENT_FAILED, reason or "the service says FAILED", trace_id, delivered=True, earlier_effect=ACCEPTED
-    )
 
 
 def build_client(factory: Callable[[], Any]) -> Any:

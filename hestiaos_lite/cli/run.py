@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Optional
 
 from .exits import DONE, REFUSED
 from .output import Output
@@ -62,7 +62,7 @@ def _run(args: Arguments, output: Output) -> int:
             return _stream(client, text, options, args.timeout, output)
         response = client.run(text, **options)
     _show(output, response, response.text, trace_id=response.trace_id, mode=response.mode)
-    return _exit_code(output, [response.result, response.mode], response.trace_id)
+    return _exit_code(output, "run", response.to_dict())
 
 
 def _show(output: Output, response: Any, text: Optional[str], **facts: Optional[str]) -> None:
@@ -81,15 +81,15 @@ def _notice(output: Output, **facts: Optional[str]) -> None:
         output.notice(", ".join(known))
 
 
-def _exit_code(output: Output, words: Sequence[object], trace_id: Optional[str]) -> int:
-    """Return the exit code of a whole answer by the words in it that decide, and say which one refuses."""
-    from ..models import is_refusal
+def _exit_code(output: Output, call: str, answer: Mapping[str, Any]) -> int:
+    """Return the exit code of a whole answer, and say where it says no or the work is not done."""
+    from ..models import objection
 
-    refusals = [word for word in words if is_refusal(word)]
-    if not refusals:
+    error = objection(call, answer)
+    if error is None:
         return DONE
-    output.complain("the service says {} (trace id {})".format(refusals[0], trace_id or "unknown"))
-    return REFUSED
+    output.complain("{} (trace id {})".format(error.message, error.trace_id or "unknown"))
+    return error.exit_code
 
 
 def _stream(
@@ -97,6 +97,7 @@ def _stream(
 ) -> int:
     """Print a stream as it comes. ``--timeout`` bounds the whole of it; without, only silence is bounded."""
     failed: Optional[StreamEvent] = None
+    start: Mapping[str, Any] = {}
     final: Mapping[str, Any] = {}
     with client.run_stream(text, timeout=timeout_seconds, **options) as stream:
         has_text = False
@@ -112,6 +113,8 @@ def _stream(
                 output.piece(_final_text(event.data))
             if event.type == "error":
                 failed = event
+            elif event.type == "start":
+                start = event.data
             elif event.type == "final":
                 final = event.data
         output.end_line()
@@ -124,7 +127,8 @@ def _stream(
             "the stream ended in an error: {} (trace id {})".format(reason, failed.trace_id or "unknown")
         )
         return REFUSED
-    return _exit_code(output, [final.get("result"), final.get("mode")], stream.trace_id)
+    # what the start said holds where the final event is silent about it, or there is none
+    return _exit_code(output, "run", {**start, **final, "trace_id": stream.trace_id})
 
 
 def _final_text(data: Mapping[str, Any]) -> str:
@@ -141,11 +145,10 @@ def _chat(args: Arguments, output: Output) -> int:
     with open_client(args, output) as client:
         response = client.chat.run(message, session_id=args.session_id)
     _show(output, response, response.result, trace_id=response.trace_id, session_id=response.session_id)
-    return _exit_code(output, [response.result], response.trace_id)
+    return _exit_code(output, "chat", response.to_dict())
 
 
 def _agent(args: Arguments, output: Output) -> int:
-    from ..models import is_refusal
     from .arguments import json_object, text_or_stdin
     from .connect import open_client
 
@@ -154,8 +157,4 @@ def _agent(args: Arguments, output: Output) -> int:
     with open_client(args, output) as client:
         result = client.agents.run(args.agent_id, task, config=config)
     _show(output, result, result.result, trace_id=result.trace_id, status=result.status)
-    if result.error or is_refusal(result.status):
-        ending = result.status or "with an error"
-        output.complain("the agent ended {}: {}".format(ending, result.error or "it gives no reason"))
-        return REFUSED
-    return DONE
+    return _exit_code(output, "agent", result.to_dict())

@@ -164,7 +164,7 @@ def test_an_agent_that_failed_is_no_success() -> None:
     with FaultServer(answer(ok(body))) as server:
         called = call("agent", "a", "x", "-u", server.url)
     assert called == Called(
-        1, "", "trace id t, status FAILED\nhestiaos-lite: the agent ended FAILED: no disk\n"
+        1, "", "trace id t, status FAILED\nhestiaos-lite: the agent ended FAILED: no disk (trace id t)\n"
     )
 
 

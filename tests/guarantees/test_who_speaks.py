@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any, Callable, Dict, Tuple
 
@@ -242,3 +243,100 @@ def test_what_we_are_given_names_no_field_twice_either(
             assert called.code == code
             assert "{}: an object names 'amount' twice".format(argv[-1]) in called.err
         assert server.hits == 0
+
+
+# -- a good answer whose content says no, or not yet
+
+AGENT = (
+    "the agent is {}: the task was accepted and is not done; look it up by its trace id, do not send it again"
+)
+# fmt: off
+CONTENTS: Dict[str, Tuple[str, Dict[str, Any], int, str, str]] = {
+    # command, answer, exit code, outcome of a batch row, words
+    "a run": ("run", {"result": "x", "mode": "ALLOW"}, 0, "ok", ""),
+    "a run blocked": ("run", {"result": "BLOCK"}, 1, "blocked", "the service says BLOCK"),
+    "a run's mode": ("run", {"result": "x", "mode": "deny"}, 1, "blocked", "the service says deny"),
+    "a run's decision": ("run", {"result": "x", "decision": "BLOCK"}, 1, "blocked", "the service says BLOCK"),
+    "a run failed": ("run", {"result": "FAILED"}, 1, "refused", "the service says FAILED"),
+    "a chat": ("chat", {"result": "x", "decision": "ALLOW"}, 0, "ok", ""),
+    "a chat's decision": ("chat", {"result": "x", "decision": "BLOCK"}, 1, "blocked", "the service says BLOCK"),
+    "a chat's mode": ("chat", {"result": "x", "mode": "BLOCK"}, 1, "blocked", "the service says BLOCK"),
+    "an agent": ("agent", {"status": "COMPLETED"}, 0, "ok", ""),
+    "an agent of no status": ("agent", {"result": "x"}, 0, "ok", ""),
+    "an agent failed": ("agent", {"status": "FAILED", "error": "no disk"}, 1, "refused", "the agent ended FAILED: no disk"),
+    "an agent with an error": ("agent", {"error": "no disk"}, 1, "refused", "the agent ended with an error: no disk"),
+    "an agent blocked": ("agent", {"status": "BLOCKED"}, 1, "blocked", "the service says BLOCKED"),
+    "an agent's mode": ("agent", {"status": "COMPLETED", "mode": "BLOCK"}, 1, "blocked", "the service says BLOCK"),
+    "an agent running": ("agent", {"status": "RUNNING"}, 3, "unknown", AGENT.format("RUNNING")),
+    "an agent queued": ("agent", {"status": "queued"}, 3, "unknown", AGENT.format("queued")),
+    "an agent pending": ("agent", {"status": "Pending", "output": ""}, 3, "unknown", AGENT.format("Pending")),
+}
+# fmt: on
+ROWS: Dict[str, Dict[str, Any]] = {
+    "run": {"input": "x"},
+    "chat": {"message": "x"},
+    "agent": {"agent_id": "a", "task": "x"},
+}
+
+
+@pytest.mark.parametrize(("command", "content", "code", "outcome", "words"), CONTENTS.values(), ids=CONTENTS)
+def test_what_a_good_answer_says(
+    command: str, content: Dict[str, Any], code: int, outcome: str, words: str
+) -> None:
+    body = json.dumps(dict({"agent_id": "a", "trace_id": "t-1"}, **content)).encode()
+    with FaultServer(answer(reply(200, body))) as server, Client(server.url) as client:
+        called = call(command, *list(ROWS[command].values()), "-u", server.url, "-q")
+        (result,) = run_batch(client, [dict(ROWS[command], id=1)], call=command)
+        assert server.hits == 2  # neither is sent again
+    assert (called.code, result.outcome, result.attempts) == (code, outcome, 1)
+    assert called.err == ("hestiaos-lite: {} (trace id t-1)\n".format(words) if words else "")
+    error = result.error or {"message": "", "trace_id": "t-1"}
+    assert (error["message"], error["trace_id"]) == (words, "t-1")
+
+
+STREAMS: Dict[str, Tuple[Tuple[Dict[str, Any], ...], int]] = {
+    "nothing of it": (({"type": "start"}, {"type": "token", "data": {"text": "x"}}), 0),
+    "at the start": (({"type": "start", "data": {"mode": "BLOCK"}},), 1),
+    "at the start, and the end is silent": (
+        ({"type": "start", "data": {"mode": "BLOCK"}}, {"type": "final", "data": {"output": "x"}}),
+        1,
+    ),
+    "at the start, and allowed at the end": (
+        ({"type": "start", "data": {"mode": "BLOCK"}}, {"type": "final", "data": {"mode": "ALLOW"}}),
+        0,
+    ),
+    "as a decision at the end": (({"type": "start"}, {"type": "final", "data": {"decision": "BLOCK"}}), 1),
+}
+
+
+@pytest.mark.parametrize(("events", "code"), STREAMS.values(), ids=STREAMS.keys())
+def test_what_a_stream_says(events: Tuple[Dict[str, Any], ...], code: int) -> None:
+    data = [
+        "data: {}\n\n".format(json.dumps(dict(event, trace_id="t-1")))
+        for event in (*events, {"type": "done"})
+    ]
+    stream = head(200, {"Content-Type": "text/event-stream"}) + "".join(data).encode()
+    with FaultServer(answer_and_close(stream)) as server:
+        called = call("run", "--stream", "x", "-u", server.url)
+    assert called.code == code
+    assert ("the service says BLOCK (trace id t-1)" in called.err) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_good"),
+    [
+        ({"decision": "BLOCK"}, True),
+        ({"trace_id": "c-1", "decision": "BLOCK"}, True),
+        ({"command_id": "c-1", "trace_id": "t-1"}, True),
+        ({"command_id": "c-2"}, False),
+        ({"trace_id": "t-2", "decision": "ALLOW"}, False),
+    ],
+    ids=str,
+)
+def test_a_governance_trace_is_of_the_command_that_was_asked_for(body: Dict[str, Any], is_good: bool) -> None:
+    with FaultServer(answer(reply(200, json.dumps(body).encode()))) as server, Client(server.url) as client:
+        if is_good:
+            assert client.governance.trace("c-1") == body
+        else:
+            error = error_of(lambda: client.governance.trace("c-1"))
+            assert (type(error), error.message) == (InvalidResponse, "the answer is about another command")
