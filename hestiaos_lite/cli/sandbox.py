@@ -52,7 +52,7 @@ def declare(parser: Parser) -> None:
 
 def _serve(args: Arguments, output: Output) -> int:
     from ..sandbox import Sandbox
-    from ..sandbox.governance import load_policy
+    from ..sandbox.policy import load_policy
     from .connect import api_key
 
     if args.policy is not None:

@@ -9,16 +9,13 @@ import time
 from collections import deque
 from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
-from . import neighbours
-from .faults import Fault, Faults, Injected, error_reply
-from .governance import load_policy
-from .hitl import HitlRoutes
-from .messages import Drop, Refusal, Reply, Request, refusal
-from .router import Router
-from .routes import VERSION, HestiaRoutes
-from .server import MAX_BODY_BYTES, Server
+from .aegis import AegisRoutes
+from .faults import Fault, Faults, Injected, error_reply, read_fault
+from .hestia import VERSION, HestiaRoutes, Metrics
+from .http import MAX_BODY_BYTES, Server, is_loopback, refuse_foreign
+from .messages import Drop, Refusal, Reply, Request, Router, refusal
+from .policy import load_policy
 from .store import Store
-from .vitals import Vitals
 
 MAX_KEPT_REQUESTS = 10_000
 MAX_KEPT_BYTES = 64 * 1024 * 1024
@@ -36,7 +33,7 @@ class Sandbox:
         port: 0 takes a free port, to be read from ``port`` or ``url`` once started.
         db: SQLite file that keeps traces, secrets and actions over a restart; None keeps them in memory, as
             long as this object lives.
-        policy: governance rules, a JSON file's path or a list of mappings; see ``governance.load_policy``.
+        policy: governance rules, a JSON file's path or a list of mappings; see ``policy.load_policy``.
         api_key: demanded of every request as ``Authorization: Bearer KEY`` when given. Without it only requests
             that name a loopback host, or ``host``, are answered, and none that a page of another site makes.
         hitl_delay_seconds: how long an AEGIS action stays PENDING.
@@ -70,7 +67,7 @@ class Sandbox:
     ) -> None:
         if api_key is not None and not (api_key.strip() and api_key.isprintable()):
             raise ValueError("api_key must be printable and not empty")
-        if api_key is None and not neighbours.is_loopback(host):
+        if api_key is None and not is_loopback(host):
             raise ValueError("{!r} is not a loopback address: listening there needs an api_key".format(host))
         if not 0 <= port <= 65535:
             raise ValueError("port must be from 0 to 65535, not {}".format(port))
@@ -83,11 +80,11 @@ class Sandbox:
         self._api_key = None if api_key is None else api_key.strip().encode("utf-8")
         self._policy = load_policy(policy)
         self._store = Store(db)
-        self._vitals = Vitals()
+        self._metrics = Metrics()
         self._faults = Faults()
-        self.hitl = HitlRoutes(self._store, hitl_delay_seconds, hitl_quota)
-        hestia = HestiaRoutes(self._store, self._policy, self._vitals, self._config, self._pause_token)
-        self._router = Router(hestia.routes() + self.hitl.routes())
+        self.hitl = AegisRoutes(self._store, hitl_delay_seconds, hitl_quota)
+        hestia = HestiaRoutes(self._store, self._policy, self._metrics, self._config, self._pause_token)
+        self._router = Router({**hestia.routes(), **self.hitl.routes()})
         self._lock = threading.Lock()
         self._kept: Deque[Request] = deque()
         self._kept_bytes = 0
@@ -156,7 +153,7 @@ class Sandbox:
     @property
     def requests_total(self) -> int:
         """How many requests were received in all."""
-        return self._vitals.requests_total
+        return self._metrics.requests_total
 
     def actions(self) -> List[Dict[str, Any]]:
         """The AEGIS actions accepted, oldest first.
@@ -222,6 +219,15 @@ class Sandbox:
         """
         self._faults.set_random(rate, seed, kinds)
 
+    def script(self, *faults: str) -> None:
+        """Script faults in words, as ``hestiaos-lite sandbox --fault`` does: see ``faults.read_fault``.
+
+        Raises ValueError for what is no fault, and scripts those before it.
+        """
+        for fault in faults:
+            method, arguments = read_fault(fault)
+            getattr(self, method)(**arguments)
+
     def clear_faults(self) -> None:
         """Forget every fault that was scripted and not met, and end random ones."""
         self._faults.clear()
@@ -230,11 +236,12 @@ class Sandbox:
 
     def _answer(self, request: Request) -> Reply:
         self._keep(request)
-        self._vitals.received()
-        if self._api_key is None:
-            foreign = neighbours.refused(request, self.host)
-            if foreign is not None:
-                return foreign
+        self._metrics.received()
+        try:
+            if self._api_key is None:
+                refuse_foreign(request, self.host)
+        except Refusal as refused:
+            return refused.reply
         delay_seconds = self._faults.delay_seconds(request)
         if delay_seconds and self._stopped.wait(delay_seconds):
             raise Drop
@@ -249,7 +256,7 @@ class Sandbox:
             reply = self._router.dispatch(request)
         except Refusal as refused:
             reply = refused.reply
-        self._vitals.answered(time.perf_counter() - started)
+        self._metrics.answered(time.perf_counter() - started)
         if fault is not None:  # lose: the work is done, its answer is not sent
             raise Drop
         if reply.events is not None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import http.client
 import os
 import stat
-import threading
-import time
 from typing import Any, Dict
 
 import pytest
 
 from hestiaos_lite.sandbox import Sandbox
-from hestiaos_lite.sandbox.governance import load_policy
+from hestiaos_lite.sandbox.policy import load_policy
 
 from ..sandbox_call import Answer, call
 
@@ -171,38 +169,21 @@ def test_a_link_that_somebody_planted_is_not_followed(tmp_path: Any, there: bool
     "pattern",
     [
         "(a+)+$",
-        pytest.param("(a|a)*$", marks=pytest.mark.slow),
-        pytest.param("(a|b|ab)*c", marks=pytest.mark.slow),
-        "(.*)(.*)(.*)(.*)(.*)(.*)(.*)x",
+        "(a|a)*$",
+        "a*",
+        "a+",
+        "a{2,}",
+        "a{,}",
+        "(ab){2}",
+        "(?:.{0,9}){9}",
+        ".{0,400}.{0,400}",
+        "[]*]*",
+        r"\\*",
     ],
 )
-def test_a_pattern_that_takes_for_ever_blocks_its_text_and_holds_up_nobody(pattern: str) -> None:
-    rules = [{"pattern": pattern, "decision": "ALLOW"}, {"pattern": "a", "decision": "ALLOW"}]
-    with Sandbox(policy=rules) as box:
-        answers = []
-
-        def run() -> None:
-            text = "ab" * 500 + "a" * 5000 + "!"
-            answers.append(call(box, "POST", "/api/v1/run", {"input": text}, timeout_seconds=60))
-
-        judged = threading.Thread(target=run)
-        judged.start()
-        while not box.requests_total:
-            time.sleep(0.001)
-        assert call(box, "GET", "/api/v1/health").status == 200
-        assert judged.is_alive()
-        judged.join()
-        (answer,) = answers
-        assert (answer.status, answer.body["code"]) == (403, "GOVERNANCE_BLOCK")
-        trace = call(box, "GET", "/api/v1/trace/" + answer.body["trace_id"]).body
-        assert (trace["policy"], trace["decision"]) == ("pattern-too-slow", "BLOCK")
-
-
-def test_a_text_that_a_rule_before_decides_needs_no_slow_pattern() -> None:
-    policy = load_policy(
-        [{"pattern": "a!", "decision": "THROTTLE"}, {"pattern": "(a+)+$", "decision": "BLOCK"}]
-    )
-    assert policy.judge("a" * 5000 + "!").policy == "rule-1"
+def test_a_pattern_that_may_take_for_ever_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="policy: rule 1: pattern repeats"):
+        load_policy([{"pattern": pattern, "decision": "ALLOW"}])
 
 
 @pytest.mark.parametrize(
@@ -212,10 +193,12 @@ def test_a_text_that_a_rule_before_decides_needs_no_slow_pattern() -> None:
         ("17 word", "rule-2"),
         ("WORD 1", "rule-3"),
         ("first\nlast", "rule-4"),
+        ("2 * 3", "rule-5"),
+        ("[]*+{", "rule-6"),
         ("no", "default-allow"),
     ],
 )
-def test_patterns_that_repeat_and_patterns_that_do_not_keep_their_order(text: str, rule: str) -> None:
-    patterns = ["x [0-9]+", r"[0-9]{2}", "word", "^la.?t"]
+def test_the_first_pattern_that_is_found_decides(text: str, rule: str) -> None:
+    patterns = ["x [0-9]{1,8}", r"[0-9]{2}", "word", "^la.?t", r"\d \*", "[]][*][+][{]"]
     policy = load_policy([{"pattern": pattern, "decision": "BLOCK"} for pattern in patterns])
     assert policy.judge(text).policy == rule

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hestiaos_lite.sandbox import Sandbox
-from hestiaos_lite.sandbox.governance import load_policy, text_of
+from hestiaos_lite.sandbox.policy import load_policy, text_of
 
 from ..sandbox_call import call
 

@@ -1,8 +1,9 @@
-"""HTTP by the standard library's threading server: a request in, a reply out, and an end that is quick."""
+"""HTTP on the standard library's threading server, for loopback, and whom a sandbox without a key answers."""
 
 from __future__ import annotations
 
 import io
+import ipaddress
 import logging
 import os
 import re
@@ -10,16 +11,19 @@ import socket
 import sys
 import threading
 import time
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Optional
+from urllib.parse import urlsplit
 
-from .messages import Drop, Reply, Request, encode_json
+from .messages import Drop, Reply, Request, encode, refusal
 
 MAX_BODY_BYTES = 1024 * 1024
-MAX_CONNECTIONS = 512
-BODILESS = (204, 304)
 STOP_SECONDS = 5.0
+# What the library makes of a line that is no header: it takes those after it, Host and length too, for a body.
+MALFORMED = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _logger = logging.getLogger("hestiaos_lite.sandbox")
@@ -46,11 +50,10 @@ class Server(ThreadingHTTPServer):
         self.answer = answer
         self.silence_seconds = silence_seconds
         self._process_id = os.getpid()
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._threads_of: Dict[socket.socket, threading.Thread] = {}
-        self._waiting: Dict[socket.socket, None] = {}  # connections we wait for, the longest first
-        found: List[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self._thread_of: Dict[
+            socket.socket, threading.Thread
+        ] = {}  # by connection; only the acceptor changes it
+        found: Any = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, _, _, _, address = found[0]
         super().__init__(address, Handler)
         self.port: int = self.server_address[1]
@@ -63,54 +66,21 @@ class Server(ThreadingHTTPServer):
         """Stop listening, close every connection, and wait for the threads."""
         if os.getpid() != self._process_id:
             return  # a forked child has none of our threads, and the connections are its parent's
-        self._stopping.set()
         _end(self.socket)  # wakes the acceptor; where the system does not, it looks ten times a second
         self.shutdown()
         self._acceptor.join()
         self.server_close()
-        with self._lock:
-            threads = dict(self._threads_of)
-        for connection in threads:
+        for connection in self._thread_of:
             _end(connection)
         deadline = time.monotonic() + STOP_SECONDS
-        for thread in threads.values():
-            if thread is not threading.current_thread():
+        for thread in self._thread_of.values():
+            if thread.is_alive() and thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
-
-    # -- connections
-
-    def wait_for(self, connection: socket.socket) -> None:
-        """Note that it is the client's turn on this connection: to send, or to take what it is sent."""
-        with self._lock:
-            self._waiting[connection] = None
-
-    def waited_for(self, connection: socket.socket) -> None:
-        """Note that it is our turn on this connection."""
-        with self._lock:
-            self._waiting.pop(connection, None)
-
-    def _make_room(self) -> bool:
-        """End the connection that has kept us waiting the longest; False where none does."""
-        with self._lock:
-            longest = next(iter(self._waiting), None)
-            if longest is None:
-                return False
-            del self._waiting[longest]
-        _end(longest)
-        return True
 
     # -- what socketserver calls
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # HTTPServer's own asks DNS for the host's name
-
-    def get_request(self) -> Any:
-        try:
-            return super().get_request()
-        except OSError:  # out of file descriptors: without room or a pause, the acceptor would spin
-            if not self._make_room():
-                self._stopping.wait(0.05)
-            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
@@ -119,31 +89,9 @@ class Server(ThreadingHTTPServer):
             name="sandbox-connection",
             daemon=True,
         )
-        with self._lock:
-            full = len(self._threads_of) >= MAX_CONNECTIONS
-        if full and not self._make_room():
-            _logger.warning("%d connections are being answered: a further one was closed", MAX_CONNECTIONS)
-            self.shutdown_request(request)
-            return
-        with self._lock:
-            self._threads_of[request] = thread
-            self._waiting[request] = None
-        try:
-            thread.start()
-        except RuntimeError:  # the system gives no more threads; socketserver closes the connection
-            self._forget(request)
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._forget(request)
-
-    def _forget(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._waiting.pop(connection, None)
-            self._threads_of.pop(connection, None)
+        thread.start()
+        self._thread_of = {known: each for known, each in self._thread_of.items() if each.is_alive()}
+        self._thread_of[request] = thread
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # an OSError: the client has gone
@@ -166,36 +114,25 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     rfile: Reader
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.0"  # what names no version is answered with a status line all the same
+    default_request_version = "HTTP/1.0"  # what names no version is refused with a status line all the same
     disable_nagle_algorithm = True  # a token must not wait for the next one
-    wbufsize = 64 * 1024  # head and body leave together
 
     def setup(self) -> None:
         super().setup()
-        self.rfile = Reader(self.rfile.detach())
         self.connection.settimeout(self.server.silence_seconds)
-
-    def handle_one_request(self) -> None:
-        self.server.wait_for(self.connection)
-        super().handle_one_request()
-
-    def handle_expect_100(self) -> bool:
-        going_on = super().handle_expect_100()
-        self.wfile.flush()
-        return going_on
+        self.rfile = Reader(self.rfile.detach())
 
     def _serve(self) -> None:
-        if self.request_version == "HTTP/1.0":
-            self.close_connection = True
         body = self._body()
         if body is None:
             return
-        self.server.waited_for(self.connection)
+        if self.request_version == "HTTP/1.0":
+            self.close_connection = True
         # Not self.path, in which newer libraries fold leading slashes.
         path, _, query = self.requestline.split()[1].partition("?")
-        request = Request(self.command, path, query, self.headers, body)
         try:
-            self._send(self._answer(request), self.headers.get("X-Request-Id", ""))
+            reply = self._answer(Request(self.command, path, query, self.headers, body))
+            self._send(reply, self.headers.get("X-Request-Id", ""))
         except Drop:
             self.close_connection = True
 
@@ -203,18 +140,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> Optional[bytes]:
         """The request's body; None when it was refused or its sender has gone."""
-        length = self.headers.get("Content-Length", "0")
+        if len(self.requestline.split()) != 3:  # HTTP/0.9: some Pythons read a head all the same, some do not
+            self.send_error(400, "the request names no version of HTTP")
+            return None
+        lengths = self.headers.get_all("Content-Length", ["0"])
         if self.rfile.last_line not in (b"\r\n", b"\n"):
             self.close_connection = True
+        elif any(isinstance(defect, MALFORMED) for defect in self.headers.defects):
+            self.send_error(400, "malformed header")
         elif "Transfer-Encoding" in self.headers:
             self.send_error(411, "send a Content-Length instead of a transfer coding")
-        elif not _LENGTH.fullmatch(length):
+        elif len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
             self.send_error(400, "malformed Content-Length")
-        elif int(length) > MAX_BODY_BYTES:
+        elif int(lengths[0]) > MAX_BODY_BYTES:
             self.send_error(413, "the body is larger than {} bytes".format(MAX_BODY_BYTES))
         else:
-            body = self.rfile.read(int(length))
-            if len(body) == int(length):
+            body = self.rfile.read(int(lengths[0]))
+            if len(body) == int(lengths[0]):
                 return body
             self.close_connection = True
         return None
@@ -230,19 +172,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply, request_id: str = "") -> None:
         """Send a whole reply; a stream event by event, chunked unless the client speaks HTTP/1.0."""
-        if reply.events is None:
-            self.server.wait_for(self.connection)
         chunked = reply.events is not None and self.request_version != "HTTP/1.0"
+        body = b"" if reply.events is not None or reply.status in (204, 304) else reply.body()
         headers = dict(reply.headers)
-        if request_id.isprintable() and request_id:
+        if request_id and request_id.isprintable():
             headers["X-Request-Id"] = request_id
-        body = b""
         if reply.events is not None:
             headers.update({"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"})
             if chunked:
                 headers["Transfer-Encoding"] = "chunked"
-        elif reply.status not in BODILESS:
-            body = reply.body_bytes()
+        elif reply.status not in (204, 304):
             headers.update({"Content-Type": reply.content_type, "Content-Length": str(len(body))})
         if self.close_connection:
             headers["Connection"] = "close"
@@ -252,25 +191,16 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-        if reply.events is None:
-            return
-        self.wfile.flush()
-        for event in reply.events:
-            data = b"data: " + encode_json(event) + b"\n\n"
-            self._send_now(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+        for event in reply.events or ():
+            data = b"data: " + encode(event) + b"\n\n"
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
         if chunked:
-            self._send_now(b"0\r\n\r\n")
-
-    def _send_now(self, data: bytes) -> None:
-        self.server.wait_for(self.connection)
-        self.connection.sendall(data)
-        self.server.waited_for(self.connection)
+            self.wfile.write(b"0\r\n\r\n")
 
     def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
         """Refuse what is no request; what follows it cannot be told apart, so the connection ends."""
         self.close_connection = True
         self._send(Reply(code, {"detail": message or self.responses[code][0]}))
-        self.wfile.flush()
         # Closing with unread bytes would reset the connection and lose the answer (RFC 9112, section 9.6).
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(1.0)
@@ -291,3 +221,52 @@ def _end(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # already ended, by us or by the client
+
+
+# -- who may speak to a sandbox without a key: programs of this machine, but no page that its browser shows
+#
+# A page of another site can reach a loopback port. By a name of its own that it lets point to 127.0.0.1 (DNS
+# rebinding) it could even read the answers; then the Host header has that name. What a page sends across sites
+# without being asked has an Origin or Sec-Fetch-Site header that says so.
+
+
+def is_loopback(host: str) -> bool:
+    """Whether every address this host has is a loopback address."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
+    except (OSError, UnicodeError):
+        return False
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    return bool(addresses) and all(ipaddress.ip_address(address).is_loopback for address in addresses)
+
+
+def refuse_foreign(request: Request, bound_host: str) -> None:
+    """Raise the Refusal of a request that a page of another site may have made.
+
+    Args:
+        bound_host: a further name, beside the loopback ones, that Host and Origin may have.
+    """
+    hosts = request.headers.get_all("Host", [])
+    if not all(_is_own("//" + host, bound_host) for host in hosts):
+        message = "this sandbox has no API key, so it answers only to a loopback host: {}".format(bound_host)
+        raise refusal(421, "FOREIGN_HOST", message)
+    origins = request.headers.get_all("Origin", [])
+    across_sites = "cross-site" in request.headers.get_all("Sec-Fetch-Site", [])
+    if across_sites or not all(_is_own(origin, bound_host) for origin in origins):
+        message = "this sandbox has no API key, so it answers no page of another site"
+        raise refusal(403, "FOREIGN_ORIGIN", message)
+
+
+@lru_cache(maxsize=64)
+def _is_own(url: str, bound_host: str) -> bool:
+    """Whether a URL's host is a loopback one by its spelling; it is never looked up, since its owner decides that."""
+    try:
+        host = urlsplit(url.strip()).hostname or ""
+    except ValueError:
+        return False
+    if host in ("localhost", bound_host.lower()) or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

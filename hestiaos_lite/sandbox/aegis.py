@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
-from .body import missing_headers, read_object
-from .messages import Refusal, Reply, Request, canned, refusal
-from .router import Route
+from .messages import Refusal, Reply, Request, Routes, canned, need_headers, read_object, refusal
 from .store import Store
 
 
-class HitlRoutes:
+class AegisRoutes:
     """The AEGIS half of the sandbox, under ``/api/v1`` and, as its first release had it, without.
 
     An action is PENDING for ``delay_seconds`` after it was accepted, then COMMITTED (or FAILED, where
@@ -35,13 +33,13 @@ class HitlRoutes:
         self._lock = threading.Lock()
         self._failures = 0
 
-    def routes(self) -> List[Route]:
+    def routes(self) -> Routes:
         """The table of endpoints."""
-        table: List[Route] = []
+        table: Routes = {}
         for prefix in ("/api/v1", ""):
-            table.append(("POST", prefix + "/hitl/approve", self.approve))
-            table.append(("POST", prefix + "/hitl/reject", self.reject))
-            table.append(("GET", prefix + "/hitl/status/{request_id}", self.status))
+            table[prefix + "/hitl/approve"] = {"POST": lambda request: self._decide(request, "approve")}
+            table[prefix + "/hitl/reject"] = {"POST": lambda request: self._decide(request, "reject")}
+            table[prefix + "/hitl/status/{request_id}"] = {"GET": self.status}
         return table
 
     def fail_next(self, times: int = 1) -> None:
@@ -49,23 +47,17 @@ class HitlRoutes:
         with self._lock:
             self._failures += times
 
-    def approve(self, request: Request) -> Reply:
-        return self._decide(request, "approve")
-
-    def reject(self, request: Request) -> Reply:
-        return self._decide(request, "reject")
-
-    def status(self, request: Request, request_id: str) -> Reply:
+    def status(self, request: Request, request_id: str) -> Dict[str, Any]:
         # Self-hosted clients may look with another tenant's header or none, so only a key narrows the search.
         found = self._store.action_by_request(request_id, _tenant_of_key(request))
         if found is None:
             raise refusal(404, "NOT_FOUND", "no action has this request id")
-        return Reply(payload=_public(found))
+        return _public(found)
 
     def _decide(self, request: Request, action: str) -> Reply:
         tenant = _tenant_of_key(request)
         needed = ["Thread-Id", "Idempotency-Key"]
-        missing_headers(request, needed if tenant else ["Tenant-Id"] + needed)
+        need_headers(request, needed if tenant else ["Tenant-Id"] + needed)
         payload = read_object(request, empty_allowed=True)
         tenant = tenant or request.headers["tenant-id"]
         thread_id = request.headers["thread-id"]

@@ -1,0 +1,332 @@
+"""HestiaOS: every endpoint of the wire contract, as its published client reads it; a request in, a reply out."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+import uuid
+from collections import Counter, OrderedDict
+from datetime import datetime, timezone
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+from .messages import COUNT, FLAG, NAME, OBJECT, TEXT, TEXTS, Reply, Request, Routes, read, refusal
+from .policy import DECISIONS, Judgement, Policy, text_of
+from .store import Store
+
+VERSION = "1.0.1"
+API_VERSION = "v1"
+MODEL = "sandbox"
+ACTIVE_SESSION_SECONDS = 1800.0
+MAX_SESSIONS = 10_000
+
+_CONTEXT = {"session_id": TEXT, "agent_id": TEXT, "mode_hint": TEXT}
+_OPTIONS = {"timeout_ms": COUNT, "stream": FLAG}
+# What a kept trace has beyond what ``GET /api/v1/trace/{id}`` shows: its published client refuses any further field.
+_GOVERNANCE_FIELDS = ("command", "rule")
+_WORD = re.compile(r"\s*\S+|\s+")
+
+
+class Metrics:
+    """What the sandbox counts of itself since it was made; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started, self._cpu_seconds = time.monotonic(), time.process_time()
+        self._received = self._answered = 0
+        self._latency_seconds = 0.0
+        self._decisions: Dict[str, int] = Counter()
+        self._sessions: OrderedDict[str, float] = OrderedDict()  # session id: when last seen, oldest first
+
+    @property
+    def uptime_seconds(self) -> float:
+        return round(time.monotonic() - self._started, 3)
+
+    @property
+    def requests_total(self) -> int:
+        return self._received
+
+    def received(self) -> None:
+        with self._lock:
+            self._received += 1
+
+    def answered(self, latency_seconds: float) -> None:
+        """Note how long an answer took to make (for a stream: to begin)."""
+        with self._lock:
+            self._answered += 1
+            self._latency_seconds += latency_seconds
+
+    def decided(self, decision: str) -> None:
+        with self._lock:
+            self._decisions[decision] += 1
+
+    def decisions(self) -> Dict[str, int]:
+        """How often governance gave each decision."""
+        return {decision: self._decisions[decision] for decision in DECISIONS}
+
+    def session_seen(self, session_id: str) -> None:
+        with self._lock:
+            self._sessions[session_id] = time.monotonic()
+            self._sessions.move_to_end(session_id)
+            if len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+
+    def published(self) -> Dict[str, float]:
+        """The published flat metrics that are required. Memory is not measured."""
+        now = time.monotonic()
+        cpu_share = (time.process_time() - self._cpu_seconds) / max(now - self._started, 1e-3)
+        with self._lock:
+            active = sum(seen >= now - ACTIVE_SESSION_SECONDS for seen in self._sessions.values())
+            return {
+                "cpu_percent": round(100.0 * cpu_share / (os.cpu_count() or 1), 2),
+                "memory_percent": 0.0,
+                "active_sessions": active,
+                "requests_total": self._received,
+                "avg_latency_ms": round(self._latency_seconds / max(1, self._answered) * 1000, 3),
+            }
+
+
+class HestiaRoutes:
+    """The HestiaOS half of the sandbox.
+
+    Args:
+        store: where traces and secrets are kept.
+        policy: the governance rules.
+        metrics: counters for the system endpoints.
+        config: what ``GET /api/system/config`` shows.
+        pause: called between two tokens of a stream.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        policy: Policy,
+        metrics: Metrics,
+        config: Callable[[], Dict[str, Any]],
+        pause: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._policy = policy
+        self._metrics = metrics
+        self._config = config
+        self._pause = pause
+
+    def routes(self) -> Routes:
+        """The table of endpoints."""
+        return {
+            "/api/v1/run": {"POST": self.run},
+            "/api/v1/run/stream": {"POST": self.run_stream},
+            "/api/v1/health": {"GET": self.health},
+            "/api/v1/trace/{trace_id}": {"GET": self.trace},
+            "/api/chat": {"POST": self.chat},
+            "/api/agents/run": {"POST": self.agent},
+            "/api/system/status": {"GET": self.status},
+            "/api/system/config": {"GET": self.config},
+            "/api/system/metrics": {"GET": self.metrics},
+            "/api/secrets": {"POST": self.set_secret},
+            "/api/secrets/{key}": {"GET": self.get_secret, "DELETE": self.delete_secret},
+            "/api/governance/explain": {"POST": self.explain},
+            "/api/governance/stability": {"GET": self.stability},
+            "/api/governance/trace/{command_id}": {"GET": self.governance_trace},
+        }
+
+    # -- what governance watches
+
+    def run(self, request: Request) -> Dict[str, Any]:
+        started = time.perf_counter()
+        text = self._run_input(request)
+        ruling, trace_id = self._govern("run", started, text)
+        return {
+            "result": ruling.decision,
+            "output": _output(text),
+            "mode": ruling.decision,
+            "budget": ruling.budget,
+            "trace_id": trace_id,
+            "latency_ms": _milliseconds_since(started),
+        }
+
+    def run_stream(self, request: Request) -> Reply:
+        started = time.perf_counter()
+        text = self._run_input(request)
+        ruling, trace_id = self._govern("run_stream", started, text)
+        return Reply(events=self._events(text, ruling, trace_id, started))
+
+    def chat(self, request: Request) -> Dict[str, Any]:
+        started = time.perf_counter()
+        body = read(request, {"message": TEXT}, {"session_id": TEXT})
+        message = body["message"]
+        session_id = body["session_id"] or "session-" + uuid.uuid4().hex
+        self._metrics.session_seen(session_id)
+        _, trace_id = self._govern("chat", started, message)
+        return {
+            "response": _output(message),
+            "session_id": session_id,
+            "processing_time": round(time.perf_counter() - started, 6),
+            "model": MODEL,
+            "trace_id": trace_id,
+        }
+
+    def agent(self, request: Request) -> Dict[str, Any]:
+        started = time.perf_counter()
+        body = read(request, {"agent_id": NAME, "task": TEXT}, {"config": OBJECT})
+        _, trace_id = self._govern("agent", started, text_of(body["task"], body["config"]))
+        return {
+            "agent_id": body["agent_id"],
+            "status": "COMPLETED",
+            "output": _output(body["task"]),
+            "error": None,
+            "trace_id": trace_id,
+        }
+
+    def _run_input(self, request: Request) -> str:
+        body = read(request, {"input": TEXT}, {"context": _CONTEXT, "options": _OPTIONS})
+        if body["context"]["session_id"]:
+            self._metrics.session_seen(body["context"]["session_id"])
+        return str(body["input"])
+
+    def _govern(self, command: str, started: float, text: str) -> Tuple[Judgement, str]:
+        """Judge a text and keep the trace; raises the 403 with the trace's id when the ruling is BLOCK."""
+        ruling = self._policy.judge(text)
+        trace_id = str(uuid.uuid4())
+        self._metrics.decided(ruling.decision)
+        self._store.add_trace(
+            trace_id,
+            {
+                "trace_id": trace_id,
+                "decision": ruling.decision,
+                "reason": ruling.reason,
+                "risk_score": ruling.risk_score,
+                "policy": ruling.policy,
+                "violations": ruling.violations,
+                "mode": ruling.decision,
+                "budget": ruling.budget,
+                "latency_ms": _milliseconds_since(started),
+                "timestamp": _timestamp(),
+                "command": command,
+                "rule": ruling.matched_rule,
+            },
+        )
+        if ruling.decision == "BLOCK":
+            message = "blocked by policy {}: {}".format(ruling.policy, ruling.reason)
+            raise refusal(403, "GOVERNANCE_BLOCK", message, trace_id=trace_id)
+        return ruling, trace_id
+
+    def _events(
+        self, text: str, ruling: Judgement, trace_id: str, started: float
+    ) -> Iterator[Dict[str, Any]]:
+        def event(kind: str, **data: Any) -> Dict[str, Any]:
+            return {"type": kind, "data": data, "trace_id": trace_id, "timestamp": _timestamp()}
+
+        output = _output(text)
+        yield event("start", mode=ruling.decision, budget=ruling.budget)
+        for word in _WORD.findall(output):  # the tokens joined are the output
+            self._pause()
+            yield event("token", text=word)
+        yield event(
+            "final",
+            result=ruling.decision,
+            output=output,
+            mode=ruling.decision,
+            budget=ruling.budget,
+            latency_ms=_milliseconds_since(started),
+        )
+        yield event("done")
+
+    # -- looking
+
+    def health(self, request: Request) -> Dict[str, Any]:
+        return {
+            "status": "ok",
+            "version": VERSION,
+            "uptime_seconds": self._metrics.uptime_seconds,
+            "api_version": API_VERSION,
+        }
+
+    def trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
+        kept = self._known_trace(trace_id)
+        return {name: value for name, value in kept.items() if name not in _GOVERNANCE_FIELDS}
+
+    def governance_trace(self, request: Request, command_id: str) -> Dict[str, Any]:
+        return self._known_trace(command_id)
+
+    def _known_trace(self, trace_id: str) -> Dict[str, Any]:
+        document = self._store.trace(trace_id)
+        if document is None:
+            raise refusal(404, "NOT_FOUND", "no trace has this id")
+        return document
+
+    def status(self, request: Request) -> Dict[str, Any]:
+        return {
+            "status": "ok",
+            "ollama": False,
+            "vllm": False,
+            "dsgk": True,  # governance, which is always on
+            "storage": True,
+            "version": VERSION,
+            "uptime_seconds": self._metrics.uptime_seconds,
+        }
+
+    def config(self, request: Request) -> Dict[str, Any]:
+        return self._config()
+
+    def metrics(self, request: Request) -> Dict[str, Any]:
+        return self._metrics.published()
+
+    def explain(self, request: Request) -> Dict[str, Any]:
+        body = read(request, {"command_type": NAME}, {"command_input": OBJECT})
+        ruling = self._policy.judge(text_of(body["command_type"], body["command_input"]))
+        return {
+            "command_type": body["command_type"],
+            "decision": ruling.decision,
+            "policy": ruling.policy,
+            "reason": ruling.reason,
+            "severity": ruling.severity,
+            "risk_score": ruling.risk_score,
+            "budget": ruling.budget,
+            "rule": ruling.matched_rule,
+        }
+
+    def stability(self, request: Request) -> Dict[str, Any]:
+        return {
+            "status": "STABLE",
+            "deterministic": True,
+            "policy": self._policy.source,
+            "rules": len(self._policy.rules),
+            "decisions": self._metrics.decisions(),
+        }
+
+    # -- secrets
+
+    def set_secret(self, request: Request) -> Dict[str, Any]:
+        body = read(
+            request, {"credential_ref": NAME, "secret": TEXT}, {"provider": TEXT, "allowed_tools": TEXTS}
+        )
+        key = body["credential_ref"]
+        self._store.set_secret(
+            key, body["secret"], body["provider"] or "custom", body["allowed_tools"] or ["*"]
+        )
+        return {"credential_ref": key, "status": "stored"}
+
+    def get_secret(self, request: Request, key: str) -> Dict[str, Any]:
+        value = self._store.secret(key)
+        if value is None:
+            raise refusal(404, "NOT_FOUND", "no secret has this key")
+        return {"value": value}
+
+    def delete_secret(self, request: Request, key: str) -> Dict[str, Any]:
+        if not self._store.delete_secret(key):
+            raise refusal(404, "NOT_FOUND", "no secret has this key")
+        return {"credential_ref": key, "status": "deleted"}
+
+
+def _output(text: str) -> str:
+    return "processed: " + text
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)
+
+
+def _timestamp() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
