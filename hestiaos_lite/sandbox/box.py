@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from .aegis import AegisRoutes
-from .faults import Fault, Faults, Injected, error_reply, read_fault
+from .faults import Fault, Faults, Injected, error_reply
 from .hestia import VERSION, HestiaRoutes, Metrics
 from .http import MAX_BODY_BYTES, Server, is_loopback, refuse_foreign
 from .messages import Drop, Refusal, Reply, Request, Router, refusal
@@ -218,15 +218,6 @@ class Sandbox:
             kinds: a status from 400 to 599 as text, ``"drop"`` or ``"lose"``.
         """
         self._faults.set_random(rate, seed, kinds)
-
-    def script(self, *faults: str) -> None:
-        """Script faults in words, as ``hestiaos-lite sandbox --fault`` does: see ``faults.read_fault``.
-
-        Raises ValueError for what is no fault, and scripts those before it.
-        """
-        for fault in faults:
-            method, arguments = read_fault(fault)
-            getattr(self, method)(**arguments)
 
     def clear_faults(self) -> None:
         """Forget every fault that was scripted and not met, and end random ones."""

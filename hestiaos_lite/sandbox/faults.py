@@ -6,7 +6,7 @@ import random
 import threading
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, List, NamedTuple, Optional, Sequence, Union
 
 from .messages import Reply, Request, canned
 
@@ -135,50 +135,3 @@ def error_reply(status: int, retry_after: Union[None, int, float, str] = None, b
     if retry_after is not None:
         reply.headers["Retry-After"] = str(retry_after)
     return reply
-
-
-# fmt: off
-_WORDS: Dict[str, Tuple[str, str, str]] = {
-    # word: the Sandbox's method, what its value is called there, what else it takes
-    "delay": ("delay_next", "seconds", "times path"),
-    "drop": ("drop_next", "", "times path"),
-    "lose": ("lose_next_answer", "", "times path"),
-    "drop_stream": ("drop_next_stream", "after_events", "times"),
-    "fail_action": ("fail_next_action", "", "times"),
-    "random": ("random_faults", "rate", "seed kinds"),
-}
-_TYPES: Dict[str, Callable[[str], Any]] = {
-    "status": int, "times": int, "retry_after": str, "body": str, "path": str, "seconds": float,
-    "after_events": int, "rate": float, "seed": int, "kinds": lambda text: text.split("+"),
-}
-# fmt: on
-
-
-def read_fault(text: str) -> Tuple[str, Dict[str, Any]]:
-    """A fault in words, as the command line has it: the Sandbox's method for it and its arguments.
-
-    ``503``, ``429,retry_after=1,times=3``, ``delay=2,path=/api/chat``, ``drop``, ``lose``, ``drop_stream=3``,
-    ``fail_action``, ``random=0.1,seed=7,kinds=503+lose``.
-
-    Raises ValueError saying what is wrong.
-    """
-    (word, value), *options = [part.strip().partition("=")[::2] for part in text.split(",")]
-    if word.isdigit():
-        method, value_name, others = "fail_next", "status", "times path retry_after body"
-        word, value = "a status", value or word
-    elif word in _WORDS:
-        method, value_name, others = _WORDS[word]
-    else:
-        raise ValueError("{!r} is no fault: a status, {}".format(word, ", ".join(_WORDS)))
-    given = [(value_name, value)] if value else []
-    for name, option in options:
-        if name not in others.split():
-            raise ValueError("{} takes {}, not {!r}".format(word, others.replace(" ", ", "), name))
-        given.append((name, option))
-    arguments = {}
-    for name, written in given:
-        try:
-            arguments[name] = _TYPES[name](written)
-        except (KeyError, ValueError):
-            raise ValueError("{}: {!r} is no value for {}".format(text, written, name or word)) from None
-    return method, arguments
