@@ -222,11 +222,15 @@ def test_explain(box: Any) -> None:
 def test_a_secrets_life(box: Any, stdin: bytes, value: str) -> None:
     where = ["-u", box.url]
     assert call("secret", "set", "team/../db", *where, stdin=stdin) == Called(0, "", "stored team/../db\n")
+    stored = call("secret", "set", "team/../db", "-j", *where, stdin=stdin)
+    assert (stored.json, stored.err) == ({"key": "team/../db", "stored": True}, "")
     assert box.requests[-1].json["credential_ref"] == "team/../db"
     assert call("secret", "get", "team/../db", *where) == Called(0, value + "\n", "")
     assert call("secret", "get", "team/../db", "-j", *where).json == {"key": "team/../db", "value": value}
     assert call("secret", "delete", "team/../db", *where) == Called(0, "", "deleted team/../db\n")
     assert call("secret", "get", "team/../db", *where).code == 1
+    assert call("secret", "set", "k", *where, stdin=stdin).code == 0
+    assert call("secret", "delete", "k", "-j", *where).json == {"key": "k", "deleted": True}
 
 
 def test_a_secrets_value_is_never_shown_by_a_failure(box: Any) -> None:

@@ -6,8 +6,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from hestiaos_lite import errors
-from hestiaos_lite.cli.exits import BadData, exit_code
+from hestiaos_lite.cli.exits import exit_code
 
 from ..cli_call import call
 from ..faultserver import (
@@ -24,8 +23,9 @@ from ..faultserver import (
 )
 
 FAST = ["--retries", "0", "--timeout", "0.4"]
+SENDER = "--tenant t --thread th"
 READS = ["health", "trace t", "status", "secret get k", "explain x", "hitl status i"]
-CHANGES = ["run x", "chat x", "agent a x", "secret delete k", "hitl approve k --tenant t --thread th"]
+CHANGES = ["run x", "chat x", "agent a x", "secret delete k", "hitl approve k " + SENDER]
 
 
 @pytest.mark.parametrize("command", READS + CHANGES)
@@ -62,16 +62,17 @@ def test_answers(box: Any, command: str, status: int, of_a_read: int, of_a_chang
 
 
 @pytest.mark.parametrize(
-    "command, code", [("run x", 1), ("chat x", 1), ("agent a x", 1), ("health", 77), ("secret get k", 77)]
+    "status, codes",
+    [
+        (403, {"run x": 1, "chat x": 1, "agent a x": 1, "health": 77, "secret get k": 77}),
+        (404, {"run x": 1, "health": 1, "hitl status i": 1}),
+        (409, {"run x": 1}),
+        (422, {"run x": 2, "health": 2, "secret delete k": 2}),
+    ],
 )
-def test_403(box: Any, command: str, code: int) -> None:
-    box.fail_next(403)
-    assert call(*command.split(), "-u", box.url).code == code
-
-
-def test_409_of_hestiaos(box: Any) -> None:
-    box.fail_next(409)
-    assert call("run", "x", "-u", box.url).code == 1
+def test_what_the_service_itself_says_no_with(box: Any, status: int, codes: Dict[str, int]) -> None:
+    box.fail_next(status, times=len(codes))
+    assert {command: call(*command.split(), "-u", box.url).code for command in codes} == codes
 
 
 @pytest.mark.parametrize("command", READS + CHANGES)
@@ -80,16 +81,13 @@ def test_never_connected_is_69(command: str) -> None:
     assert (called.code, called.out, called.error["delivered"]) == (69, "", False)
 
 
+HALF = head(200, {"Content-Type": "application/json", "Content-Length": 100}) + b"{"
 SCRIPTS: Dict[str, Any] = {
     "dropped": drop,
     "silent": hang,
-    "broken-off": answer_and_reset(
-        head(200, {"Content-Type": "application/json", "Content-Length": 100}) + b"{"
-    ),
-    "cut-short": answer_and_close(
-        head(200, {"Content-Type": "application/json", "Content-Length": 100}) + b"{"
-    ),
-    "slow": answer_and_hang(head(200, {"Content-Type": "application/json", "Content-Length": 100}) + b"{"),
+    "broken-off": answer_and_reset(HALF),
+    "cut-short": answer_and_close(HALF),
+    "slow": answer_and_hang(HALF),
 }
 
 
@@ -98,107 +96,87 @@ SCRIPTS: Dict[str, Any] = {
     [("dropped", 69, 3), ("silent", 75, 3), ("broken-off", 69, 76), ("cut-short", 69, 76), ("slow", 75, 3)],
 )
 def test_without_a_whole_answer(fault: str, of_a_read: int, of_a_change: int) -> None:
-    for command, code in (
-        ("health", of_a_read),
-        ("explain x", of_a_read),
-        ("run x", of_a_change),
-        ("chat x", of_a_change),
-    ):
+    for command, code in (("health", of_a_read), ("explain x", of_a_read), ("run x", of_a_change)):
         with FaultServer(SCRIPTS[fault]) as server:
             called = call(*command.split(), "-u", server.url, *FAST)
         assert (command, called.code, called.out) == (command, code, "")
 
 
-def test_a_decision_whose_answer_was_lost_is_3(box: Any) -> None:
-    box.lose_next_answer()
-    called = call(
-        "hitl", "approve", "k", "--tenant", "t", "--thread", "th", "-u", box.url, "-j", "--retries", "0"
-    )
-    assert (called.code, called.error["delivered"], len(box.actions())) == (3, None, 1)
-
-
-def test_a_stream_cut_short_is_76_and_keeps_what_came(box: Any) -> None:
-    box.drop_next_stream(after_events=3)
-    called = call("run", "--stream", "one two three", "-u", box.url)
-    assert (called.code, called.out) == (76, "processed: one\n")
-    assert "[STREAM_INTERRUPTED]" in called.err or "[CONNECTION_FAILED]" in called.err
-
-
-def test_a_stream_of_broken_events_is_76() -> None:
-    events = head(200, {"Content-Type": "text/event-stream"}) + b"data: {oops\n\n"
-    with FaultServer(answer_and_close(events)) as server:
-        assert call("run", "--stream", "x", "-u", server.url).code == 76
-
-
-def test_a_silent_stream_is_3() -> None:
-    with FaultServer(answer_and_hang(head(200, {"Content-Type": "text/event-stream"}))) as server:
-        assert call("run", "--stream", "x", "-u", server.url, "--timeout", "0.3").code == 3
-
-
-def test_quota_is_75(box: Any) -> None:
-    box.hitl.quota = 0
-    assert (
-        call("hitl", "approve", "k", "--tenant", "t", "--thread", "th", "-u", box.url, "--retries", "0").code
-        == 75
-    )
-
-
-def test_one_key_for_two_decisions_is_1(box: Any, tmp_path: Any) -> None:
-    options = ["--tenant", "t", "--thread", "th", "-u", box.url, "--outbox", str(tmp_path / "o.db")]
-    assert call("hitl", "approve", "k", *options).code == 0
-    called = call("hitl", "reject", "k", "-j", *options)
-    assert (called.code, called.error["code"]) == (1, "IDEMPOTENCY_CONFLICT")
+EVENTS = head(200, {"Content-Type": "text/event-stream"})
+TOKEN = b'data: {"type": "token", "data": {"text": "half"}}\n\n'
 
 
 @pytest.mark.parametrize(
-    "argv, stdin",
+    "script, code, out",
     [
-        ("", b""),
-        ("bogus", b""),
-        ("run", b""),
-        ("run x y", b""),
-        ("run x --bogus", b""),
-        ("run x --timeout 0", b""),
-        ("run x --timeout nan", b""),
-        ("run x --retries -1", b""),
-        ("run x --timeout-ms 0", b""),
-        ("run -", b""),
-        ("run -", b" \n"),
-        ("run -", b"\xff\xfe"),
-        ("run \udcff", b""),
-        ("chat -", b""),
-        ("secret set k", b""),
-        ("secret set k", b"\n"),
-        ("secret set k", b"\xff"),
-        ("secret set k value", b"v"),
-        ("secret get ..", b""),
-        ("explain x --input [1]", b""),
-        ("explain x --input {", b""),
-        ("explain x --input @/nonexistent", b""),
-        ("agent a t --config -", b"nope"),
-        ("health --warning 1", b""),
-        ("hitl approve k", b""),
-        ("hitl approve k --thread th", b""),
-        ("hitl approve \u20ac --thread th --tenant t", b""),
-        ("hitl key", b""),
-        ("hitl key --field x", b""),
-        ("hitl key --field x=1 --field x=2", b""),
-        ("outbox list", b""),
-        ("outbox drop x --outbox f", b""),
-        ("sandbox --port 99999", b""),
-        ("sandbox --host 0.0.0.0", b""),
-        ("sandbox --fault 200", b""),
-        ("sandbox --fault-rate 0", b""),
-        ("completion tcsh", b""),
+        (answer_and_close(EVENTS + TOKEN), 76, "half\n"),
+        (answer_and_reset(EVENTS + TOKEN), 76, "half\n"),
+        (answer_and_close(EVENTS + b"data: {oops\n\n"), 76, ""),
+        (answer_and_hang(EVENTS), 3, ""),
     ],
-    ids=str,
+    ids=["cut-short", "broken-off", "not-json", "silent"],
 )
-def test_usage_and_invalid_input_are_2_and_nothing_is_sent(box: Any, argv: str, stdin: bytes) -> None:
-    called = call(*argv.split(" ") if argv else [], *(["-u", box.url] if argv else []), stdin=stdin)
-    assert (called.code, called.out) == (2, "")
+def test_a_stream_without_its_end_keeps_what_came(script: Any, code: int, out: str) -> None:
+    with FaultServer(script) as server:
+        called = call("run", "--stream", "x", "-u", server.url, *FAST)
+    assert (called.code, called.out) == (code, out)
+
+
+def test_decisions(box: Any, tmp_path: Any) -> None:
+    """One whose answer was lost, one over the quota, and two for one key."""
+    where = [*SENDER.split(), "-u", box.url, "-j", "--retries", "0"]
+    box.lose_next_answer()
+    lost = call("hitl", "approve", "k", *where)
+    assert (lost.code, lost.error["delivered"], len(box.actions())) == (3, None, 1)
+    where += ["--outbox", str(tmp_path / "o.db")]
+    assert call("hitl", "approve", "k2", *where).code == 0
+    other = call("hitl", "reject", "k2", *where)
+    assert (other.code, other.error["code"]) == (1, "IDEMPOTENCY_CONFLICT")
+    box.hitl.quota = 0
+    assert call("hitl", "approve", "k3", *where[:-2]).code == 75
+
+
+# fmt: off
+@pytest.mark.parametrize("argv", [
+    "", "bogus", "- run x", "secret", "run", "run x y", "run x --bogus", "run x --timeout 0", "run x --timeout nan",
+    "run x --retries -1", "run x --timeout-ms 0", "run \udcff", "secret get ..", "secret set k value",
+    "explain x --input [1]", "explain x --input {", "explain x --input @/nonexistent", "health --warning 1",
+    "hitl approve k", "hitl approve k --thread th", "hitl approve \u20ac --thread th --tenant t",
+    "hitl key", "hitl key --field x", "hitl key --field x=1 --field x=2", "outbox list", "outbox drop x --outbox f",
+    "sandbox --port 99999", "sandbox --host 0.0.0.0", "sandbox --fault 200", "sandbox --fault-rate 0", "completion tcsh",
+], ids=ascii)
+def test_usage_errors_are_2_and_nothing_is_sent(box: Any, monkeypatch: Any, argv: str) -> None:
+    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+    check_usage_error(box, argv, b"v")
+
+
+@pytest.mark.parametrize("argv, stdin", [
+    ("run -", b""), ("run -", b" \n"), ("run -", b"\xff\xfe"), ("chat -", b""), ("secret set k", b""),
+    ("secret set k", b"\n"), ("secret set k", b"\xff"), ("agent a t --config -", b"nope"),
+])
+def test_an_input_that_is_none_is_2_and_nothing_is_sent(box: Any, monkeypatch: Any, argv: str, stdin: bytes) -> None:
+    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+    check_usage_error(box, argv, stdin)
+
+
+@pytest.mark.parametrize("argv", [
+    "health -u", "health -k", "-k= health", "health --api-key-file", "health --get", "health --profile",
+    "batch in --out", "batch in --out o --failed", "batch in --out o --column", "hitl key --field",
+    "hitl approve k --thread t --tenant", "hitl reject k --thread", "outbox list --outbox", "sandbox --db",
+])
+def test_an_empty_value_is_a_variable_that_a_script_forgot_to_set(box: Any, monkeypatch: Any, argv: str) -> None:
+    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
+    assert ": must not be empty (see " in check_usage_error(box, argv if "=" in argv else argv + " ")
+# fmt: on
+
+
+def check_usage_error(box: Any, argv: str, stdin: bytes = b"") -> str:
+    """The words of it: one line."""
+    called = call(*argv.split(" ") if argv else [], stdin=stdin)
+    assert (called.code, called.out, box.requests) == (2, "", [])
     assert called.err.startswith("hestiaos-lite: ")
     assert len(called.err.splitlines()) == 1
-    assert box.requests == []
+    return called.err
 
 
 @pytest.mark.parametrize(
@@ -212,7 +190,7 @@ def test_usage_and_invalid_input_are_2_and_nothing_is_sent(box: Any, argv: str, 
         ["sandbox", "--db", "/nonexistent/folder/db", "--port", "0"],
         ["outbox", "list", "--outbox", __file__],
         ["outbox", "drop", "1", "--outbox", "/nonexistent"],
-        ["hitl", "approve", "k", "--thread", "t", "--tenant", "t", "--outbox", "/nonexistent/folder/o.db"],
+        ["hitl", "approve", "k", *SENDER.split(), "--outbox", "/nonexistent/folder/o.db"],
     ],
     ids=lambda argv: " ".join(argv[:3]),
 )
@@ -221,26 +199,6 @@ def test_configuration_is_78(argv: List[str]) -> None:
     assert (called.code, called.out) == (78, "")
     assert "pw" not in called.err
     assert "two words" not in called.err
-
-
-@pytest.mark.parametrize(
-    "argv",
-    ["health -u", "health -k", "-k= health", "health --api-key-file", "health --get", "health --profile"]
-    + ["batch in --out", "batch in --out o --failed", "batch in --out o --column", "hitl key --field"]
-    + [
-        "hitl approve k --thread t --tenant",
-        "hitl reject k --thread",
-        "outbox list --outbox",
-        "sandbox --db",
-    ],
-)
-def test_an_empty_value_is_a_variable_that_a_script_forgot_to_set(
-    box: Any, monkeypatch: Any, argv: str
-) -> None:
-    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
-    called = call(*argv.split(), *[] if "=" in argv else [""])
-    assert (called.code, called.out, box.requests) == (2, "", [])
-    assert ": must not be empty (see " in called.err
 
 
 def test_a_bad_policy_is_65(tmp_path: Any) -> None:
@@ -259,29 +217,14 @@ def test_a_port_in_use_is_69(box: Any) -> None:
 
 def test_a_bug_is_one_line_with_a_hint(monkeypatch: Any) -> None:
     monkeypatch.setattr("hestiaos_lite.config.resolve", lambda **options: {}["missing"])
-    called = call("health")
-    assert called.code == 70
-    assert called.err == (
-        "hestiaos-lite: this is a bug in hestiaos-lite, please report it: KeyError: 'missing' (-vv shows where)\n"
-    )
+    line = "this is a bug in hestiaos-lite, please report it: KeyError: 'missing' (-vv shows where)\n"
+    assert call("health") == (70, "", "hestiaos-lite: " + line)
     assert "Traceback" in call("health", "-vv").err
     assert call("health", "-j").error["code"] == "INTERNAL"
 
 
-@pytest.mark.parametrize(
-    "error, code",
-    [
-        (errors.RateLimited(), 75),
-        (BadData("no"), 65),
-        (ImportError("no"), 78),
-        (PermissionError("no"), 78),
-        (ValueError("no"), 70),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_an_error_has_its_own_code_and_another_exception_is_this_machines_or_ours(
-    error: Exception, code: int
-) -> None:
+@pytest.mark.parametrize("error, code", [(ImportError(), 78), (PermissionError(), 78), (ValueError(), 70)])
+def test_an_exception_that_is_not_ours_is_this_machines_or_a_bug(error: Exception, code: int) -> None:
     assert exit_code(error) == code
 
 
