@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from typing import Iterable
+from typing import Any, Iterable
 from urllib.parse import urlsplit, urlunsplit
 
 MASK = "***"
@@ -20,6 +20,22 @@ _IN_TEXT = {code: "\\x{:02x}".format(code) for code in _CONTROLS}
 _IN_TEXT.update((code, "\\u{:04x}".format(code)) for code in _BIDI)
 _IN_TEXT_WITH_LINES = {code: shown for code, shown in _IN_TEXT.items() if code != 10}
 _IN_JSON = {code: "\\u{:04x}".format(code) for code in _CONTROLS + _BIDI if code != 10}
+
+
+class Secret(str):
+    """A text that may be used and not shown: tools that print the variables of a traceback's frames print this as ``***``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK
+
+
+def secret(value: Any) -> Any:
+    """Return a text so that its repr shows nothing; of anything else, which will be refused, the name of its type alone."""
+    if value is None or isinstance(value, str):
+        return value and Secret(value)
+    return type(type(value).__name__, (), {"__repr__": lambda self: MASK})()
 
 
 def without(text: str, secrets: Iterable[str]) -> str:

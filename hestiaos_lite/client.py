@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
 from . import config, models
 from ._check import check_optional_text, check_seconds, check_segment, check_text, check_whole_number
 from ._lazy import load_before_fork
+from ._redact import secret
 from .errors import InvalidResponse
 from .namespaces import Agents, Chat, Governance, Secrets, System
 from .wire import retry
@@ -74,6 +75,9 @@ class Client:
         profile: Optional[str] = None,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
+        # what a tool shows of this frame's variables, should anything below be refused
+        base_url, api_key = secret(base_url), secret(api_key)
+        headers = {name: secret(value) for name, value in headers.items()} if headers else None
         settings = config.resolve(
             base_url=base_url,
             api_key=api_key,

@@ -10,13 +10,18 @@ from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional,
 from urllib.parse import urlsplit
 
 from ._check import check_seconds, check_text
-from ._redact import MASK, bare_url
+from ._redact import MASK, Secret, bare_url, secret
 from .errors import InvalidInput
 
 DEFAULT_BASE_URL = "http://localhost:8000"
 _OF_HESTIAOS = ("base_url", "api_key", "api_key_file", "timeout")
 _OF_AEGIS = (*_OF_HESTIAOS, "tenant_id", "thread_id")
 KNOWN = (*_OF_HESTIAOS, *("aegis_" + name for name in _OF_AEGIS))  # what a section of the file may hold
+_SHOWN = (
+    "timeout",
+    "tenant_id",
+    "thread_id",
+)  # of a file; any other value may be a key, a misspelt name's too
 _LARGEST_FILE = 1 << 20  # characters
 CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is to blame for
 
@@ -94,6 +99,7 @@ def resolve(
     Raises:
         InvalidInput: a setting is malformed, or is in a file that others may write; its code is ``CONFIGURATION``.
     """
+    base_url, api_key = secret(base_url), secret(api_key)
     file = read_profile(profile)
     sources: Dict[str, str] = {}
 
@@ -124,8 +130,8 @@ def resolve(
                 raise
             raise _configuration("{} ({})".format(error.message, sources[name])) from None
 
-    url = find("base_url", base_url)
-    key = find("api_key", api_key)
+    url = secret(find("base_url", base_url))
+    key = secret(find("api_key", api_key))
     seconds = find("timeout", None if getattr(timeout, "is_not_given", False) else timeout)
     return Settings(
         checked(
@@ -144,12 +150,20 @@ def check_base_url(url: Any, mounted: Iterable[str] = ()) -> str:
 
     It is http or https, or of another kind of http that an adapter is ``mounted`` for, such as ``http+unix://``.
     """
-    url = check_text("the base URL", url, code=CONFIGURATION).strip()
+    url = Secret(check_text("the base URL", url, code=CONFIGURATION).strip())
+    fault = _fault_of(url, mounted)
+    if fault:
+        raise _configuration("the base URL {} {}".format(_bare(url), fault))
+    return str.rstrip(url, "/")
+
+
+def _fault_of(url: str, mounted: Iterable[str]) -> str:
+    """Say what is wrong with a base URL; "" where nothing is. Its variables may show a password, and end with it."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise _configuration("the base URL is malformed: {}".format(_shown(url))) from error
+    except ValueError:
+        return "is malformed"
     fault = ""
     others = [prefix for prefix in mounted if prefix.startswith("http+")]
     if parts.scheme not in ("http", "https") and not url.startswith(tuple(others)):
@@ -164,12 +178,10 @@ def check_base_url(url: Any, mounted: Iterable[str] = ()) -> str:
         fault = "must not contain white space"
     elif any(part in (".", "..") for part in parts.path.split("/")):
         fault = "must not have dot segments"
-    if fault:
-        raise _configuration("the base URL {} {}".format(_shown(url), fault))
-    return str.rstrip(url, "/")
+    return fault
 
 
-def _shown(url: str) -> str:
+def _bare(url: str) -> str:
     """Return a faulty URL fit for a message: a password may stand where only a well-formed URL keeps none."""
     start, at, rest = url.rpartition("@")
     return MASK + at + bare_url("//" + rest)[2:] if at else bare_url(url)
@@ -187,7 +199,7 @@ def check_api_key(key: Any) -> Optional[str]:
     """Return the key stripped, None for an empty one, or raise InvalidInput if it cannot be a header; never quote it."""
     if key is None:
         return None
-    key = check_text("the API key", key, code=CONFIGURATION).strip()
+    key = Secret(check_text("the API key", secret(key), code=CONFIGURATION).strip())
     if any(not 32 < ord(char) < 127 for char in key):
         raise _configuration(
             "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
@@ -215,7 +227,7 @@ def read_key_file(path: str) -> str:
     fault = _distrust(found, what, path)
     if fault:
         raise _configuration(fault)
-    key = text.strip()
+    key = Secret(text.strip())
     if not key:
         raise _configuration("{} is empty".format(what))
     if _is_readable_by_others(found) and not _is_credential(path):
@@ -260,7 +272,10 @@ def read_profile(profile: Optional[str] = None) -> Profile:
         ) from None
     if asked and not parser.has_section(asked):
         raise _configuration("{} has no section [{}]".format(what, asked))
-    values = dict(parser.items(section)) if parser.has_section(section) else {}
+    values = {
+        name: value if name.endswith(_SHOWN) else Secret(value)
+        for name, value in (parser.items(section) if parser.has_section(section) else ())
+    }
     for name in values:
         if name not in KNOWN:
             _warn_of_unknown(name, section, path)
@@ -287,10 +302,13 @@ def _read_file(path: str, what: str) -> Tuple[str, os.stat_result]:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise _configuration("{} is no regular file".format(what))
-            text = file.read(_LARGEST_FILE + 1)
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a zero byte
-        why = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
-        raise _configuration("{} cannot be read: {}".format(what, why)) from error
+            text = Secret(file.read(_LARGEST_FILE + 1))
+    except OSError as error:
+        raise _configuration("{} cannot be read: {}".format(what, error.strerror or error)) from error
+    except ValueError:  # not UTF-8, or a path with a zero byte; it holds the whole file
+        text = None
+    if text is None:
+        raise _configuration("{} cannot be read: not UTF-8 text".format(what))
     if len(text) > _LARGEST_FILE:
         raise _configuration("{} is too large".format(what))
     return text, found

@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from . import errors, models
 from ._check import check_optional_mapping, check_optional_text, check_segment, check_text
-from ._redact import one_line
+from ._redact import one_line, secret
 from .models import is_refusal
 from .wire.caller import Caller
 
@@ -105,6 +105,7 @@ class Secrets:
 
     def set(self, key: str, value: str, provider: str = "custom") -> None:
         """Store a secret; an older value of the same key is replaced."""
+        value = secret(value)
         check_segment("the secret's key", key)  # what could not be read back is not stored
         body = {
             "credential_ref": key,

@@ -54,7 +54,11 @@ class EventStream:
         return self
 
     def __next__(self) -> StreamEvent:
-        return next(self._events)
+        try:
+            return next(self._events)
+        except errors.HestiaError as error:
+            # without the frames below, whose variables hold what the service wrote
+            raise error.with_traceback(None) from error.__cause__
 
     def __enter__(self) -> EventStream:
         return self
@@ -111,15 +115,15 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
     except MalformedEvent as error:
         raise errors.InvalidResponse(
             "an event is not a JSON object, or names a field twice", **facts(details=error.text)
-        ) from error
+        ) from error.with_traceback(None)
     except EventTooLarge as error:
-        raise errors.InvalidResponse(str(error), **facts()) from error
+        raise errors.InvalidResponse(str(error), **facts()) from error.with_traceback(None)
     except errors.HestiaError as error:
         if progress.cancelled:
             return  # the reader was woken by breaking its connection
         if isinstance(error, errors.ConnectionFailed):
             message = "{}; what came is not the whole answer".format(error.message)
-            raise errors.StreamInterrupted(message, **facts()) from error
+            raise errors.StreamInterrupted(message, **facts()) from error.with_traceback(None)
         trace_id = error.trace_id or progress.trace_id  # a faulty event's own, where it has one
         raise error.with_facts(**facts(details=error.details, trace_id=trace_id)) from error.__cause__
     finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, Type, Union
 
 from .. import config, errors
 from .._check import check_optional_mapping, check_seconds, check_whole_number
+from .._redact import secret
 from ..deadline import Deadline
 from ..models.aegis import ActionResult, ActionStatus, Conclusion
 from ..wire import retry
@@ -74,6 +75,8 @@ class AegisClient:
         profile: Optional[str] = None,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
+        # what a tool shows of this frame's variables, should anything below be refused
+        base_url, api_key = secret(base_url), secret(api_key)
         settings = config.resolve(
             "aegis",
             base_url=base_url,

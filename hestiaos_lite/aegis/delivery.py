@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
+from .._redact import secret
 from ..deadline import Deadline
 from ..errors import (
     CALLER,
@@ -300,7 +301,7 @@ def _texts_in(value: Any) -> Iterator[str]:
     while pending:
         value = pending.pop()
         if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
-            yield value
+            yield secret(value)
         elif isinstance(value, Mapping):
             pending.extend(value.values())
         elif isinstance(value, (list, tuple)):

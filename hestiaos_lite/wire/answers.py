@@ -44,6 +44,9 @@ class Answer(NamedTuple):
     attempts: int
     earlier_effect: str = errors.NONE
 
+    def __repr__(self) -> str:
+        return "<Answer {}>".format(self.status)  # what the service wrote may echo a key
+
 
 # What a call makes of a good answer: one of these is handed to `Transport.request`.
 
@@ -93,13 +96,13 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise invalid(call, response, "is not UTF-8", bytes(body[:1000])) from error
+        raise invalid(call, response, "is not UTF-8", bytes(body[:1000])) from error.with_traceback(None)
     try:
         value = loads(text)
     except NamedTwice as error:
-        raise invalid(call, response, "is none: {}".format(error), text) from error
+        raise invalid(call, response, "is none: {}".format(error), text) from error.with_traceback(None)
     except (ValueError, RecursionError) as error:
-        raise invalid(call, response, _not_json(text), text) from error
+        raise invalid(call, response, _not_json(text), text) from error.with_traceback(None)
     try:
         return decode(value)
     except errors.HestiaError as error:

@@ -81,11 +81,11 @@ def new_request_id() -> str:
 def _encode(body: Any) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
-    except (TypeError, ValueError, RecursionError) as error:
-        # the encoder's words name the type at fault; a value is never quoted, nor kept by a cause that holds the whole body
-        fault = str(error)
-        if isinstance(error, UnicodeEncodeError):
-            fault = "it holds text that is not valid Unicode (input that was not UTF-8?)"
-        elif isinstance(error, (ValueError, RecursionError)):
-            fault = "it holds a NaN or an infinity, is nested too deeply, or contains itself"
-        raise errors.InvalidInput("the request cannot be sent as JSON: {}".format(fault)) from None
+    except UnicodeEncodeError:
+        fault = "it holds text that is not valid Unicode (input that was not UTF-8?)"
+    except TypeError as error:
+        fault = str(error)  # the encoder's words name the type at fault
+    except (ValueError, RecursionError):
+        fault = "it holds a NaN or an infinity, is nested too deeply, or contains itself"
+    # out here, where no exception is at hand: it would quote a value, or hold the whole body
+    raise errors.InvalidInput("the request cannot be sent as JSON: {}".format(fault))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.utils import get_environ_proxies, select_proxy
 
-from .._redact import bare_url
+from .._redact import bare_url, secret
 from ..errors import InvalidInput
 
 
@@ -44,6 +44,7 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
     if session.trust_env and url.startswith(("http:", "https:")) and not is_loopback(url):
         proxies.update(get_environ_proxies(url))
     proxies.update(session.proxies)
+    proxies = {name: secret(proxy) for name, proxy in proxies.items()}
     check_proxy(select_proxy(url, proxies))
     if verify is None:
         verify = session.verify
@@ -61,16 +62,17 @@ def check_proxy(proxy: Optional[str]) -> None:
     """Refuse a proxy's URL that cannot be one: requests and urllib3 fail in many ways then, and quote its password."""
     if not proxy:
         return
-    proxy = proxy if "://" in proxy else "http://" + proxy
+    proxy = secret(proxy if "://" in proxy else "http://" + proxy)
+    if not _is_url(proxy):
+        raise InvalidInput("the proxy's URL is malformed: {}".format(bare_url(proxy)), code="CONFIGURATION")
+
+
+def _is_url(proxy: str) -> bool:
     try:
         parts = urlsplit(proxy)
-        good = (
-            bool(parts.hostname) and parts.port != 0 and not any(character.isspace() for character in proxy)
-        )
+        return bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, proxy))
     except ValueError:
-        good = False
-    if not good:
-        raise InvalidInput("the proxy's URL is malformed: {}".format(bare_url(proxy)), code="CONFIGURATION")
+        return False
 
 
 def is_loopback(url: str) -> bool:

@@ -14,6 +14,7 @@ import requests
 from .. import errors
 from .._check import check_headers, check_verify
 from .._lazy import load_before_fork
+from .._redact import secret
 from .._version import __version__
 from .answers import Receive, redirected, refused
 from .body import close
@@ -77,7 +78,7 @@ class Transport:
         )
         values = [value for name, value in given.items() if name.lower() not in _HARMLESS_HEADERS]
         # "Bearer KEY" is echoed whole, or the key alone
-        keys = [value.split()[1] for value in values if len(value.split()) == 2]
+        keys = [secret(value.split()[1]) for value in values if len(value.split()) == 2]
         self.secrets = tuple(([api_key] if api_key else []) + values + keys)
         self._base_url = url
         self._sleep = sleep
@@ -137,7 +138,8 @@ class Transport:
                 # only now: a POST that may have been delivered is never repeated, not even one that changes nothing
                 failure.with_facts(changes=call.changes, has_idempotency_key=call.has_idempotency_key)
                 try:
-                    raise failure
+                    # without the frames of the attempt, whose variables hold what the service wrote
+                    raise failure.with_traceback(None)
                 finally:
                     del failure  # or it and this frame would hold each other until the collector runs
             if failure.effect != errors.NONE:

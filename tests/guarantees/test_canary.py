@@ -8,14 +8,16 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import pickle
 import traceback
 import warnings
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 import requests
 
+import hestiaos_lite
 from hestiaos_lite import AegisClient, Client, HestiaError, Outbox
 
 from ..faultserver import (
@@ -34,6 +36,7 @@ from ..faultserver import (
 CANARY = 'hunter2-c4n4ry"\\\u00e9'  # with what JSON escapes in more than one way
 KEY = "hunter2-c4n4ry"  # the part of it that a header can carry
 MARK = "c4n4ry"
+PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 
 QUOTED = json.dumps(CANARY)[1:-1]  # as ASCII JSON
 SCRIPTS = {
@@ -103,10 +106,33 @@ def shown() -> Iterator[List[str]]:
             logger.setLevel(level)
 
 
-def all_about(error: BaseException) -> List[str]:
-    """All that can be seen of an error without asking for its details."""
+def variables_of(error: BaseException) -> List[str]:
+    """What a tool that prints the variables of a traceback's frames shows of ours, of its causes and contexts too."""
+    lines: List[str] = []
+    seen: List[BaseException] = []
+    waiting: List[Optional[BaseException]] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        seen.append(one)
+        waiting += [one.__cause__, one.__context__]
+        stack = traceback.TracebackException.from_exception(one, capture_locals=True).stack
+        for frame in stack:
+            if frame.filename.startswith(PACKAGE):
+                lines += ["{} {}={}".format(frame.name, *item) for item in (frame.locals or {}).items()]
+    assert lines or error.__traceback__ is None
+    return lines
+
+
+def all_about(error: BaseException, payload: bool = False) -> List[str]:
+    """All that can be seen of an error without asking for its details.
+
+    Args:
+        payload: the value is in a payload, which frames that the caller gave it to may show.
+    """
     again = pickle.loads(pickle.dumps(error))
-    return [
+    return ([] if payload else variables_of(error)) + [
         str(error),
         repr(error),
         repr(error.args),
@@ -224,6 +250,21 @@ def test_a_proxy_s_refusal(shown: List[str], monkeypatch: pytest.MonkeyPatch) ->
         {"headers": {"X-Auth": KEY + "\n"}},
         {"headers": {"X-Auth": [KEY]}},
         {"headers": {"X-Auth": KEY + "\u4f60"}},
+        {"api_key": KEY.encode()},
+        *(
+            dict({"api_key": KEY, "headers": {"X-Auth": KEY}}, **other)
+            for other in (
+                {"timeout": 0},
+                {"timeout": "soon"},
+                {"retries": -1},
+                {"verify": 0},
+                {"max_body_bytes": 0},
+                {"base_url": "ftp://h"},
+                {"base_url": 5},
+                {"profile": "none"},
+                {"headers": {"bad name": KEY}},
+            )
+        ),
     ],
     ids=lambda arguments: "-".join(arguments),
 )
@@ -232,6 +273,66 @@ def test_what_is_refused_before_anything_is_sent(arguments: Dict[str, Any], show
         Client(**arguments)
     shown.extend(all_about(caught.value))
     assert not [line for line in shown if MARK in line]
+
+
+@pytest.mark.parametrize("kind", [Client, AegisClient])
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("[default]\napi_key = {0}\naegis_api_key = {0}\ntimeout = soon\naegis_timeout = soon\n", {}),
+        ("[default]\napi_key = {0}\u4f60\naegis_api_key = {0}\u4f60\n", {}),
+        ("[default]\nbase_url = http://u:{0}@h\naegis_base_url = http://u:{0}@h\n", {}),
+        ("[default]\napi_kye = {0}\n", {}),  # a slip of the pen, where warnings are errors
+        ("[default]\napi_key = {0}\napi_key = {0}\n", {}),
+        ("api_key = {0}\n", {}),
+        ("[default]\napi_key = {0}\n", {"profile": "none"}),
+        ("[default]\napi_key = {0}\xff\n", {}),
+        ("[default]\napi_key_file = {1}\naegis_api_key_file = {1}\n", {}),  # the file itself: no key at all
+    ],
+    ids=range(9),
+)
+def test_a_file_with_a_key_that_is_refused(
+    text: str, options: Any, kind: Any, shown: List[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "config.ini"
+    data = text.format(KEY, path)
+    path.write_bytes(data.encode("latin-1" if "\xff" in data else "utf-8"))
+    path.chmod(0o600)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(path))
+    with warnings.catch_warnings(), pytest.raises((HestiaError, UserWarning)) as caught:
+        warnings.simplefilter("error")
+        kind(**options)
+    shown.extend(all_about(caught.value))
+    logging.getLogger().warning("heard")
+    assert not [line for line in shown if MARK in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "provider"),
+    [
+        ("..", CANARY, "custom"),
+        ("name", CANARY.encode(), "custom"),
+        ("name", [CANARY], "custom"),
+        ("name", CANARY, 5),
+        ("name", CANARY + "\ud800", "custom"),
+        (5, CANARY, "custom"),
+    ],
+)
+def test_a_secret_s_value_that_is_not_sent(name: Any, value: Any, provider: Any) -> None:
+    with Client("http://127.0.0.1:1", KEY) as client, pytest.raises(HestiaError) as caught:
+        client.secrets.set(name, value, provider)
+    assert not [line for line in all_about(caught.value) if MARK in line]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *HEADS])
+def test_the_key_of_aegis(script: str) -> None:
+    with FaultServer(answer_and_close(SCRIPTS.get(script) or HEADS[script])) as server:
+        for method in ("approve", "conclude", "get_status"):
+            options = {"api_key": KEY, "thread_id": "t", "max_retries": 0, "timeout": 5}
+            with AegisClient(server.url, **options) as client:  # type: ignore[arg-type]
+                with pytest.raises(HestiaError) as caught:
+                    getattr(client, method)("key-1")
+            assert not [line for line in all_about(caught.value) if MARK in line]
 
 
 def test_a_key_from_the_environment(shown: List[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,12 +377,12 @@ def test_an_aegis_payload(script: str, shown: List[str], tmp_path: Any) -> None:
                             repr(decide("key-{}-{}".format(decide.__name__, box is None), payload=payload))
                         )
                     except HestiaError as error:
-                        shown.extend(all_about(error))
+                        shown.extend(all_about(error, payload=True))
                 if box is not None:
                     try:
                         shown.append(repr(client.flush()))
                     except HestiaError as error:
-                        shown.extend(all_about(error))
+                        shown.extend(all_about(error, payload=True))
                     shown.append(repr(outbox))
     # an answer's `data` is the service's word, and what the caller asked for; nothing else may quote the payload
     assert not [line for line in shown if MARK in line and not line.startswith("ActionResult(")]
