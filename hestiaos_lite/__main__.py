@@ -8,10 +8,9 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
-import os
 import sys
 from types import ModuleType
-from typing import Any, NoReturn, Optional, TextIO
+from typing import Any, NoReturn
 
 from hestiaos_lite.cli import main  # by its full name: this file may be copied to the root of a zip file
 
@@ -20,23 +19,9 @@ def run() -> NoReturn:
     """Run the command line, and end the process with its exit code."""
     _put_off_charset_detection()
     code = main()
-    for stream in (sys.stdout, sys.stderr):
-        _let_go_if_broken(stream)
     # the interpreter's last collection would walk all that ends with the process anyway: a fifteenth of a one-shot call
     gc.freeze()
     sys.exit(code)
-
-
-def _let_go_if_broken(stream: Optional[TextIO]) -> None:
-    """Point a stream that takes no more nowhere: the interpreter's last flush would fail, and make any exit code 120."""
-    if stream is None:
-        return
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 class _LoadedLater(ModuleType):

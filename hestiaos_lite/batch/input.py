@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+from .._stdio import read_stdin
 from ..errors import InvalidInput
 from .index import RowIndex
 from .rows import FORMS, BatchRow, check_row, digest, id_key
@@ -183,16 +183,19 @@ def _no_constant(name: str) -> Any:
 
 def _rewindable(path: str) -> Any:
     """Open a file of bytes that can be read again from its beginning."""
-    file: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - BatchInput.close closes it
-    if path != "-" and file.seekable():
+    file: Any = None if path == "-" else open(path, "rb")  # noqa: SIM115 - BatchInput.close closes it
+    if file is not None and file.seekable():
         return file
     spool = tempfile.TemporaryFile(prefix="hestiaos-lite-batch-")  # noqa: SIM115 - likewise
     try:
-        shutil.copyfileobj(file, spool)
+        if file is None:
+            spool.writelines(read_stdin())
+        else:
+            shutil.copyfileobj(file, spool)
     except BaseException:
         spool.close()
         raise
     finally:
-        if path != "-":
+        if file is not None:
             file.close()
     return spool

@@ -28,9 +28,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """
     output = Output()
     try:
-        code = _run(sys.argv[1:] if argv is None else argv, output)
-        output.flush()
-        return code
+        return _run(sys.argv[1:] if argv is None else argv, output)
     except OutputClosed as error:
         if error.is_broken_pipe:
             return _BROKEN_PIPE

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, Dict, Optional
 
+from .. import _stdio
 from .._json import NamedTwice, loads
 from ..errors import InvalidInput
 
 
 def read_stdin(what: str) -> str:
     """Read standard input to its end as UTF-8 (a byte-order mark is dropped); empty or undecodable is InvalidInput."""
-    if sys.stdin is None:
-        raise InvalidInput("{} should come from standard input, which is closed".format(what))
     try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
+        text = b"".join(_stdio.read_stdin()).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput("{} on standard input is not UTF-8: {}".format(what, error)) from error
     if not text.strip():

@@ -216,7 +216,6 @@ class _Run:
                     if self._progress is not None:
                         self._progress.close()
                     self._tell(None, self._index.counts(), 128 + number)
-                    self._output.flush()
                 os._exit(128 + number)
             self._signal, first_at = number, time.monotonic()
             self._stop.set()
@@ -307,12 +306,7 @@ def _open_ledger(args: Arguments, index: RowIndex, output: Output) -> Ledger:
 
     retry = Retry(failed=args.retry_failed, unknown=args.retry_unknown)
     resume = retry if args.resume or any(retry) else None
-
-    def print_line(line: str) -> None:
-        output.text(line)
-        output.flush()
-
-    return open_ledger(args.call, index, args.out, args.failed, resume=resume, sink=print_line)
+    return open_ledger(args.call, index, args.out, args.failed, resume=resume, sink=output.text)
 
 
 def _cannot_begin(error: errors.HestiaError, output: Output) -> int:

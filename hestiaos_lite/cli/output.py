@@ -7,8 +7,9 @@ import errno
 import os
 import sys
 import warnings
-from typing import Any, Dict, Iterator, Mapping, Optional, TextIO
+from typing import Any, Dict, Iterator, Mapping, Optional
 
+from .._stdio import Writer
 from .parser import PROGRAM
 
 _RED, _YELLOW, _BOLD, _PLAIN = "\033[31m", "\033[33m", "\033[1m", "\033[0m"
@@ -17,9 +18,9 @@ _RED, _YELLOW, _BOLD, _PLAIN = "\033[31m", "\033[33m", "\033[1m", "\033[0m"
 class OutputClosed(Exception):
     """Standard output takes no more; ``is_broken_pipe`` where its reader has gone, which is no fault."""
 
-    def __init__(self, error: Optional[OSError]) -> None:
-        super().__init__("it is closed" if error is None else error.strerror or str(error))
-        is_windows_pipe = os.name == "nt" and error is not None and error.errno == errno.EINVAL  # its EPIPE
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror or str(error))
+        is_windows_pipe = os.name == "nt" and error.errno == errno.EINVAL  # its EPIPE
         self.is_broken_pipe = isinstance(error, BrokenPipeError) or is_windows_pipe
 
 
@@ -39,13 +40,9 @@ class Output:
         self._errors_as_json = False
         self._field: Optional[str] = None
         self._field_was_found = False
-        self._out: Optional[TextIO] = sys.stdout
-        self._err: Optional[TextIO] = sys.stderr
+        self._out = Writer(sys.stdout)
+        self._err = Writer(sys.stderr)
         self._line_is_open = False
-        for stream in (self._out, self._err):
-            # What the terminal's encoding does not have is shown as \x.., instead of losing the result to an exception.
-            if stream is not None and hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
 
     def configure(self, *, json: bool, quiet: bool, field: Optional[str] = None) -> None:
         """Set what the arguments say; of a document only ``field`` is printed where one is named."""
@@ -65,9 +62,8 @@ class Output:
         self._write(self._coloured(self._out, _BOLD, self._shown(text)) + "\n")
 
     def piece(self, text: str) -> None:
-        """Print a piece of a result at once; `end_line` ends its line."""
+        """Print a piece of a result; `end_line` ends its line."""
         self._write(self._shown(text))
-        self.flush()
 
     def end_line(self) -> None:
         """End the line that a piece has left open."""
@@ -78,12 +74,11 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Print a result as one JSON document: indented for a reader at a terminal, else on one line."""
-        self._print_json(value, indent=2 if self._is_terminal(self._out) else None)
+        self._print_json(value, indent=2 if self._out.is_terminal else None)
 
     def object_line(self, value: Any) -> None:
-        """Print one JSON object on one line, at once."""
+        """Print one JSON object on one line."""
         self._print_json(value)
-        self.flush()
 
     def fields(self, values: Mapping[str, Any]) -> None:
         """Print a mapping as JSON, or as one aligned ``name  value`` a line, leaving out what is None."""
@@ -99,22 +94,16 @@ class Output:
             if value is not None
         ]
         width = max((len(name) for name, _ in shown), default=0)
-        for name, value in shown:
-            label = self._coloured(self._out, _BOLD, name) + " " * (width - len(name))
-            self._write("{}  {}\n".format(label, value))
+        lines = [
+            "{}{}  {}\n".format(self._coloured(self._out, _BOLD, name), " " * (width - len(name)), value)
+            for name, value in shown
+        ]
+        self._write("".join(lines))
 
     @property
     def missing_field(self) -> Optional[str]:
         """The field that was asked for and was in no result, or None."""
         return None if self._field_was_found else self._field
-
-    def flush(self) -> None:
-        """Flush the results; raises OutputClosed when they cannot be written."""
-        if self._out is not None:
-            try:
-                self._out.flush()
-            except OSError as error:
-                raise OutputClosed(error) from error
 
     # -- everything else
 
@@ -190,14 +179,13 @@ class Output:
     # -- how
 
     def _write(self, text: str) -> None:
-        if self._out is None:
-            raise OutputClosed(None)
         if not text:
             return
         self._line_is_open = not text.endswith("\n")  # before it is written: a signal may come in between
         try:
             self._out.write(text)
         except OSError as error:
+            self._line_is_open = False  # nothing comes after what was cut off
             raise OutputClosed(error) from error
 
     def _print_json(self, value: Any, indent: Optional[int] = None) -> None:
@@ -210,7 +198,7 @@ class Output:
                 self._write(self._shown(value) + "\n")
                 return
         text = self._dumps(value, indent)
-        if self._is_terminal(self._out):
+        if self._out.is_terminal:
             from .._redact import harmless_json
 
             text = harmless_json(text)
@@ -227,45 +215,35 @@ class Output:
         self._say_line(harmless_json(self._dumps(value)))
 
     def _say_line(self, line: str) -> None:
-        if self._is_terminal(self._out):
+        if self._out.is_terminal:
             self.end_line()  # both streams are likely to be the same screen
-        if self._err is not None:
-            with contextlib.suppress(OSError):  # there is nobody left to tell
-                try:
-                    self._err.write(line + "\n")
-                    self._err.flush()
-                except RuntimeError:  # a signal's handler speaks while this very stream is being written to
-                    os.write(self._err.fileno(), (line + "\n").encode(self._err.encoding, "backslashreplace"))
+        with contextlib.suppress(OSError):  # there is nobody left to tell
+            self._err.write(line + "\n")
 
     def _dumps(self, value: Any, indent: Optional[int] = None) -> str:
         from .._json import dumps
 
-        encoding = getattr(self._out, "encoding", None) or "ascii"
-        return dumps(value, indent=indent, ascii=encoding.lower().replace("-", "") != "utf8")
+        return dumps(value, indent=indent, ascii=self._out.encoding.lower().replace("-", "") != "utf8")
 
-    def _coloured(self, stream: Optional[TextIO], colour: str, text: str) -> str:
-        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not self._is_terminal(stream):
+    def _coloured(self, writer: Writer, colour: str, text: str) -> str:
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not writer.is_terminal:
             return text
         return colour + text + _PLAIN
 
     def _shown(self, text: str) -> str:
         """Show control characters instead of sending them to a terminal: a service's text must not steer it."""
-        if not self._is_terminal(self._out):
+        if not self._out.is_terminal:
             return text
         from .._redact import harmless_lines
 
         return harmless_lines(text)
 
     def _shown_line(self, text: str) -> str:
-        if not self._is_terminal(self._out):
+        if not self._out.is_terminal:
             return text
         from .._redact import harmless
 
         return harmless(text)
-
-    @staticmethod
-    def _is_terminal(stream: Optional[TextIO]) -> bool:
-        return stream is not None and stream.isatty()
 
 
 def _facts(error: Exception) -> Dict[str, Any]:

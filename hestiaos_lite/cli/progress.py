@@ -10,9 +10,10 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Dict, Mapping, Optional, TextIO, Type
+from typing import Any, Dict, Mapping, Optional, Type
 
 from .._redact import harmless
+from .._stdio import Writer
 from ..batch.rate import SharedPause
 from ..batch.results import BLOCKED, OK, OUTCOMES
 
@@ -35,8 +36,8 @@ class Progress:
         self._counts: Dict[str, int] = {outcome: done.get(outcome, 0) for outcome in OUTCOMES}
         self._done_before = sum(self._counts.values())
         self._pause = pause
-        self._stream: Optional[TextIO] = None if quiet else sys.stderr
-        self._is_terminal = self._stream is not None and self._stream.isatty()
+        self._stream = None if quiet else Writer(sys.stderr)
+        self._is_terminal = self._stream is not None and self._stream.is_terminal
         self._began_at = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="hestiaos-lite-progress", daemon=True)
@@ -123,7 +124,6 @@ class Progress:
         assert self._stream is not None  # noqa: S101 - only drawn with a stream
         try:
             self._stream.write(text)
-            self._stream.flush()
         except (OSError, ValueError):
             pass  # there is nobody left to tell
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
+from .._stdio import read_stdin
 from ..errors import InvalidInput
 from .exits import DONE
 from .output import Output
@@ -71,11 +72,9 @@ def _read_value() -> str:
             value = getpass("value (not shown): ")
         except EOFError:  # Ctrl-D
             raise InvalidInput("no value was given") from None
-    elif sys.stdin is None:
-        value = ""
     else:
         try:
-            value = sys.stdin.buffer.read().decode("utf-8")
+            value = b"".join(read_stdin()).decode("utf-8")
         except UnicodeDecodeError:
             # without its cause, which would quote the value
             raise InvalidInput("the value on standard input is not UTF-8") from None

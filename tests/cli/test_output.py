@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any, Tuple
 
 import pytest
 
 from hestiaos_lite import _json
-from hestiaos_lite.cli.output import Output, find_field
+from hestiaos_lite.cli.output import find_field
 
 from ..cli_call import Called, call
 from ..faultserver import FaultServer, answer, ok, reply
@@ -142,21 +141,6 @@ def test_of_a_stream_the_field_of_each_event_that_has_it() -> None:
     with FaultServer(answer(stream_of(token("one"), token(" two"), DONE))) as server:
         called = call("run", "x", "--stream", "--get", "data.text", "-u", server.url)
     assert called == Called(0, "one\n two\n", "")
-
-
-class Busy(io.TextIOWrapper):
-    """Standard error as the handler of a signal finds it that came while it was being written to."""
-
-    def write(self, text: str) -> int:
-        raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
-
-
-def test_what_a_signals_handler_says_is_not_lost(tmp_path: Any, monkeypatch: Any) -> None:
-    path = tmp_path / "stderr"
-    with Busy(path.open("wb"), encoding="ascii") as stream:
-        monkeypatch.setattr("sys.stderr", stream)
-        Output().complain("stopped at \u00e4")
-    assert path.read_bytes() == b"hestiaos-lite: stopped at \\xe4\n"
 
 
 REFUSALS = ["BLOCK", "BLOCKED", "DENY", "DENIED", "REJECT", "REJECTED", "FAILED", "block", "Denied"]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator, List
+from typing import Any, Iterator
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_the_module_and_a_pipeline(box: Any) -> None:
     assert (called.code, json.loads(called.out)["output"], called.err) == (0, "processed: hello", "")
 
 
-PARSER = {"", "_lazy", "_version", "cli", "cli.output", "cli.parser", "cli.commands"}
+PARSER = {"", "_lazy", "_stdio", "_version", "cli", "cli.output", "cli.parser", "cli.commands"}
 OF_RUN = {"cli.run", "cli.exits", "errors", "_redact"}
 
 
@@ -68,75 +68,6 @@ def test_what_a_command_loads(box: Any, argv: str, ours: Any) -> None:
         heavy.add("dataclasses")
     assert loaded.isdisjoint(heavy)
     assert {name[len("hestiaos_lite.") :] for name in loaded if name.startswith("hestiaos_lite")} <= ours
-
-
-@pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
-def test_a_reader_that_goes_away_ends_it_quietly(box: Any, extra: List[str]) -> None:
-    box.token_delay_seconds = 0.01
-    process = start("run", "--stream", "word " * 500, "-u", box.url, *extra)
-    assert process.stdout.read(1)
-    process.stdout.close()
-    error = process.stderr.read()
-    process.stderr.close()
-    assert (process.wait(30), error) == (141, b"")
-
-
-def test_a_reader_that_never_was(box: Any) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = start("--help", stdout=writer)
-    os.close(writer)
-    error = process.stderr.read()
-    process.stderr.close()
-    assert (process.wait(30), error) == (141, b"")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-@pytest.mark.parametrize("unbuffered", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize(
-    "argv, code, err",
-    [
-        (["health"], 74, b"hestiaos-lite: cannot write to standard output: No space left on device\n"),
-        (["--help"], 74, b"hestiaos-lite: cannot write to standard output: No space left on device\n"),
-        (["run", "rm -rf /"], 1, None),
-    ],
-    ids=["health", "help", "nothing-to-write"],
-)
-def test_a_full_disk_under_standard_output(
-    box: Any, argv: List[str], code: int, err: Any, unbuffered: Any
-) -> None:
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            command("-u", box.url, *argv),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env=environment(**unbuffered),
-            timeout=30,
-        )
-    assert (done.returncode, done.stderr if err else None) == (code, err)
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-@pytest.mark.parametrize(
-    "argv, code, code_of_both, unbuffered",
-    [
-        (["run", "x", "-vv"], 0, 74, {}),
-        (["run", "x", "-vv"], 0, 74, {"PYTHONUNBUFFERED": "1"}),
-        (["bogus"], 2, 2, {"PYTHONUNBUFFERED": "1"}),
-        (["run", "x", "-u", "http://127.0.0.1:1"], 69, 69, {}),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, (list, dict)) else "",
-)
-def test_a_full_disk_under_standard_error_changes_no_exit_code(
-    box: Any, argv: List[str], code: int, code_of_both: int, unbuffered: Any
-) -> None:
-    options: Any = {"stdin": subprocess.DEVNULL, "env": environment(**unbuffered), "timeout": 30}
-    line = command("-u", box.url, "--retries", "0", *argv)
-    with open("/dev/full", "wb") as full:
-        assert subprocess.run(line, stdout=subprocess.DEVNULL, stderr=full, **options).returncode == code
-        assert subprocess.run(line, stdout=full, stderr=full, **options).returncode == code_of_both
-    closed = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh"] + list(line)
-    assert subprocess.run(closed, stdout=subprocess.DEVNULL, **options).returncode == code
 
 
 IN_OUR_PROCESS = """
@@ -196,19 +127,6 @@ def test_what_windows_macos_and_pyodide_lack(box: Any, tmp_path: Path) -> None:
         timeout=30,
     )
     assert (done.stdout, json.loads(log.read_text())["user"]) == (b"127 True\n", "unknown"), done.stderr
-
-
-def test_a_closed_standard_output_is_an_error(box: Any) -> None:
-    done = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" >&-', "sh"] + list(command("health", "-u", box.url)),
-        stderr=subprocess.PIPE,
-        env=environment(),
-        timeout=30,
-    )
-    assert (done.returncode, done.stderr) == (
-        74,
-        b"hestiaos-lite: cannot write to standard output: it is closed\n",
-    )
 
 
 @pytest.mark.parametrize(
@@ -330,17 +248,6 @@ def test_ctrl_d_instead_of_a_secret_is_2(box: Any) -> None:
     assert code == 2
     assert "no value was given" in shown
     assert box.requests == []
-
-
-@pytest.mark.parametrize("argv", ["run -", "secret set k"])
-def test_a_closed_standard_input_is_2(box: Any, argv: str) -> None:
-    done = subprocess.run(
-        ["/bin/sh", "-c", 'exec "$@" <&-', "sh"] + list(command(*argv.split(), "-u", box.url)),
-        capture_output=True,
-        env=environment(),
-        timeout=30,
-    )
-    assert (done.returncode, done.stdout, box.requests) == (2, b"", [])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 ROWS = [
     ["_version", "_redact", "_lazy", "_json"],
     ["deadline", "errors", "sse"],
-    ["_check", "_sqlite"],
+    ["_check", "_sqlite", "_stdio"],
     ["models", "config"],
     ["wire"],
     ["stream", "namespaces", "aegis"],
@@ -176,7 +176,7 @@ def test_the_command_line_loads_neither_client_nor_sandbox_before_a_command_need
         seen.add(path)
         tree = ast.parse(FILES[path])
         loaded = {item.name for item in imports_of(path) if item.ours and item.when == "load"}
-        assert loaded <= {"cli", "_version", "_redact", "errors"}, path
+        assert loaded <= {"cli", "_version", "_redact", "_stdio", "errors"}, path
         for node in tree.body:
             if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
                 queue.extend({"cli/" + node.module} - seen)

@@ -1,0 +1,178 @@
+"""Standard streams: all that is printed is written whole or is exit 74, and standard input is read to its end."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from ..cli_call import command, environment
+from ..faultserver import FaultServer, answer, ok
+
+if os.name != "posix":
+    pytest.skip("descriptors and limits as POSIX has them", allow_module_level=True)
+
+TEXT = "0123456789abcdef" * 25_000  # more than a pipe holds, and than the limit below
+LIMIT_BYTES = 128 * 1024
+SAYS_TEXT = answer(ok({"result": TEXT, "trace_id": "t", "key": "k", "value": TEXT}))
+
+# fmt: off
+PRINTING = [
+    ("run -q x", ""),
+    ("run -q x", "1"),  # PYTHONUNBUFFERED: Python's stream is a raw one
+    ("run --json x", "1"), ("run --get result x", "1"), ("chat x", "1"), ("secret get k", "1"), ("batch - --out -", "1"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("argv, unbuffered", PRINTING)
+def test_half_a_result_is_74(argv: str, unbuffered: str, tmp_path: Path) -> None:
+    """A file size limit ends in the middle of it, as a disk would."""
+    import resource
+
+    with FaultServer(SAYS_TEXT) as server, (tmp_path / "report").open("wb") as report:
+        done = subprocess.run(
+            command("-u", server.url, *argv.split()),
+            input=b"x\n",
+            stdout=report,
+            stderr=subprocess.PIPE,
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES)),
+            timeout=60,
+        )
+    line = b"hestiaos-lite: cannot write to standard output: File too large"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (74, line)
+
+
+@pytest.mark.parametrize("argv, unbuffered", PRINTING)
+def test_a_pipe_that_does_not_block_gets_all(argv: str, unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with FaultServer(SAYS_TEXT) as server, open(reader, "rb") as pipe:
+        process = subprocess.Popen(
+            command("-u", server.url, *argv.split()),
+            stdin=subprocess.PIPE,
+            stdout=writer,
+            stderr=writer,
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+        )
+        os.close(writer)
+        assert process.stdin is not None
+        process.stdin.write(b"x\n")
+        process.stdin.close()
+        while process.poll() is None and bytes_in(reader) < 65536:
+            time.sleep(0.01)
+        out = pipe.read()
+        assert (process.wait(60), TEXT.encode() in out) == (0, True)
+
+
+def bytes_in(pipe: int) -> int:
+    import fcntl
+    import termios
+
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
+
+
+@pytest.mark.parametrize(
+    "argv, name, values",
+    [
+        ("run -", "input", ["one\ntwo\n"]),
+        ("chat -", "message", ["one\ntwo\n"]),
+        ("secret set k", "secret", ["one\ntwo"]),
+        ("hitl approve k --tenant t --thread t --payload -", "a", [1]),
+        ("batch - --out - --jobs 1", "input", ["one", "two"]),
+    ],
+)
+def test_an_input_that_does_not_block_is_read_to_its_end(box: Any, argv: str, name: str, values: Any) -> None:
+    """It comes in pieces, and at first there is nothing yet."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    process = subprocess.Popen(
+        command("-u", box.url, *argv.split()),
+        stdin=reader,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    os.close(reader)
+    for piece in [b'{"a":', b" 1}"] if name == "a" else [b"one\n", b"two\n"]:
+        time.sleep(0.5)  # it has found nothing there
+        os.write(writer, piece)
+    os.close(writer)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, [request.json.get(name) for request in box.requests]) == (0, values), err
+
+
+@pytest.mark.parametrize("argv", ["run -", "secret set k", "batch - --out -", "agent a -"])
+@pytest.mark.parametrize("redirection", ["<&-", "0>/dev/null"], ids=["closed", "write-only"])
+def test_a_standard_input_that_cannot_be_read_is_2(box: Any, argv: str, redirection: str) -> None:
+    done = in_a_shell(redirection, "-u", box.url, *argv.split())
+    assert (done.returncode, done.stdout, box.requests) == (2, b"", []), done.stderr
+
+
+def in_a_shell(redirection: str, *argv: str, **variables: str) -> Any:
+    """Run ``hestiaos-lite`` with a shell's redirections."""
+    return subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" ' + redirection, "sh", *command(*argv)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(**variables),
+        timeout=60,
+    )
+
+
+FULL, CLOSED = "hestiaos-lite: cannot write to standard output: {}\n".format, "it is closed"
+NO_SPACE = "No space left on device"
+
+
+# fmt: off
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("argv, redirection, code, err", [
+    ("health",    ">/dev/full",            74, FULL(NO_SPACE)),
+    ("--help",    ">/dev/full",            74, FULL(NO_SPACE)),
+    ("--version", ">/dev/full 2>/dev/full", 74, ""),
+    ("health",    ">&-",                   74, FULL(CLOSED)),
+    ("run x -vv", ">/dev/full 2>/dev/full", 74, ""),
+    ("run x -vv", "2>/dev/full",            0, ""),
+    ("run x -vv", "2>&-",                   0, ""),
+    ("bogus",     ">/dev/full 2>/dev/full",  2, ""),
+    ("run -",     "2>/dev/full",            2, ""),
+    ("trace none", ">/dev/full 2>/dev/full", 1, ""),
+    ("trace none", "2>&-",                   1, ""),
+])
+# fmt: on
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_stream_that_takes_nothing(
+    box: Any, argv: str, redirection: str, code: int, err: str, unbuffered: str
+) -> None:
+    """Under standard output it is 74, where there was something to print; under standard error it changes nothing."""
+    done = in_a_shell(redirection, "-u", box.url, *argv.split(), PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr.decode()) == (code, err)
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
+def test_a_reader_that_goes_away_ends_it_quietly(box: Any, extra: List[str]) -> None:
+    box.token_delay_seconds = 0.01
+    argv = command("run", "--stream", "word " * 500, "-u", box.url, *extra)
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(30)) == (b"", 141)
+
+
+def test_a_reader_that_never_was() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command("--help"), stdout=writer, stderr=subprocess.PIPE, env=environment(), timeout=60
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
