@@ -157,6 +157,8 @@ OPTIONS: Mapping[str, Option] = {
 }
 # fmt: on
 OUTPUT_OPTIONS = ("json", "get", "quiet", "verbose")  # what a command takes that asks no service
+_ANSWERED = ("-h", "--help", "--version")
+_KNOWN = {name for option in OPTIONS.values() for name in option.names}.union(_ANSWERED)
 _WANT_A_VALUE = {name for option in OPTIONS.values() if "metavar" in option.kind for name in option.names}
 
 
@@ -221,13 +223,14 @@ def _formatter() -> Any:
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse the arguments; raises Answered for ``--help`` and ``--version``, and UsageError."""
-    name, before, after = find_command(argv)
+    name, before, foreign, after = _find_command(argv)
     parser = build_parser(name)
+    if foreign:
+        parser.error("unrecognized arguments: " + " ".join(foreign))
     given: List[str] = []
     if parser.takes_command:
         after, given = _parted(after)
-        help = {"-h", "--help"}
-        if not given and not (set(after) <= help and help.intersection(before + after)):
+        if not given and not (after and set(after) <= set(_ANSWERED)):
             parser.error("no command: it goes after --, as in guard -- COMMAND")
     args, unknown = parser.parse_known_args(before + after)
     if unknown:
@@ -241,20 +244,26 @@ def parse(argv: Sequence[str]) -> Arguments:
     return args
 
 
-def find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str]]:
-    """Return the command's name, the other words up to its end, and those that follow it."""
+def _find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str], List[str]]:
+    """Return the command's name, the options of every command before its end, other options there, and what follows.
+
+    ``--help`` and ``--version`` end the search: they are of the program, or of what is found by then.
+    """
     name, at = "", 0
     before: List[str] = []
+    foreign: List[str] = []
     while at < len(argv) and commands_of(name):
         word = argv[at]
+        if word in _ANSWERED:
+            return name, [word], [], []
         if word.startswith("-") and word != "-":
             end = at + (2 if _wants_next(word) else 1)
-            before += argv[at:end]
+            (before if _is_known(word) else foreign).extend(argv[at:end])
         else:
             end = at + 1
             name = command_in(name, word)
         at = end
-    return name, before, list(argv[at:])
+    return name, before, foreign, list(argv[at:])
 
 
 def command_in(name: str, word: str) -> str:
@@ -301,6 +310,11 @@ def _parted(words: List[str]) -> Tuple[List[str], List[str]]:
     """Part the words at the first ``--``: those before it, and those after it."""
     cut = words.index("--") if "--" in words else len(words)
     return words[:cut], words[cut + 1 :]
+
+
+def _is_known(word: str) -> bool:
+    """True for an option of every command, in any form: ``--timeout=3``, ``-uURL``, ``-qv``."""
+    return word.partition("=")[0] in _KNOWN or (not word.startswith("--") and word[:2] in _KNOWN)
 
 
 def _wants_next(word: str) -> bool:

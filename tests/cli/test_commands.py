@@ -57,8 +57,9 @@ def test_json_before_and_after_the_command(box: Any, argv: str) -> None:
         (["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"], []),
         ([], ["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"]),
         (["-u", "http://127.0.0.1:9", "-k", "other"], ["-u", "{url}", "-k", "key"]),
+        (["-qju", "{url}", "--get=value", "-kkey"], ["-vv"]),
     ],
-    ids=["before", "after", "after-wins"],
+    ids=["before", "after", "after-wins", "joined"],
 )
 def test_global_options_before_and_after(box: Any, before: List[str], after: List[str]) -> None:
     called = call(*[word.format(url=box.url) for word in before + ["secret", "get", "k"] + after])

@@ -138,7 +138,7 @@ def test_decisions(box: Any, tmp_path: Any) -> None:
 
 # fmt: off
 @pytest.mark.parametrize("argv", [
-    "", "bogus", "- run x", "secret", "run", "run x y", "run x --bogus", "run x --timeout 0", "run x --timeout nan",
+    "", "bogus", "- run x", "secret", "run", "run x y", "run x --bogus", "--stream run x", "-1 run", "run x --timeout 0", "run x --timeout nan",
     "run x --retries -1", "run x --timeout-ms 0", "run \udcff", "secret get ..", "secret set k value",
     "explain x --input [1]", "explain x --input {", "explain x --input @/nonexistent", "health --warning 1",
     "hitl approve k", "hitl approve k --thread th", "hitl approve \u20ac --thread th --tenant t",

@@ -39,7 +39,8 @@ def test_help_of_a_command(name: str) -> None:
     """It names the options that mean something there in short form, and ends with examples that can be parsed."""
     called = call(*name.split(), "--help")
     assert (called.code, called.err) == (0, "")
-    assert call("help", *name.split()) == call("--help", *name.split()) == called
+    assert call("help", *name.split()) == called
+    assert call("--help", *name.split()) == call("--help")
     assert called.out.startswith("usage: hestiaos-lite {} ".format(name))
     head, examples = called.out.split("\n\nexamples:\n")
     assert head.endswith("\n  " + TAKES.get(name, SERVICE))
