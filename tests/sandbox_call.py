@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import re
 import socket
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
@@ -26,6 +27,24 @@ class A:
 
     def __repr__(self) -> str:
         return "A({})".format(", ".join(kind.__name__ for kind in self.types))
+
+
+class Form(A):
+    """Equal to any text of this form: ``{"request_id": Form("[0-9]+")}``."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = re.compile(pattern)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.pattern.fullmatch(other) is not None
+
+    def __repr__(self) -> str:
+        return "Form({!r})".format(self.pattern.pattern)
+
+
+def name_of(value: Any) -> str:
+    """A short name of a table's value for a test's id."""
+    return re.sub(r"[^ -Z^-~]+", "_", str(value))[:40]
 
 
 def call(
@@ -51,6 +70,19 @@ def call(
     if content and response.headers.get_content_type() == "application/json":
         return Answer(response.status, json.loads(content.decode("utf-8")), response.headers)
     return Answer(response.status, content, response.headers)
+
+
+def decision(key: str = "k-1", **changes: Optional[str]) -> Dict[str, str]:
+    """The headers of a self-hosted decision; a change to None leaves one out."""
+    found = {"Tenant-Id": "acme", "Thread-Id": "t-1", "Idempotency-Key": key, "X-Request-Id": "r-" + key}
+    found.update((name.replace("_", "-"), value) for name, value in changes.items())  # type: ignore[misc]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def error(code: str, message: str, **facts: Any) -> Dict[str, Any]:
+    """An error body: its facts flat and under detail."""
+    facts.update(code=code, message=message)
+    return dict(facts, detail=facts)
 
 
 def events_of(answer: Answer) -> List[Any]:

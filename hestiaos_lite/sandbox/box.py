@@ -71,8 +71,11 @@ class Sandbox:
             raise ValueError("{!r} is not a loopback address: listening there needs an api_key".format(host))
         if not 0 <= port <= 65535:
             raise ValueError("port must be from 0 to 65535, not {}".format(port))
-        if hitl_delay_seconds < 0 or token_delay_seconds < 0 or (hitl_quota or 0) < 0:
-            raise ValueError("delays and quota must not be negative")
+        for seconds in (hitl_delay_seconds, token_delay_seconds):
+            if not 0 <= seconds <= threading.TIMEOUT_MAX:
+                raise ValueError("a delay must be from 0 to {:.0f} s".format(threading.TIMEOUT_MAX))
+        if hitl_quota is not None and hitl_quota < 0:
+            raise ValueError("the quota must not be negative")
         self.host = host
         self.port = port
         self.token_delay_seconds = token_delay_seconds

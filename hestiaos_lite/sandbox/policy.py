@@ -25,7 +25,7 @@ _NO_BOUND = re.compile(r"[*+]|\{\d*,\}|\)\{")
 _BOUND = re.compile(r"\{(?:\d*,)?(\d+)\}")
 
 _SEND = (
-    r"\b(?:send|e-?mail|mail|post|upload|forward|publish|leak|exfiltrate|curl|wget|scp|paste|dump).{0,400}?"
+    r"\b(?:send|e-?mail|mail|post|upload|forward|publish|leak|exfiltrate|curl|wget|scp|paste|dump).{0,100}?"
 )
 _CREDENTIAL = (
     r"(?:passwords?|passwd|api[ _-]?keys?|secrets?|credentials?|private[ _-]keys?|access[ _-]tokens?"
