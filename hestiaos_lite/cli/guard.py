@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import re
 import shlex
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
+from ..models import is_refusal
 from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code, hints
 from .masking import Mask, as_text, mask_of
 from .output import Output
@@ -57,16 +60,18 @@ It is advice taken beforehand, not a boundary: whoever can type the command can 
 
 def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
     """Report a usage error, and return guard's own exit code: nothing runs."""
-    output.complain(message)
     head = list(argv[: argv.index("--")] if "--" in argv else argv)
+    named: Dict[str, List[str]] = {"--mask": [], "--not-run-exit": []}
     for option, value in zip(head, head[1:] + [""]):
         name, equals, joined = option.partition("=")
-        if name == "--not-run-exit":
-            try:
-                return _exit_code(joined if equals else value)
-            except argparse.ArgumentTypeError:
-                break
-    return _NOT_RUN
+        if name in named:
+            named[name].append(joined if equals else value)
+    is_set = [name for name in named["--mask"] if os.environ.get(name)]
+    output.complain(mask_of(is_set, quoted=True)(message))
+    try:
+        return _exit_code(named["--not-run-exit"][0]) if named["--not-run-exit"] else _NOT_RUN
+    except argparse.ArgumentTypeError:
+        return _NOT_RUN
 
 
 def _exit_code(text: str) -> int:
@@ -127,9 +132,32 @@ def _may_be_later(error: HestiaError) -> bool:
 
 
 def _is_without_verdict(error: HestiaError) -> bool:
-    """True where governance could not be asked; an answer that broke off may have been a refusal."""
+    """True where governance could not be asked.
+
+    An answer that broke off may have been a refusal, a gateway's page is one of sorts, and whatever the status of an answer
+    is, none runs that says no.
+    """
     is_broken = isinstance(error, ConnectionFailed) and error.delivered
-    return _may_be_later(error) and not isinstance(error, GovernanceBlock) and not is_broken
+    if not _may_be_later(error) or is_broken or isinstance(error, GovernanceBlock) or error.code == "GATEWAY":
+        return False
+    return not _says_no(error.details)
+
+
+def _says_no(body: Any) -> bool:
+    """True where a word of refusal stands anywhere in an error's body, as a value or within a text."""
+    values = [body]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values.extend(value.values())
+        elif isinstance(value, list):
+            values.extend(value)
+        elif isinstance(value, str):
+            # "failed" is in many a text about an outage, and a refusal only where it is the whole value
+            words = re.findall(r"[A-Z]+", value.upper())
+            if is_refusal(value) or any(is_refusal(word) and word != "FAILED" for word in words):
+                return True
+    return False
 
 
 def _refuse(error: Any, args: Arguments, output: Output, mask: Mask) -> int:

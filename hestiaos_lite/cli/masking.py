@@ -11,10 +11,13 @@ from ..errors import InvalidInput
 Mask = Callable[[Any], Any]
 
 
-def mask_of(variables: Sequence[str]) -> Mask:
+def mask_of(variables: Sequence[str], quoted: bool = False) -> Mask:
     """Return a function that masks these variables' values in a text, or in all that a JSON value holds.
 
     The longest value is looked for first. There is no masking by pattern: what is not named is shown.
+
+    Args:
+        quoted: a value may also stand in the text as Python quotes it.
 
     Raises:
         InvalidInput: a variable is not set, or empty.
@@ -24,6 +27,8 @@ def mask_of(variables: Sequence[str]) -> Mask:
         if not os.environ.get(name):
             raise InvalidInput("--mask {}: that variable is not set, or empty".format(name))
         secrets.append((as_text(os.environ[name]), "$" + name))
+        if quoted:
+            secrets.append((repr(os.environ[name])[1:-1], "$" + name))
     secrets.sort(key=lambda secret: -len(secret[0]))
 
     def in_text(text: str, first: int = 0) -> str:

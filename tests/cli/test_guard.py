@@ -93,6 +93,15 @@ REFUSALS: Dict[str, Any] = {  # what the service does; the exit code; does --fai
     "502": (answer(reply(502)), 75, True),
     "503": (answer(reply(503)), 75, True),
     "504": (answer(reply(504)), 75, True),
+    "408": (answer(reply(408)), 75, True),
+    "503 that fails": (answer(reply(503, b'{"detail": "the look-up failed"}')), 75, True),
+    "503 of a block": (answer(reply(503, b'{"decision": "BLOCK"}')), 75, False),
+    "429 of a block": (answer(reply(429, b'{"detail": {"rulings": [{"result": "denied"}]}}')), 75, False),
+    "500 of a block": (answer(reply(500, b'{"code": "GOVERNANCE_BLOCK"}')), 75, False),
+    "500 of a block or two": (answer(reply(500, b'{"decision": "BLOCK", "decision": "ALLOW"}')), 75, False),
+    "502 of a failure": (answer(reply(502, b'{"status": "Failed"}')), 75, False),
+    "503 in words": (answer(reply(503, b"<html>This request was denied")), 75, False),
+    "403 page": (answer(reply(403, b"<html>Attention required")), 75, False),
     "dropped": (drop, 75, True),
     "silent": (hang, 75, True),
 }
@@ -208,6 +217,28 @@ def test_usage_and_settings_are_125_with_fail_open_too(
         assert (called.code, called.out, trace.exists()) == (code, "", False)
         assert words in called.err
         assert len(called.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--mask", "PIN", "--not-run-exit", "{}"],
+        ["--mask=PIN", "--allow-{}"],
+        ["{}", "--mask", "NONE", "--mask", "PIN"],
+        ["--mask", "PIN", "--retries", "{}"],
+    ],
+)
+@pytest.mark.parametrize("value", ["s3cret-of-mine", "it's \\ a \tsecret", '\u4f60\u597d "quoted"'])
+def test_a_usage_error_shows_no_value_that_is_to_be_masked(
+    argv: List[str], value: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("PIN", value)
+    called = call("guard", *[word.format(value) for word in argv], "--", "true")
+    assert called.code == 125
+    assert "error: " in called.err
+    assert "$PIN" in called.err
+    for shown in (value, repr(value)[1:-1], value.replace("\t", "\\x09"), value.split()[-1]):
+        assert shown not in called.err
 
 
 @pytest.mark.parametrize("depth", [300, 700, 5000])
