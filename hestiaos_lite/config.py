@@ -74,6 +74,7 @@ class Profile(NamedTuple):
     section: str
     values: Mapping[str, str]
     fault: str = ""  # why the file is not to be trusted with more than a timeout
+    unread: str = ""  # why nothing was read from a file that is there, or may be
 
 
 def resolve(
@@ -94,10 +95,12 @@ def resolve(
 
     ``mounted`` are the prefixes of the adapters of a session that was lent.
 
-    Warns of a key in the file that is no setting, and of a file with an API key that others can read.
+    Warns of a key in the file that is no setting, of a file with an API key that others can read, and of one from which
+    nothing was read.
 
     Raises:
-        InvalidInput: a setting is malformed, or is in a file that others may write; its code is ``CONFIGURATION``.
+        InvalidInput: a setting is malformed, or is in a file that others may write, or nobody names a base URL but a file
+            from which nothing was read; its code is ``CONFIGURATION``.
     """
     base_url, api_key = secret(base_url), secret(api_key)
     file = read_profile(profile)
@@ -112,15 +115,24 @@ def resolve(
             variable = "{}_{}".format(service, given).upper()
             if os.environ.get(variable):
                 sources[name] = variable
-                return os.environ[variable] if given == name else read_key_file(os.environ[variable])
+                value = os.environ[variable] if given.endswith(_SHOWN) else Secret(os.environ[variable])
+                return written(given, value)
         for given in (name, name + "_file") if name == "api_key" else (name,):
             key = given if service == "hestiaos" else "{}_{}".format(service, given)
             if file.values.get(key):
                 if file.fault and name != "timeout":
                     raise _configuration("{} would be read from it, but {}".format(key, file.fault))
                 sources[name] = "{} in [{}] of {}".format(key, file.section, file.path)
-                return file.values[key] if given == name else read_key_file(file.values[key])
+                if re.search(r"\s[;#]", file.values[key]):
+                    raise _misread(given, "a comment behind it", "a comment needs a line of its own", sources)
+                return written(given, file.values[key])
         return None
+
+    def written(name: str, value: Any) -> Any:
+        """Return a value as it was written, or what is in the key file that it names."""
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            raise _misread(name, "quotes around it", "leave them out", sources)
+        return read_key_file(value) if name == "api_key_file" else value
 
     def checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:
         try:
@@ -131,6 +143,10 @@ def resolve(
             raise _configuration("{} ({})".format(error.message, sources[name])) from None
 
     url = secret(find("base_url", base_url))
+    if file.unread:
+        if url is None:
+            raise _configuration(file.unread)
+        warnings.warn(file.unread, stacklevel=3)
     key = secret(find("api_key", api_key))
     seconds = find("timeout", None if getattr(timeout, "is_not_given", False) else timeout)
     return Settings(
@@ -245,19 +261,30 @@ def config_path() -> str:
 
 
 def read_profile(profile: Optional[str] = None) -> Profile:
-    """Return the profile's section of the INI file; empty when there is no file and none was asked for."""
+    """Return the profile's section of the INI file; empty when there is no file, or no section, and none was asked for."""
     path = config_path()
     asked = profile or os.environ.get("HESTIAOS_PROFILE")
     section = asked or "default"
+    what = "the configuration file {}".format(path)
+    is_named = bool(asked or os.environ.get("HESTIAOS_CONFIG"))
     if path == os.devnull:
         return Profile(path, section, {})
-    if not os.path.exists(path):
-        if asked or os.environ.get("HESTIAOS_CONFIG"):
-            raise _configuration("the configuration file {} does not exist".format(path))
+    try:
+        os.lstat(path)  # a link that leads nowhere is meant to be a file
+    except (FileNotFoundError, NotADirectoryError):
+        if is_named:
+            raise _configuration("{} does not exist".format(what)) from None
         return Profile(path, section, {})
+    except (OSError, ValueError) as error:
+        # sudo -u leaves HOME as it was: that folder is another user's
+        unread = "{} cannot be looked for: {}; cure: set HOME to this user's home, or HESTIAOS_CONFIG".format(
+            what, getattr(error, "strerror", None) or error
+        )
+        if is_named:
+            raise _configuration(unread) from None
+        return Profile(path, section, {}, unread=unread)
     import configparser  # here: most jobs have no file, and start faster without
 
-    what = "the configuration file {}".format(path)
     text, found = _read_file(path, what)
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -284,7 +311,13 @@ def read_profile(profile: Optional[str] = None) -> Profile:
         warnings.warn(
             "others can read {}, which holds an API key; cure: chmod 600 {}".format(path, path), stacklevel=3
         )
-    return Profile(path, section, values, _distrust(found, what, path))
+    unread = ""
+    if not parser.has_section(section) and (parser.sections() or parser.defaults()):
+        known = ", ".join("[{}]".format(name) for name in parser.sections() or [parser.default_section])
+        unread = "{} has no section [default], only {}; cure: name it so, or name a profile".format(
+            what, known
+        )
+    return Profile(path, section, values, _distrust(found, what, path), unread)
 
 
 def _warn_of_unknown(name: str, section: str, path: str) -> None:
@@ -337,6 +370,11 @@ def _distrust(found: os.stat_result, what: str, path: str) -> str:
     if found.st_mode & 0o022:
         return "others may write {}; cure: look at what it holds, then chmod go-w {}".format(what, path)
     return ""
+
+
+def _misread(name: str, what: str, cure: str, sources: Mapping[str, str]) -> InvalidInput:
+    source = sources[name.replace("api_key_file", "api_key")]
+    return _configuration("{} has {}, which would be part of it: {} ({})".format(name, what, cure, source))
 
 
 def _configuration(message: str) -> InvalidInput:

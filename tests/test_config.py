@@ -334,8 +334,77 @@ def test_a_file_or_section_that_is_asked_for_must_exist(monkeypatch, ini, tmp_pa
     assert configuration_error(Client) == "the configuration file {} cannot be read: Is a directory".format(
         tmp_path
     )
-    ini("[other]\nbase_url = http://h\n")
-    assert resolved() == Settings("http://localhost:8000", None, 30.0)  # nobody asked for a section
+
+
+def missed(path, why, cure):
+    """What is said of a file from which nothing was read."""
+    return "the configuration file {} {}; cure: {}".format(path, why, cure)
+
+
+NAME_IT = "name it so, or name a profile"
+HOME = "set HOME to this user's home, or HESTIAOS_CONFIG"
+
+
+@pytest.mark.parametrize(
+    ("text", "why", "cure"),
+    [
+        ("[prod]\nbase_url = http://h\n[play]\n", "has no section [default], only [prod], [play]", NAME_IT),
+        ("[DEFAULT]\nbase_url = http://h\n", "has no section [default], only [DEFAULT]", NAME_IT),
+        (None, "cannot be looked for: ", HOME),
+    ],
+    ids=["other sections", "DEFAULT", "folder"],
+)
+def test_a_file_from_which_nothing_is_read_is_never_passed_over(monkeypatch, tmp_path, ini, text, why, cure):
+    """Without a base URL from elsewhere the job would go to localhost, without a key."""
+    if text is None:  # as a folder that this user may not enter, which root may
+        path = str(tmp_path / ("x" * 300) / "hestiaos" / "config.ini")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ("x" * 300)))
+        why += "File name too long"
+    else:
+        path = ini(text)
+    assert configuration_error(resolve) == configuration_error(Client) == missed(path, why, cure)
+    with pytest.warns(UserWarning) as warned:
+        assert resolve(base_url="http://arg:1").base_url == "http://arg:1"
+    assert [str(warning.message) for warning in warned] == [missed(path, why, cure)]
+    if text is not None:
+        ini("# nothing yet\n[DEFAULT]\n")
+        assert resolve().base_url == "http://localhost:8000"
+
+
+def test_a_link_that_leads_nowhere_is_no_file_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = tmp_path / "hestiaos" / "config.ini"
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "gone")
+    words = "the configuration file {} cannot be read: No such file or directory".format(path)
+    assert configuration_error(Client) == configuration_error(Client, base_url="http://h") == words
+
+
+COMMENT = "{} has a comment behind it, which would be part of it: a comment needs a line of its own ({} in [default] of {})"
+QUOTES = "{} has quotes around it, which would be part of it: leave them out ({})"
+
+
+@pytest.mark.parametrize("name", ["base_url", "api_key", "api_key_file", "timeout", "tenant_id", "thread_id"])
+def test_a_comment_or_quotes_are_no_part_of_a_value(monkeypatch, ini, name):
+    """They would send an approval to another tenant."""
+    key = "aegis_" + name
+    for value in ("canary  ; production", "canary # production"):
+        path = ini("[default]\n{} = {}\n".format(key, value))
+        assert configuration_error(resolve, "aegis") == COMMENT.format(name, key, path)
+    for quoted in ('"canary"', "'canary'"):
+        path = ini("[default]\n{} = {}\n".format(key, quoted))
+        source = "{} in [default] of {}".format(key, path)
+        assert configuration_error(resolve, "aegis") == QUOTES.format(name, source)
+        monkeypatch.setenv(key.upper(), quoted)
+        assert configuration_error(resolve, "aegis") == QUOTES.format(name, key.upper())
+        monkeypatch.delenv(key.upper())
+
+
+def test_a_semicolon_or_a_quote_inside_is_a_part_of_a_value(monkeypatch, ini):
+    ini("[default]\naegis_tenant_id = a;b#c\naegis_thread_id = it's\n")
+    assert resolve("aegis")[3:5] == ("a;b#c", "it's")
+    monkeypatch.setenv("AEGIS_TENANT_ID", "acme # 2")  # a variable has no comments
+    assert resolve("aegis", thread_id='"t"')[3:5] == ("acme # 2", '"t"')
 
 
 def test_a_file_with_a_bom_comments_and_odd_spelling(ini):
@@ -353,10 +422,10 @@ posix = pytest.mark.skipif(os.name != "posix", reason="file modes and FIFOs are 
         (INI, 0o600, False),
         (INI, 0o644, True),
         (INI, 0o640, True),
-        ("[work]\n API_KEY : k\n", 0o604, True),
-        ("[work]\naegis_api_key=k\n", 0o644, True),
-        ("[DEFAULT]\napi_key=k\n", 0o644, True),
-        ("[work]\nbase_url = http://h\napi_key_file = /x\n# api_key = none\n", 0o644, False),
+        ("[default]\n[work]\n API_KEY : k\n", 0o604, True),
+        ("[default]\n[work]\naegis_api_key=k\n", 0o644, True),
+        ("[default]\n[DEFAULT]\napi_key=k\n", 0o644, True),
+        ("[default]\n[work]\napi_key_file = /x\n# api_key = none\n", 0o644, False),
     ],
     ids=["private", "all", "group", "colon", "aegis", "of all sections", "no key"],
 )
