@@ -1,4 +1,4 @@
-"""Help: of the program, of each command, and the two pages that go with it; and the table of commands it is made from."""
+"""Help: of the program, of each command, and the pages that go with it; the table of commands; hints for common mistakes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_help_for_what_is_no_command_is_2(argv: str) -> None:
 def test_help_pages() -> None:
     assert call("help", "exit-codes") == Called(0, EXIT_CODES, "")
     assert call("help", "environment") == Called(0, ENVIRONMENT, "")
+    as_json = {"topic": "hitl key", "text": call("hitl", "key", "-h").out}
+    assert call("help", "hitl", "key", "-j").json == as_json
 
 
 def test_help_knows_every_environment_variable() -> None:
@@ -109,3 +112,57 @@ def test_the_page_of_the_commands_is_made_from_the_parsers_of_today() -> None:
     made = runpy.run_path(os.path.join(ROOT, "docs", "make_cli.py"))["page"]()
     page = Path(ROOT, "docs", "cli.md").read_text(encoding="utf-8")
     assert page == "\n".join(made) + "\n"
+
+
+# -- mistakes that many make are met with what cures them
+
+IN_QUOTES = "put a text of several words in quotes"
+PREFIXED = "the base URL {{url}}{0} ends in {0}, which is added to it: try -u {{url}}"
+FROM_STDIN = "the value is read from standard input: secret set KEY < FILE"
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("run create a report", "too many arguments: " + IN_QUOTES),
+        ("chat hello there", "too many arguments: " + IN_QUOTES),
+        ("agent a do this", "too many arguments: " + IN_QUOTES),
+        ("secret set foo bar", "too many arguments: " + FROM_STDIN),
+        ("run create a --bogus", "unrecognized arguments: a --bogus"),
+        ("health now", "unrecognized arguments: now"),
+    ],
+)
+def test_too_many_words(box: Any, argv: str, message: str) -> None:
+    name = " ".join(argv.split()[: 2 if argv.startswith("secret") else 1])
+    line = "hestiaos-lite: error: {} (see hestiaos-lite {} --help)\n".format(message, name)
+    assert call(*argv.split(), "-u", box.url) == Called(2, "", line)
+    assert box.requests == []
+
+
+def test_a_usage_error_is_one_line_without_control_characters() -> None:
+    line = "hestiaos-lite: error: unrecognized arguments: a b \\x1b[2J (see hestiaos-lite health --help)\n"
+    assert call("health", "a\nb", "\x1b[2J") == Called(2, "", line)
+
+
+@pytest.mark.parametrize(
+    "argv, path, hint",
+    [
+        ("health", "/api/v1", PREFIXED.format("/api/v1")),
+        ("status", "/api", PREFIXED.format("/api")),
+        ("hitl status k", "/api/v1/", PREFIXED.format("/api/v1")),
+        (
+            "hitl status k",
+            "",
+            "an action is looked up by the request id that approve printed, not by its key",
+        ),
+        ("secret get k", "", None),
+    ],
+)
+def test_what_was_not_found(box: Any, argv: str, path: str, hint: Any) -> None:
+    called = call(*argv.split(), "-u", box.url + path)
+    assert called.code == 1
+    assert called.err.splitlines()[:-1] == ([] if hint is None else [hint.format(url=box.url)])
+    assert called.err.splitlines()[-1].startswith("hestiaos-lite: [NOT_FOUND]")
+    as_json = call(*argv.split(), "-j", "-u", box.url + path)
+    assert as_json.error["code"] == "NOT_FOUND"
+    assert len(call(*argv.split(), "-q", "-u", box.url + path).err.splitlines()) == 1

@@ -147,8 +147,14 @@ REFUSALS = ["BLOCK", "BLOCKED", "DENY", "DENIED", "REJECT", "REJECTED", "FAILED"
 OTHERS = ["ALLOW", "THROTTLE", "COMPLETED", "the door is blocked"]
 
 
-@pytest.mark.parametrize("word", REFUSALS + OTHERS)
-@pytest.mark.parametrize("place", ["run.result", "run.mode", "final.result", "final.mode", "chat", "agent"])
+PLACES = ["run.mode", "final.result", "final.mode", "chat", "agent"]
+
+
+@pytest.mark.parametrize(
+    "place, word",
+    [("run.result", word) for word in REFUSALS + OTHERS]
+    + [(place, word) for place in PLACES for word in ("BLOCK", "Denied", "ALLOW")],
+)
 def test_the_same_words_refuse_everywhere(place: str, word: str) -> None:
     call_name, _, name = place.partition(".")
     argv, served = {
@@ -162,5 +168,5 @@ def test_the_same_words_refuse_everywhere(place: str, word: str) -> None:
     }[call_name]
     with FaultServer(answer(served)) as server:
         called = call(*argv, "-u", server.url, "-j")
-    assert called.code == (1 if word in REFUSALS else 0)
-    assert (word in called.err) == (word in REFUSALS)
+    refuses = word in REFUSALS
+    assert (called.code, word in called.err) == ((1, True) if refuses else (0, False))
