@@ -75,11 +75,11 @@ def _nagios(args: Arguments, output: Output) -> int:
         with open_client(args, output) as client:
             started = time.monotonic()
             health = client.health()
-    except HestiaError as error:
-        # What keeps the check from looking (a setting, a key, an answer that is no health) says nothing about health.
-        is_down = isinstance(error, (ConnectionFailed, RequestTimeout, ServerError))
+    except Exception as error:  # noqa: BLE001 - whatever keeps the check from looking says nothing about health
         took_seconds = time.monotonic() - started
-        state, text = (_CRITICAL if is_down else _UNKNOWN), str(error)
+        is_down = isinstance(error, (ConnectionFailed, RequestTimeout, ServerError))
+        state = _CRITICAL if is_down else _UNKNOWN
+        text = str(error) if isinstance(error, HestiaError) else repr(error)
     else:
         took_seconds = time.monotonic() - started
         state, text = _STATES.get(health.status.lower(), _UNKNOWN), "status {}".format(health.status)

@@ -368,6 +368,13 @@ def test_a_check_that_cannot_be_understood_is_unknown(argv: str, what: str) -> N
     assert call(*argv.split()) == Called(3, line.format(what), "")
 
 
+def test_a_check_that_meets_a_bug_is_unknown_too(monkeypatch: Any) -> None:
+    monkeypatch.setattr("hestiaos_lite.config.resolve", lambda **options: {}["missing"])
+    called = call("health", "--nagios")
+    assert (called.code, called.err, len(called.out.splitlines())) == (3, "", 1)
+    assert called.out.startswith("HESTIAOS UNKNOWN - KeyError('missing') | time=")
+
+
 @pytest.mark.parametrize("flag", ["--version", "run --version", "-j --version"], ids=str)
 def test_version(flag: str) -> None:
     assert call(*flag.split()) == Called(0, "hestiaos-lite {}\n".format(__version__), "")
