@@ -5,6 +5,8 @@
 - ``crontab``: each line in cron's environment; it succeeds and prints nothing, so that there is nothing to mail.
 - ``ini``: a configuration file that the library reads, with every key it knows.
 - ``sh``: commands of .ci/run. ``text`` and ``json`` are shown only.
+
+The README is short, shows the ways in, and names a test for each promise.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ from tests.test_public import bare_signature
 
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def written_in(language: str) -> List[object]:
@@ -238,3 +243,29 @@ def test_the_files_that_are_named_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     named = re.findall(r"`((?:tests|examples|docs|hestiaos_lite)/[\w./-]+\.\w+)", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+# -- what the README alone must keep
+
+
+def test_the_readme_is_short_and_shows_the_ways_in() -> None:
+    assert len(README.splitlines()) <= 130
+    languages = [block.language for block in BLOCKS if block.document == "README.md"]
+    assert (languages.count("crontab"), set(languages)) == (1, {"python", "console", "crontab", "sh"})
+    assert "`hestiaos-lite sandbox --port 8000`" in README
+
+
+def test_the_readme_names_the_commands_of_ci() -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    named = re.findall(r"^ +readme '(.*)'$", ci, re.MULTILINE)
+    assert len(named) == 2
+    assert "".join(command + "\n" for command in named) in [block.text for block in BLOCKS]
+
+
+def test_each_promise_of_the_readme_names_its_tests() -> None:
+    table = README.partition("## What it promises")[2]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)[1:]
+    assert len(rows) >= 10
+    for promise, tests in rows:
+        paths = re.findall(r"\]\((tests/[\w/]+\.py)\)", tests)
+        assert paths and all((ROOT / path).is_file() for path in paths), promise
