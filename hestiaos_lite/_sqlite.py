@@ -207,11 +207,9 @@ class SqliteFile:
         if self._closed:
             raise self.refuse("it was closed; open it again")
         if self._connection is None:
-            self._connection = connection = self._open(give_up)
             self._process_id = os.getpid()
-            # Also when the file is forgotten unclosed, and when the interpreter ends.
-            self._disconnect = weakref.finalize(self, connection.close)
-            return connection
+            self._connection = self._open(give_up)
+            return self._connection
         if self._process_id != os.getpid():
             what = "the process was forked without Python's knowledge; close the {} before the fork"
             raise self.refuse(what.format(self._kind.word))
@@ -229,19 +227,23 @@ class SqliteFile:
         if self._read_only:
             # SQLite needs a write-ahead log even to read, and cannot make one here; where there is none, nobody writes.
             mode = "ro" if os.path.exists(self.path + "-wal") else "ro&immutable=1"
-        connection = sqlite3.connect(
-            "{}?mode={}".format(pathlib.Path(self.path).as_uri(), mode),
-            timeout=_SHORT_WAIT_MS / 1000,
-            isolation_level=None,  # we say BEGIN ourselves: the module's own rules changed in 3.6 and 3.12
-            check_same_thread=False,  # the gate sees to that
-            uri=True,
-        )
+        connection = None
         try:
+            connection = sqlite3.connect(
+                "{}?mode={}".format(pathlib.Path(self.path).as_uri(), mode),
+                timeout=_SHORT_WAIT_MS / 1000,
+                isolation_level=None,  # we say BEGIN ourselves: the module's own rules changed in 3.6 and 3.12
+                check_same_thread=False,  # the gate sees to that
+                uri=True,
+            )
+            # Also when the file is forgotten unclosed, when the interpreter ends, and when an interrupt strikes here.
+            self._disconnect = weakref.finalize(self, connection.close)
             # Text that is not UTF-8 is a malformed row, which is named, rather than a failed statement.
             connection.text_factory = _text
             self._prepare(connection, give_up)
         except BaseException:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise
         return connection
 

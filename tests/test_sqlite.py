@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
 import os
 import sqlite3
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -264,3 +267,38 @@ def test_a_fork_without_pythons_knowledge_is_noticed(path, script):  # noqa: F81
         "NOTES notes {}: the process was forked without Python's knowledge; close the notes before the fork\n"
     ).format(path)
     assert written(path) == ["before", "parent"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="older Pythons close what is forgotten without a word")
+def test_an_interrupt_at_any_line_leaves_no_connection_to_the_collector(path):
+    interrupts = 0
+
+    def interrupt(at: int) -> bool:
+        """Use a new file once, and interrupt it at that line of the module; False when there are not so many."""
+        seen = itertools.count()
+
+        def trace(frame, event, argument):
+            if frame.f_code.co_filename != SqliteFile.__init__.__code__.co_filename or "<" in frame.f_code.co_name:
+                return None  # nor generator expressions, which look at all the files that are left
+            if event == "line" and next(seen) == at:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            with opened(path.with_name("{}.db".format(at))) as file:
+                write(file, "one")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        while interrupt(interrupts):
+            interrupts += 1
+        gc.collect()
+    assert [warning.message for warning in caught if "database" in str(warning.message)] == []
+    assert interrupts > 50
