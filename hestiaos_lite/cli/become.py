@@ -23,16 +23,28 @@ def become(argv: List[str]) -> int:
     before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
     _undo_locale_coercion()
     try:
-        if not argv[0]:
-            raise FileNotFoundError(argv[0])  # exec would try the folders of the path themselves
         if os.name == "posix":
-            os.execvp(argv[0], argv)  # noqa: S606 - without a shell, as it should be
+            os.execv(_find(argv[0]), argv)  # noqa: S606 - without a shell, as it should be
         import subprocess  # Windows: exec starts another process there, and whoever waits for this one goes on
 
         return subprocess.call(argv)  # noqa: S603 - the very command that was asked for
     finally:
         for number, handler in zip(numbers, before):
             signal.signal(number, handler)
+
+
+def _find(name: str) -> str:
+    """Return the path of a command as a shell finds it.
+
+    os.execvp reports the first obstacle it met on PATH, be it a folder that may not be entered, for what ended its search.
+    """
+    if "/" in name:
+        return name
+    paths = [os.path.join(folder, name) for folder in os.get_exec_path() if name]
+    found = [path for path in paths if os.path.isfile(path)]
+    if not found:
+        raise FileNotFoundError(name)
+    return next((path for path in found if os.access(path, os.X_OK)), found[0])
 
 
 def exit_code_of(error: OSError) -> int:
