@@ -278,7 +278,10 @@ def test_an_interrupt_at_any_line_leaves_no_connection_to_the_collector(path):
         seen = itertools.count()
 
         def trace(frame, event, argument):
-            if frame.f_code.co_filename != SqliteFile.__init__.__code__.co_filename or "<" in frame.f_code.co_name:
+            if (
+                frame.f_code.co_filename != SqliteFile.__init__.__code__.co_filename
+                or "<" in frame.f_code.co_name
+            ):
                 return None  # nor generator expressions, which look at all the files that are left
             if event == "line" and next(seen) == at:
                 sys.settrace(None)
