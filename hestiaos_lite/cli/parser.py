@@ -122,10 +122,6 @@ class Option(NamedTuple):
         return " ".join(filter(None, (self.names[0], self.kind.get("metavar"))))
 
 
-def _flag(**kind: Any) -> Mapping[str, Any]:
-    return dict({"action": "store_true"}, **kind)
-
-
 # fmt: off
 OPTIONS: Mapping[str, Option] = {
     "base_url": Option(
@@ -136,7 +132,7 @@ OPTIONS: Mapping[str, Option] = {
         {"metavar": "KEY", "type": text}),
     "api_key_file": Option(
         ("--api-key-file",), "file to read the API key from", {"metavar": "FILE", "type": text}),
-    "json": Option(("-j", "--json"), "print JSON", _flag()),
+    "json": Option(("-j", "--json"), "print JSON", {"action": "store_true"}),
     "get": Option(
         ("--get",), "print one field of the result and nothing else, such as trace_id or data.id; exit 76 where it is"
         " missing", {"metavar": "FIELD", "type": text}),
@@ -147,13 +143,14 @@ OPTIONS: Mapping[str, Option] = {
         ("--retries",), "extra attempts where one is safe (default 3)", {"metavar": "N", "type": count}),
     "profile": Option(
         ("--profile",), "section of the configuration file", {"metavar": "NAME", "type": text}),
-    "quiet": Option(("-q", "--quiet"), "no notices and warnings; errors are always shown", _flag()),
+    "quiet": Option(
+        ("-q", "--quiet"), "no notices and warnings; errors are always shown", {"action": "store_true"}),
     "verbose": Option(
         ("-v", "--verbose"), "log retries (-v), and the heads of every request and answer (-vv)",
-        _flag(action="count", default=0)),
+        {"action": "count", "default": 0}),
     "version": Option(
         ("--version",), "show the version and exit",
-        _flag(action=_Answer, nargs=0, const="{} {}".format(PROGRAM, __version__))),
+        {"action": _Answer, "nargs": 0, "const": "{} {}".format(PROGRAM, __version__)}),
 }
 # fmt: on
 OUTPUT_OPTIONS = ("json", "get", "quiet", "verbose")  # what a command takes that asks no service
@@ -257,13 +254,26 @@ def _find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str], List[
         if word in _ANSWERED:
             return name, [word], [], []
         if word.startswith("-") and word != "-":
-            end = at + (2 if _wants_next(word) else 1)
-            (before if _is_known(word) else foreign).extend(argv[at:end])
+            taken = _words_of(word)
+            (before if taken else foreign).extend(argv[at : at + (taken or 1)])
+            at += taken or 1
         else:
-            end = at + 1
             name = command_in(name, word)
-        at = end
+            at += 1
     return name, before, foreign, list(argv[at:])
+
+
+def _words_of(option: str) -> int:
+    """Count the words of an option of every command, its value included; 0 where it is none of them."""
+    if option.startswith("--"):
+        name, equals, _ = option.partition("=")
+        return 0 if name not in _KNOWN else 2 if name in _WANT_A_VALUE and not equals else 1
+    for end, letter in enumerate(option[1:], 2):  # -qv, -uURL, -qu URL
+        if "-" + letter not in _KNOWN:
+            return 0
+        if "-" + letter in _WANT_A_VALUE:
+            return 1 if option[end:] else 2
+    return 1
 
 
 def command_in(name: str, word: str) -> str:
@@ -310,15 +320,3 @@ def _parted(words: List[str]) -> Tuple[List[str], List[str]]:
     """Part the words at the first ``--``: those before it, and those after it."""
     cut = words.index("--") if "--" in words else len(words)
     return words[:cut], words[cut + 1 :]
-
-
-def _is_known(word: str) -> bool:
-    """True for an option of every command, in any form: ``--timeout=3``, ``-uURL``, ``-qv``."""
-    return word.partition("=")[0] in _KNOWN or (not word.startswith("--") and word[:2] in _KNOWN)
-
-
-def _wants_next(word: str) -> bool:
-    """True where the value of an option of every command is the next word: ``--timeout``, ``-u``, ``-qu``."""
-    if word.startswith("--"):
-        return word in _WANT_A_VALUE
-    return next((at for at, letter in enumerate(word) if "-" + letter in _WANT_A_VALUE), 0) == len(word) - 1
