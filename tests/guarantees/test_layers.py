@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import importlib.util
 import os
+import re
+import sqlite3
 import sys
+from concurrent import futures
 from typing import Dict, Iterator, NamedTuple, Set
 
 import pytest
@@ -195,6 +200,54 @@ def test_a_file_is_python_3_7_short_and_says_what_it_is_for():
         if len(code) > 1:
             assert isinstance(code[0], ast.ImportFrom), path
             assert code[0].module == "__future__", path
+
+
+@pytest.mark.skipif(sys.version_info < (3, 8), reason="older Pythons do not say where a function ends")
+def test_a_function_has_sixty_lines_of_code_at_most():
+    long = []
+    for path, text in FILES.items():
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[ast.get_docstring(node) is not None :][:1]
+                body = lines[first[0].lineno - 1 : node.end_lineno] if first else []
+                code = [line for line in body if line.strip() and not line.strip().startswith("#")]
+                if len(code) > 60:
+                    long.append((path, node.name, len(code)))
+    assert long == []
+
+
+@pytest.mark.parametrize(
+    ("module", "owners"),
+    [
+        ("argparse", (argparse.ArgumentParser, argparse.Namespace, argparse._SubParsersAction, argparse)),
+        ("importlib", (importlib, importlib.util)),
+        ("concurrent.futures", (futures.ThreadPoolExecutor, futures.Future, futures.thread, futures)),
+        ("sqlite3", (sqlite3.Connection, sqlite3.Cursor, sqlite3)),
+    ],
+)
+def test_no_private_name_of_these_libraries(module, owners):
+    """They were changed under us (3.14 calls into a parser that add_parser has just made): only what is public is promised."""
+    private = {
+        name for owner in owners for name in dir(owner) if name[0] == "_" and not name.startswith("__")
+    }
+    importers = 0
+    for path, text in FILES.items():
+        if not re.search(r"^ *(import|from) {}\b".format(re.escape(module)), text, re.MULTILINE):
+            continue
+        importers += 1
+        nodes = list(ast.walk(ast.parse(text)))
+        used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        used |= {
+            inner.name
+            for node in nodes
+            if isinstance(node, ast.ClassDef) and "argparse" in ast.dump(ast.Module(node.bases, []))
+            for inner in node.body
+            if isinstance(inner, ast.FunctionDef)
+        }
+        assert used & private == set(), path
+    assert importers
 
 
 def test_no_event_loop():
