@@ -18,7 +18,7 @@ from hestiaos_lite import HestiaError
 from hestiaos_lite._sqlite import Kind, SqliteFile
 
 from .aegis.conftest import script  # noqa: F401 - a fixture
-from .aegis.outbox_kit import finished, posix_only
+from .aegis.kit import finished, posix_only
 
 NOTES = Kind("notes", "NOTES", 0x4E4F5445, 3, ["CREATE TABLE note (text TEXT NOT NULL)"], KeyError)
 SETUP = """

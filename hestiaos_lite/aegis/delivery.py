@@ -224,8 +224,9 @@ def send_claimed(
         answer = send(entry, deadline)
     except HestiaError as error:
         if error.at_fault == REQUEST:
-            outbox.fail(entry, str(error), error.status, lock_deadline)
-            return SendResult("dead", error=error)
+            was_ours = outbox.fail(entry, str(error), error.status, lock_deadline)
+            # where the lease had run out and another has it, that one judges it, and this flush is done with its partition
+            return SendResult("dead" if was_ours else "queued", error=error)
         outbox.release(entry, str(error), error.retry_after or 0.0, error.status, lock_deadline)
         if error.at_fault == CALLER:
             _say_it_stays_queued(error, outbox)

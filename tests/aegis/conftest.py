@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hestiaos_lite.aegis.outbox import Outbox
+from hestiaos_lite import Outbox
 
-from .outbox_kit import Clock, started
+from .kit import Clock, started
 
 
 @pytest.fixture()

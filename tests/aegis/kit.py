@@ -96,16 +96,23 @@ def client_of(box: Optional[Outbox], service: HTTPAdapter, **options: Any) -> Ae
     """A client of tenant acme, thread T, whose every request the service in this process answers."""
     session = requests.Session()
     session.trust_env = False
-    session.mount("http://", service)
-    facts = {"tenant_id": "acme", "thread_id": "T", "max_retries": 0}
-    return AegisClient(URL, outbox=box, session=session, **dict(facts, **options))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, service)
+    facts = {"base_url": URL, "tenant_id": "acme", "thread_id": "T", "max_retries": 0}
+    return AegisClient(outbox=box, session=session, **dict(facts, **options))
 
 
-def queue(box: Outbox, *keys: str, **facts: Any) -> None:
-    """Decide while the service is away."""
-    with client_of(box, nobody_there()) as client:
+def queue(box: Outbox, *keys: str, payload: Any = None, **options: Any) -> None:
+    """Approve while the service is away."""
+    with client_of(box, nobody_there(), **options) as client:
         for key in keys:
-            assert client.approve(key, **facts).queued
+            assert client.approve(key, payload=payload).queued
+
+
+def leave_claimed(box: Outbox, row_id: int, until: float) -> None:
+    """Leave a row as a sender does that was killed: claimed until its lease runs out."""
+    claim = "UPDATE decision SET state = 'claimed', owner = 'killed', lease_until_ms = {}, attempts = attempts + 1 WHERE id = {}"
+    sqlite_file(Path(box.path), claim.format(int(until * 1000), row_id))
 
 
 def flushed(box: Outbox, service: HTTPAdapter, **options: Any) -> FlushReport:

@@ -9,7 +9,7 @@ import pytest
 from hestiaos_lite import ActionResult, AegisClient, IdempotencyConflict, InvalidResponse, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.outbox_kit import record
+from ..aegis.kit import queue
 from ..cli_call import call
 
 # What a 409 has been seen to say of the first decision, and whether that alone tells which action it was.
@@ -65,7 +65,7 @@ def test_a_flush_tells_the_same(box: Sandbox, outbox: Outbox, body: Any) -> None
     with client_of(box, outbox=outbox) as aegis:
         for key, action in (("same", "approve"), ("other", "reject")):
             client_of(box).execute(action, key)
-            record(outbox, key, service=box.url + "/api/v1", payload={})
+            queue(outbox, key, base_url=box.url)
         report = aegis.flush()
     assert (report.sent, report.duplicate, report.dead) == (0, 1, 1)
     assert [(row.idempotency_key, row.state, row.confirmed) for row in outbox.list()] == [
@@ -156,7 +156,7 @@ def test_a_202_that_names_another_action_is_a_conflict(box: Sandbox, outbox: Out
         box.fail_next(202, body=body)
         with pytest.raises(IdempotencyConflict):
             aegis.approve("k2")
-        record(outbox, "k3", service=box.url + "/api/v1")
+        queue(outbox, "k3", base_url=box.url)
         box.fail_next(202, body=body)
         assert aegis.flush().dead == 1
     assert [row.state for row in outbox.list()] == ["dead", "dead"]

@@ -9,7 +9,7 @@ import pytest
 from hestiaos_lite import AegisClient, HestiaError, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.outbox_kit import record
+from ..aegis.kit import queue
 from ..cli_call import call
 from ..faultserver import FaultServer, answer, reply
 
@@ -53,7 +53,7 @@ def answering(status: int) -> FaultServer:
 def test_the_callers_fault_ends_the_flush_and_costs_nothing(outbox: Outbox, status: int) -> None:
     with answering(status) as server:
         for n in range(4):
-            record(outbox, "k{}".format(n), "T{}".format(n), service=server.url + "/api/v1")
+            queue(outbox, "k{}".format(n), thread_id="T{}".format(n), base_url=server.url)
         called = call("outbox", "flush", "-u", server.url, "--outbox", outbox.path, "-q", "--retries", "0")
         assert called.code == CALLERS[status]
         assert "it stays queued in the outbox " in called.err
@@ -78,7 +78,7 @@ def test_once_it_is_put_right_all_go_out(box: Sandbox, outbox: Outbox) -> None:
 
 
 def test_a_setting_at_fault_ends_it_too(outbox: Outbox) -> None:
-    record(outbox, service="https://127.0.0.1:1/api/v1")
+    queue(outbox, "k", base_url="https://127.0.0.1:1")
     with AegisClient(
         "https://127.0.0.1:1", tenant_id="acme", outbox=outbox, verify="/no/such/file"
     ) as client:
@@ -88,7 +88,7 @@ def test_a_setting_at_fault_ends_it_too(outbox: Outbox) -> None:
 
 
 def test_an_older_row_of_the_thread_ends_a_call_alike(box: Sandbox, outbox: Outbox) -> None:
-    record(outbox, "older", service=box.url + "/api/v1")
+    queue(outbox, "older", base_url=box.url)
     box.fail_next(403)
     with AegisClient(box.url, tenant_id="acme", thread_id="T", outbox=outbox) as client:
         with pytest.raises(HestiaError) as caught:
@@ -101,7 +101,7 @@ def test_an_older_row_of_the_thread_ends_a_call_alike(box: Sandbox, outbox: Outb
 def test_what_is_about_the_decision_alone_kills_it_and_goes_on(outbox: Outbox, status: int) -> None:
     with answering(status) as server:
         for n in range(2):
-            record(outbox, "k{}".format(n), "T{}".format(n), service=server.url + "/api/v1")
+            queue(outbox, "k{}".format(n), thread_id="T{}".format(n), base_url=server.url)
         called = call("outbox", "flush", "-u", server.url, "--outbox", outbox.path, "-q")
         assert (called.code, outbox.counts()["dead"]) == (1, 2)
         assert "2 dead in the outbox" in called.err
@@ -112,14 +112,14 @@ def test_what_is_about_the_decision_alone_kills_it_and_goes_on(outbox: Outbox, s
 def test_what_passes_leaves_it_queued_and_goes_on(outbox: Outbox, status: int) -> None:
     with answering(status) as server:
         for n in range(2):
-            record(outbox, "k{}".format(n), "T{}".format(n), service=server.url + "/api/v1")
+            queue(outbox, "k{}".format(n), thread_id="T{}".format(n), base_url=server.url)
         called = call("outbox", "flush", "-u", server.url, "--outbox", outbox.path, "-q", "--retries", "0")
         assert (called.code, called.err) == (75, "")
         assert (len(server.requests), outbox.counts()["queued"]) == (2, 2)
 
 
 def test_a_404_that_the_service_explains_is_about_the_decision(box: Sandbox, outbox: Outbox) -> None:
-    record(outbox, service=box.url + "/api/v1")
+    queue(outbox, "k", base_url=box.url)
     box.fail_next(404, body={"detail": {"code": "THREAD_CLOSED", "message": "this thread is closed"}})
     assert call("outbox", "flush", "-u", box.url, "--outbox", outbox.path).code == 1
     assert outbox.get(1).state == "dead"
@@ -129,8 +129,8 @@ def test_a_404_that_the_service_explains_is_about_the_decision(box: Sandbox, out
 
 
 def test_dead_rows_are_told_until_somebody_looks_after_them(box: Sandbox, outbox: Outbox) -> None:
-    record(outbox, "k0", "T0", service=box.url + "/api/v1")
-    record(outbox, "k1", "T1", service=box.url + "/api/v1")
+    queue(outbox, "k0", thread_id="T0", base_url=box.url)
+    queue(outbox, "k1", thread_id="T1", base_url=box.url)
     box.fail_next(422, times=2)
     file = ("--outbox", outbox.path)
     sender = ("-u", box.url, *SENDER, "-q", *file)

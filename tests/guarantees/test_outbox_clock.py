@@ -7,12 +7,13 @@ from typing import Any, Iterator
 import pytest
 
 from hestiaos_lite import FlushReport, Outbox
-from hestiaos_lite.aegis.rows import CLOCK_SLACK_MS
 
-from ..aegis.outbox_kit import NOON, Clock, accept, claimed, decision, flushed, record
+from ..aegis.kit import LEASE_SECONDS, NOON, Clock, Service, client_of, flushed, leave_claimed, queue
 
 DAY = 86400.0
+SLACK_SECONDS = 60.0  # as time services put a clock back all day: by less it counts as right
 AHEAD = [120.0, 3600.0, DAY, 400 * DAY]
+BUSY = (503, None, {"Retry-After": "30"})
 
 
 @pytest.fixture(name="clock")
@@ -27,74 +28,66 @@ def _box(tmp_path: Any, clock: Clock) -> Iterator[Outbox]:
 
 
 @pytest.mark.parametrize("seconds", AHEAD)
-def test_a_row_never_tried_is_due_whenever_it_was_recorded(box: Outbox, clock: Clock, seconds: float) -> None:
-    clock.now = NOON + seconds
-    record(box, "k1")
-    record(box, "k2")
-    clock.now = NOON
-    assert flushed(box, accept) == FlushReport(sent=2)
-
-
-@pytest.mark.parametrize("seconds", AHEAD)
-@pytest.mark.parametrize("delay_seconds", [0.0, 30.0])
-def test_a_delay_of_a_clock_that_was_ahead_is_over(
-    box: Outbox, clock: Clock, seconds: float, delay_seconds: float
+@pytest.mark.parametrize("answer", [None, 503, BUSY])
+def test_a_wait_of_a_clock_that_was_ahead_is_over(
+    box: Outbox, clock: Clock, seconds: float, answer: Any
 ) -> None:
-    record(box, "k1")
-    record(box, "k2")
     clock.now = NOON + seconds
-    box.release(claimed(box, 1), "busy", delay_seconds)
+    queue(box, "k1", "k2")  # of these only the first was tried
+    if answer is not None:
+        flushed(box, Service(k1=answer))
     clock.now = NOON
-    assert flushed(box, accept) == FlushReport(sent=2)
+    assert flushed(box, Service()) == FlushReport(sent=2)
 
 
 @pytest.mark.parametrize("seconds", AHEAD)
 def test_a_lease_of_a_clock_that_was_ahead_is_over(box: Outbox, clock: Clock, seconds: float) -> None:
-    for key in ("k1", "k2", "k3"):
-        record(box, key)
     clock.now = NOON + seconds
-    claimed(box, 1)
+    for key in ("k1", "k2"):
+        queue(box, key, thread_id=key)
+    for row_id in (1, 2):
+        leave_claimed(box, row_id, clock.now + LEASE_SECONDS)
     clock.now = NOON
     assert box.drop(1) is not None
-    clock.now = NOON + seconds
-    claimed(box, 2)
-    clock.now = NOON
-    assert flushed(box, accept) == FlushReport(sent=2)
+    assert flushed(box, Service()) == FlushReport(sent=1)
 
 
 def test_a_dead_row_of_a_clock_that_was_ahead_is_sent_once_requeued(box: Outbox, clock: Clock) -> None:
     clock.now = NOON + DAY
-    record(box)
-    box.fail(claimed(box, 1), "no", 422)
+    queue(box, "k")
+    assert flushed(box, Service(k=422)).dead == 1
     assert box.requeue(1)
     clock.now = NOON
-    assert flushed(box, accept) == FlushReport(sent=1)
+    assert flushed(box, Service()) == FlushReport(sent=1)
 
 
 def test_a_clock_that_is_put_back_a_little_frees_no_claim(box: Outbox, clock: Clock) -> None:
-    """As time services do all day; the holder of the lease is likely to be alive."""
-    record(box)
-    claimed(box, 1)
-    clock.now = NOON - CLOCK_SLACK_MS / 1000
-    assert box.record(decision()).entry is None
+    """Its holder is likely to be alive."""
+    queue(box, "k")
+    leave_claimed(box, 1, NOON + LEASE_SECONDS)
+    clock.now = NOON - SLACK_SECONDS
+    assert flushed(box, Service()) == FlushReport(queued=1)
     clock.now -= 0.001
-    assert box.record(decision()).entry is not None
+    assert flushed(box, Service()) == FlushReport(sent=1)
 
 
 def test_a_clock_that_is_put_back_a_little_ends_no_wait(box: Outbox, clock: Clock) -> None:
-    record(box)
-    box.release(claimed(box, 1), "quota", delay_seconds=3600)
-    clock.now = NOON - CLOCK_SLACK_MS / 1000
-    assert flushed(box, accept) == FlushReport(queued=1)
-    clock.now = NOON + 3600
-    assert flushed(box, accept) == FlushReport(sent=1)
+    queue(box, "k")
+    flushed(box, Service(k=(429, None, {"Retry-After": "3600"})))
+    for now, report in (
+        (-SLACK_SECONDS, FlushReport(queued=1)),
+        (3599.999, FlushReport(queued=1)),
+        (3600, FlushReport(sent=1)),
+    ):
+        clock.now = NOON + now
+        assert flushed(box, Service()) == report
 
 
 def test_a_clock_that_was_behind_leaves_what_it_did_long_past(box: Outbox, clock: Clock) -> None:
     clock.now = 0.0
-    record(box, "k1")
-    box.release(claimed(box, 1), "busy", 30.0)
-    record(box, "k2", "U")
-    claimed(box, 2)
+    with client_of(box, Service(k1=BUSY, k2=BUSY)) as client:
+        for key in ("k1", "k2"):
+            assert client.approve(key, thread_id=key).queued
+    leave_claimed(box, 2, LEASE_SECONDS)
     clock.now = NOON
-    assert flushed(box, accept) == FlushReport(sent=2)
+    assert flushed(box, Service()) == FlushReport(sent=2)

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 from hestiaos_lite import AegisClient, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.outbox_kit import PACKAGE_PARENT, posix_only, record
+from ..aegis.kit import PACKAGE_PARENT, posix_only, queue
 
 FACTS = {"tenant_id": "acme", "thread_id": "main"}
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
@@ -39,7 +40,7 @@ with Outbox(path, lease_seconds=1.5) as outbox:
 FLUSH = """
 import sys
 from hestiaos_lite import AegisClient, Outbox
-# a neighbour that is stopped while it writes holds the file for as long as it is
+# another one that is stopped while it writes holds the file for as long as it is
 with Outbox(sys.argv[2], lease_seconds=float(sys.argv[3]), busy_seconds=60) as outbox:
     client = AegisClient(sys.argv[1], tenant_id="acme", thread_id="main", outbox=outbox, timeout=float(sys.argv[3]) / 2)
     with client:
@@ -121,8 +122,9 @@ def die_at(n: int, calls: str, box: Sandbox, path: Path) -> None:
         assert acknowledged <= recorded, n
         report = client.flush()
         assert (report.queued, report.dead) == (0, 0), n
-        with outbox._file.transaction(write=False) as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], n
+    connection = sqlite3.connect(str(path))
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], n
+    connection.close()
     assert sorted(keys_of(box)) == sorted(recorded), n
 
 
@@ -170,7 +172,7 @@ def test_many_flushers_send_each_row_once(
     with Outbox(path) as outbox:
         for number in range(rows):
             thread_id = "th-{}".format(number % threads)
-            record(outbox, "key-{:04}".format(number), thread_id, service=box.url + "/api/v1")
+            queue(outbox, "key-{:04}".format(number), thread_id=thread_id, base_url=box.url)
     processes = [start(FLUSH, box.url, path, lease_seconds) for _ in range(flushers)]
     for _ in range(stops):
         process = rng.choice(processes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Iterator, List
 
 import pytest
@@ -10,7 +11,7 @@ from hestiaos_lite import AegisClient, Conflict, FlushReport, Outbox
 from hestiaos_lite.aegis.rows import service_of
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.outbox_kit import claimed, decision, record
+from ..aegis.kit import client_of, leave_claimed, nobody_there, queue
 from ..cli_call import call
 
 SENDER = ("--tenant", "t", "--thread", "th", "--retries", "0")
@@ -59,9 +60,8 @@ def test_rows_of_one_service_are_not_flushed_to_another(box: Sandbox, other: San
 
 def test_a_row_of_a_tenant_does_not_leave_under_an_api_key(outbox: Outbox) -> None:
     with Sandbox(api_key="s3cr3t") as box:
-        service = box.url + "/api/v1"
-        record(outbox, "tenant's", tenant_id="acme", service=service)
-        record(outbox, "hosted", tenant_id=None, service=service)
+        queue(outbox, "tenant's", base_url=box.url)
+        queue(outbox, "hosted", tenant_id=None, api_key="s3cr3t", base_url=box.url)
         with AegisClient(box.url, api_key="s3cr3t", thread_id="T", outbox=outbox) as client:
             assert client.flush() == FlushReport(sent=1, elsewhere=1)
             assert client.approve("tenant's").accepted  # another decision: the account's, not the tenant's
@@ -71,14 +71,14 @@ def test_a_row_of_a_tenant_does_not_leave_under_an_api_key(outbox: Outbox) -> No
 
 
 def test_a_row_of_an_account_does_not_leave_under_a_tenant(box: Sandbox, outbox: Outbox) -> None:
-    record(outbox, "hosted", tenant_id=None, service=box.url + "/api/v1")
+    queue(outbox, "hosted", tenant_id=None, api_key="s3cr3t", base_url=box.url)
     with AegisClient(box.url, tenant_id="acme", thread_id="T", outbox=outbox) as client:
         assert client.flush() == FlushReport(elsewhere=1)
     assert box.requests == []
 
 
 def test_the_path_prefix_is_part_of_the_service(box: Sandbox, outbox: Outbox) -> None:
-    record(outbox, "k", service=box.url + "/api/v1")
+    queue(outbox, "k", base_url=box.url)
     with AegisClient(box.url, tenant_id="acme", thread_id="T", outbox=outbox, api_prefix="") as client:
         assert client.flush() == FlushReport(elsewhere=1)
 
@@ -120,24 +120,23 @@ def test_the_rows_follow_a_service_that_has_moved(
 
 
 def test_a_url_that_only_begins_alike_is_another(outbox: Outbox) -> None:
-    for n, url in enumerate(
-        ["http://h:8/api/v1", "http://h:80/api/v1", "http://h:8b", "http://h:8", "http://h/x"]
-    ):
-        record(outbox, "k{}".format(n), service=url)
-    assert outbox.move("http://h:8", "http://new/base") == 2
+    for n, url in enumerate(["http://h:8", "http://h:81", "http://h:8/b", "http://h/x"]):
+        queue(outbox, "k{}".format(n), base_url=url)
+    queue(outbox, "k", base_url="http://h:8", api_prefix="")
+    assert outbox.move("http://h:8", "http://new/base") == 3
     assert [row.service for row in outbox.list()] == [
         "http://new/base/api/v1",
-        "http://h:80/api/v1",
-        "http://h:8b",
+        "http://h:81/api/v1",
+        "http://new/base/b/api/v1",
+        "http://h/x/api/v1",
         "http://new/base",
-        "http://h/x",
     ]
 
 
 def test_a_move_that_would_lose_a_decision_moves_nothing(outbox: Outbox) -> None:
-    record(outbox, "first", service="http://old")
-    record(outbox, "k", service="http://old")
-    record(outbox, "k", service="http://new", action="reject")
+    queue(outbox, "first", "k", base_url="http://old")
+    with client_of(outbox, nobody_there(), base_url="http://new") as client:
+        client.reject("k")
     before = outbox.list()
     with pytest.raises(
         Conflict, match="row 2 of the outbox .* cannot be moved: row 3 has its key there already"
@@ -147,11 +146,10 @@ def test_a_move_that_would_lose_a_decision_moves_nothing(outbox: Outbox) -> None
 
 
 def test_what_is_being_sent_does_not_move(outbox: Outbox) -> None:
-    record(outbox, "k", service="http://old")
-    claimed(outbox, 1)
+    queue(outbox, "k", base_url="http://old")
+    leave_claimed(outbox, 1, time.time() + 60)
     with pytest.raises(Conflict, match="row 1 of the outbox .* is being sent"):
         outbox.move("http://old", "http://new")
-    outbox.record(decision("k2"))
     assert outbox.move("http://old:81", "http://new") == 0
 
 

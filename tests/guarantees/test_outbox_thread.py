@@ -12,7 +12,7 @@ import pytest
 from hestiaos_lite import ActionResult, AegisClient, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.outbox_kit import claimed, record
+from ..aegis.kit import Service, flushed, leave_claimed, queue
 from ..cli_call import call, command, environment
 
 FACTS = {"tenant_id": "acme", "thread_id": "T"}
@@ -92,8 +92,8 @@ def test_the_same_key_twenty_times_is_accepted_once(box: Sandbox, outbox: Outbox
 
 def test_it_waits_no_longer_than_the_deadline(box: Sandbox, outbox: Outbox) -> None:
     """Somebody holds an older one and has perhaps been killed."""
-    record(outbox, "older", service=box.url + "/api/v1")
-    claimed(outbox, 1)
+    queue(outbox, "older", base_url=box.url)
+    leave_claimed(outbox, 1, time.time() + 60)
     with AegisClient(box.url, outbox=outbox, timeout=0.3, **FACTS) as client:
         started = time.monotonic()
         result = client.approve("k")
@@ -123,11 +123,15 @@ def test_it_waits_no_longer_than_the_deadline(box: Sandbox, outbox: Outbox) -> N
 
 
 def test_it_does_not_wait_for_an_older_one_that_is_not_due(box: Sandbox, outbox: Outbox) -> None:
-    record(outbox, "older", service=box.url + "/api/v1")
-    outbox.release(claimed(outbox, 1), "quota exceeded", delay_seconds=3600)
+    queue(outbox, "older", base_url=box.url)
+    quota = (429, {"message": "quota exceeded"}, {"Retry-After": "3600"})
+    flushed(outbox, Service(older=quota), base_url=box.url)
     with AegisClient(box.url, outbox=outbox, timeout=30, **FACTS) as client:
         result = client.approve("k")
-    assert result.extra["reason"] == "row 1, an older decision of its thread, is not sent yet: quota exceeded"
+    reason = result.extra["reason"]
+    assert reason.startswith(
+        "row 1, an older decision of its thread, is not sent yet: [RATE_LIMITED] quota exceeded"
+    )
     assert box.requests == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from hestiaos_lite import AegisClient, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.outbox_kit import posix_only, record, refused, sqlite_file
+from ..aegis.kit import posix_only, queue, refused, sqlite_file
 from ..cli_call import call
 
 NOBODY = 65534
@@ -29,7 +29,7 @@ def _path(tmp_path: Any) -> Path:
     folder.chmod(0o700)
     path: Path = folder / "outbox.db"
     with Outbox(path) as box:
-        record(box)
+        queue(box, "k")
     return path
 
 
