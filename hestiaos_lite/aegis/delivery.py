@@ -223,11 +223,12 @@ def send_claimed(
     try:
         answer = send(entry, deadline)
     except HestiaError as error:
-        if error.at_fault == REQUEST:
-            was_ours = outbox.fail(entry, str(error), error.status, lock_deadline)
-            # where the lease had run out and another has it, that one judges it, and this flush is done with its partition
-            return SendResult("dead" if was_ours else "queued", error=error)
-        outbox.release(entry, str(error), error.retry_after or 0.0, error.status, lock_deadline)
+        with _not_written_down(str(error)):
+            if error.at_fault == REQUEST:
+                was_ours = outbox.fail(entry, str(error), error.status, lock_deadline)
+                # where the lease had run out and another has it, that one judges it, and a flush is done with its partition
+                return SendResult("dead" if was_ours else "queued", error=error)
+            outbox.release(entry, str(error), error.retry_after or 0.0, error.status, lock_deadline)
         if error.at_fault == CALLER:
             _say_it_stays_queued(error, outbox)
             raise
@@ -236,13 +237,20 @@ def send_claimed(
         with contextlib.suppress(HestiaError):  # should this fail too, the lease ends the claim
             outbox.release(entry, "interrupted by {}".format(type(error).__name__))
         raise
-    try:
+    with _not_written_down("the service has this decision"):
         outbox.complete(entry, answer, lock_deadline)
-    except HestiaError as error:
-        told = "{}; the service has this decision, which could not be written down: it is sent again, under its key"
-        error.with_facts(message=told.format(error.message))
-        raise
     return SendResult("settled", answer)
+
+
+@contextlib.contextmanager
+def _not_written_down(what: str) -> Iterator[None]:
+    """Add to the error of an outbox that cannot be written what it had to be told."""
+    try:
+        yield
+    except HestiaError as error:
+        told = "{}; what could not be written down: {}; it is sent again, under its key"
+        error.with_facts(message=told.format(error.message, what))
+        raise
 
 
 def _say_it_stays_queued(error: HestiaError, outbox: Outbox) -> None:

@@ -6,19 +6,18 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from typing import Any, Dict
 
 import pytest
 
-from hestiaos_lite import AegisClient, HestiaError
+from hestiaos_lite import HestiaError, Outbox
 from hestiaos_lite.aegis.answers import ServerAnswer
-from hestiaos_lite.aegis.outbox import Outbox
 from hestiaos_lite.deadline import Deadline
-from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import call
-from .outbox_kit import decision, record, refused, sqlite_file
+from .kit import Service, client_of, flushed, queue, refused, sqlite_file
 
 # Malformed rows
 
@@ -48,13 +47,13 @@ MALFORMED: Dict[str, Any] = {
 @pytest.mark.parametrize(("change", "words"), MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_row_is_named(path, change, words):
     with Outbox(path) as box:
-        record(box)
+        queue(box, "k")
         sqlite_file(path, "UPDATE decision SET " + change)
         for act in (
             lambda: box.get(1),
             box.list,
-            lambda: box.record(decision("key-2")),
-            lambda: box.claim_first(("http://127.0.0.1:1/api/v1", "acme", "T"), 1),
+            lambda: queue(box, "k2"),
+            lambda: flushed(box, Service()),
         ):
             refused(act, path, "row 1 is malformed: " + words, "outbox drop 1")
     called = call("outbox", "list", "--outbox", str(path))
@@ -67,7 +66,7 @@ def test_a_malformed_row_is_named(path, change, words):
 
 def test_a_row_that_was_given_another_state_is_named(path):
     with Outbox(path) as box:
-        record(box)
+        queue(box, "k")
     sqlite_file(path, "PRAGMA ignore_check_constraints = 1", "UPDATE decision SET state = 'gone'")
     with Outbox(path) as box:
         refused(lambda: box.get(1), path, "row 1 is malformed: its state is none")
@@ -94,7 +93,7 @@ def test_a_first_page_of_zeroes_beside_a_hot_journal_is_recovered(path, tmp_path
     path.with_name("outbox.db-journal").write_bytes(journal)
     path.chmod(0o600)
     with Outbox(path) as box:
-        assert box.record(decision()).own.id == 1
+        queue(box, "k")
 
 
 @pytest.mark.parametrize("journal", [None, b"", b"no journal", bytes(512)])
@@ -137,67 +136,62 @@ def _locked(path):
 
 
 def test_the_deadline_of_a_call_bounds_the_wait_for_the_lock(locked):
-    with Outbox(locked, busy_seconds=60) as box, Sandbox() as service:
-        with AegisClient(service.url, tenant_id="acme", thread_id="T", outbox=box, timeout=0.2) as client:
-            for act in (lambda: client.approve("k"), lambda: box.record(decision(), Deadline(0.2))):
-                started = time.monotonic()
-                error = refused(act, locked, "another program has held it too long")
-                assert 0.2 <= time.monotonic() - started < 30
-                assert error.delivered is False
-        assert service.requests == []
+    service = Service()
+    with Outbox(locked, busy_seconds=600) as box, client_of(box, service, timeout=0.2) as client:
+        error = refused(lambda: client.approve("k"), locked, "another program has held it too long")
+        assert (error.exit_code, error.delivered) == (75, False)  # and not after ten minutes
+    assert service.keys == []
 
 
 def test_so_does_the_timeout_of_the_command(locked):
-    started = time.monotonic()
-    called = call(
-        "hitl",
-        "approve",
-        "k",
-        "-u",
-        "http://127.0.0.1:1",
-        "--tenant",
-        "acme",
-        "--thread",
-        "T",
-        "--timeout",
-        "0.2",
-        "--outbox",
-        str(locked),
-        "-j",
-    )
-    assert time.monotonic() - started < 5
+    sender = ("-u", "http://127.0.0.1:1", "--tenant", "acme", "--thread", "T", "--timeout", "0.2")
+    called = call("hitl", "approve", "k", *sender, "--outbox", str(locked), "-j")
     assert (called.code, called.error["code"]) == (75, "OUTBOX_BUSY")
 
 
-def test_an_answer_in_hand_is_worth_a_second_beyond_the_deadline(path):
+def test_an_answer_in_hand_is_worth_a_second_beyond_the_deadline(box, path):
+    """By its own methods: from outside no answer can be made to come just at the deadline."""
+    queue(box, "k")
     other = sqlite3.connect(str(path), isolation_level=None, timeout=0)
-    with Outbox(path, busy_seconds=60) as box:
-        entry = box.record(decision()).own
-        other.execute("BEGIN IMMEDIATE")
-        started = time.monotonic()
-        with pytest.raises(HestiaError) as caught:
-            box.complete(entry, ServerAnswer(202), deadline=Deadline(-5))
-        assert 1 <= time.monotonic() - started < 30
-        assert caught.value.delivered is True
+    entry = box.claim_first(box.get(1).partition, 1)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    with pytest.raises(HestiaError) as caught:
+        box.complete(entry, ServerAnswer(202), Deadline(-5))
+    assert time.monotonic() - began >= 1
+    assert (caught.value.code, caught.value.delivered) == ("OUTBOX_BUSY", True)
+    other.close()
+    assert box.complete(entry, ServerAnswer(202), Deadline(-5))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"), [(202, "the service has this decision"), (503, "HTTP 503"), (422, "HTTP 422")]
+)
+def test_what_could_not_be_written_down_is_told(path, answer, words):
+    other = sqlite3.connect(str(path), isolation_level=None, timeout=0)
+    service = Service(k=answer)
+    service.meanwhile = lambda key: other.execute("BEGIN IMMEDIATE")
+    with Outbox(path, busy_seconds=0.1) as box, client_of(box, service) as client:
+        error = refused(lambda: client.approve("k"), path, "what could not be written down: ", words)
+        assert error.exit_code == 75
         other.close()
-        assert box.complete(entry, ServerAnswer(202), deadline=Deadline(-5))
+        assert box.get(1).state == "claimed"  # until its lease ends
 
 
-def test_a_thread_that_waits_for_the_lock_holds_up_no_other_beyond_its_deadline(locked):
-    import threading
-
-    with Outbox(locked, busy_seconds=60) as box:
-        thread = threading.Thread(target=lambda: refused(lambda: box.record(decision(), Deadline(3)), locked))
+def test_a_thread_that_waits_for_the_lock_holds_up_no_other_beyond_its_deadline(path):
+    results: Any = []
+    with Outbox(path, busy_seconds=600) as box, client_of(box, Service(), timeout=50) as patient:
+        other = sqlite3.connect(str(path), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=lambda: results.append(patient.approve("k")))
         thread.start()
         time.sleep(0.2)
-        started = time.monotonic()
-        refused(
-            lambda: box.record(decision("k2"), Deadline(0.2)),
-            locked,
-            "another program has held it too long",
-        )
-        assert time.monotonic() - started < 2
+        with client_of(box, Service(), timeout=0.2) as client:
+            refused(lambda: client.approve("k2"), path, "another program has held it too long")
+        assert results == []  # it goes on waiting
+        other.close()
         thread.join()
+        assert results[0].accepted
 
 
 def test_an_error_on_the_command_line_is_one_object(path):

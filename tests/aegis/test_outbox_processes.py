@@ -11,53 +11,44 @@ from typing import List
 
 import pytest
 
-from hestiaos_lite.aegis.delivery import FlushReport
-from hestiaos_lite.aegis.outbox import Outbox
+from hestiaos_lite import FlushReport, Outbox
 
-from .outbox_kit import Service, finished, flushed, killed, posix_only, record
+from .kit import Service, finished, flushed, killed, posix_only, queue
 
-# Threads, processes, kills, forks
-
-PUT = """
+START = """
     import os, sys, threading, time, warnings
-    from hestiaos_lite.aegis.answers import ServerAnswer
-    from hestiaos_lite.aegis.delivery import flush
-    from hestiaos_lite.aegis.outbox import Outbox
-    from hestiaos_lite.aegis.rows import Decision, canonical_json, insert
+    from hestiaos_lite import Outbox
+    from tests.aegis.kit import Service, flushed, queue
 
-    def put(box, key, thread="T"):
-        decision = Decision("http://127.0.0.1:1/api/v1", "approve", key, "acme", thread, "r", {})
-        with box._file.transaction() as connection:
-            return insert(connection, decision, *canonical_json({}), box._now_ms())
-
-    def flushed(box, send):
-        return flush(box, send, service="http://127.0.0.1:1/api/v1", hosted=False, timeout_seconds=10)
+    def put(box, key):
+        queue(box, key, thread_id=key)
 """
 
 
 def test_threads_share_one_outbox(path):
     with Outbox(path) as box:
         service = Service()
-        start = threading.Barrier(8)
+        start = threading.Barrier(6)
         reports: List[FlushReport] = []
-        ids: List[int] = []
 
         def work() -> None:
             start.wait()
-            ids.extend(record(box, "k{}".format(n), "T{}".format(n % 10)).id for n in range(100))
+            for n in range(40):
+                queue(box, "k{}".format(n), thread_id="T{}".format(n % 10), timeout=50)
             start.wait()
             reports.append(flushed(box, service))
 
-        threads = [threading.Thread(target=work) for _ in range(8)]
+        threads = [threading.Thread(target=work) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(ids) == sorted(list(range(1, 101)) * 8)
-        assert sum(report.sent for report in reports) == 100
-        assert sorted(service.keys) == sorted("k{}".format(n) for n in range(100))
+        keys = ["k{}".format(n) for n in range(40)]
+        assert sorted(row.idempotency_key for row in box.list(["settled"])) == sorted(keys)
+        assert (sum(report.sent for report in reports), sorted(service.keys)) == (40, sorted(keys))
+        order = {row.idempotency_key: row.id for row in box.list()}
         for tail in range(10):
-            sent = [int(key[1:]) for key in service.keys if int(key[1:]) % 10 == tail]
+            sent = [order[key] for key in service.keys if int(key[1:]) % 10 == tail]
             assert sent == sorted(sent)
 
 
@@ -65,60 +56,54 @@ def test_threads_share_one_outbox(path):
 def test_a_killed_senders_row_is_free_after_its_lease_and_not_before(path, clock, script):
     clock.now = time.time()
     with Outbox(path, clock=clock) as box:
-        record(box, "k1")
-        record(box, "k2")
+        queue(box, "k1", "k2")
         holder = script(
-            PUT
+            START
             + """
-    box = Outbox(sys.argv[1], lease_seconds=45)
-    flushed(box, lambda row, deadline: (print(row.id, flush=True), time.sleep(60)))
+    service = Service()
+    service.meanwhile = lambda key: (print(key, flush=True), time.sleep(60))
+    flushed(Outbox(sys.argv[1], lease_seconds=45), service)
             """,
             path,
         )
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "1\n"
+        assert holder.stdout.readline() == "k1\n"
         killed(holder)
         lease_until_ms = box.get(1).lease_until_ms
-        assert lease_until_ms is not None
-        clock.now = lease_until_ms / 1000 - 0.5
         service = Service()
-        assert flushed(box, service) == FlushReport(queued=2)
-        clock.now = lease_until_ms / 1000 + 0.5
-        assert flushed(box, service) == FlushReport(sent=2)
+        for seconds, report in ((-0.5, FlushReport(queued=2)), (0.5, FlushReport(sent=2))):
+            clock.now = lease_until_ms / 1000 + seconds
+            assert flushed(box, service) == report
         assert service.keys == ["k1", "k2"]
-        assert [row.attempts for row in box.list()] == [2, 1]
 
 
 FORK = (
-    PUT
+    START
     + """
-    def record(box, key):
-        return put(box, key, key)
-
     box = Outbox(sys.argv[1])
-    record(box, "before")
+    put(box, "before")
     children = []
-    for n in range(4):
+    for n in range(3):
         child = os.fork()
         if child == 0:
-            for m in range(50):
-                record(box, "child%d.%d" % (n, m))
+            for m in range(20):
+                put(box, "child%d.%d" % (n, m))
             if n == 0:
-                assert flushed(box, lambda row, deadline: ServerAnswer(202)).sent >= 1
+                assert flushed(box, Service()).sent >= 1
             sys.exit(0)  # not os._exit: what the parent left here must survive being torn down
         children.append(child)
-        record(box, "parent%d" % n)
+        put(box, "parent%d" % n)
     box.close()  # as its own last user it folds the log in, and must see that the children still use it
     box = Outbox(sys.argv[1])
     for child in children:
         assert os.waitpid(child, 0)[1] == 0
     keys = {row.idempotency_key for row in box.list()}
-    expected = {"before"} | {"parent%d" % n for n in range(4)}
-    expected |= {"child%d.%d" % (n, m) for n in range(4) for m in range(50)}
+    expected = {"before"} | {"parent%d" % n for n in range(3)}
+    expected |= {"child%d.%d" % (n, m) for n in range(3) for m in range(20)}
     assert keys == expected, keys ^ expected
-    with box._file.transaction() as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     box.close()
+    import sqlite3
+    assert sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 """
 )
 
@@ -131,7 +116,7 @@ def test_parent_and_forked_children_each_write(path, script):
 @posix_only
 def test_a_fork_while_another_thread_writes(path, script):
     code = (
-        PUT
+        START
         + """
     warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later warn of every fork beside threads
 
@@ -166,17 +151,17 @@ def test_two_outboxes_of_one_process_keep_each_others_locks(path, script):
     """POSIX drops all of a process's locks on a file when any descriptor of it is closed; a second opening must not."""
     code = """
     import sys
-    from hestiaos_lite.aegis.outbox import Outbox
+    from hestiaos_lite import Outbox
     with Outbox(sys.argv[1]) as box:  # opened and closed by another process: the last one out would remove the log
         print(len(box.list()))
     """
     with Outbox(path) as one:
-        record(one, "k1")
+        queue(one, "k1")
         with Outbox(path) as two:
-            record(two, "k2")
+            queue(two, "k2")
         assert finished(script(code, path)) == "2\n"
         assert Path(str(path) + "-wal").exists()
-        record(one, "k3")
+        queue(one, "k3")
         assert finished(script(code, path)) == "3\n"
 
 
@@ -184,14 +169,13 @@ def test_two_outboxes_of_one_process_keep_each_others_locks(path, script):
     "ending", ["", "del box", "box.close()", "import gc; box.cycle = box; del box; gc.collect()"]
 )
 def test_an_outbox_left_open_is_closed_without_a_warning(path, ending, script):
-    code = (
-        PUT
-        + """
+    code = """
+    import sys
+    from hestiaos_lite import Outbox
     box = Outbox(sys.argv[1])
-    put(box, "k")
+    box.requeue_all()
     """
-    )
-    finished(script(code + "\n    " + ending, path))
+    finished(script(code + ending, path))
     assert os.listdir(str(path.parent)) == [path.name]
 
 
@@ -199,15 +183,13 @@ def test_an_outbox_left_open_is_closed_without_a_warning(path, ending, script):
 def test_processes_that_make_one_file_at_once(path, script):
     """Whoever comes second to the schema or to the switch to logging waits for it."""
     code = (
-        PUT
+        START
         + """
-    import sqlite3  # before the start, so that all are ready
-    import hestiaos_lite._sqlite
+    import hestiaos_lite._sqlite  # before the start, so that all are ready
     print("ready", flush=True)
     sys.stdin.readline()
-    box = Outbox(sys.argv[1])
-    put(box, sys.argv[2])
-    box.close()
+    with Outbox(sys.argv[1]) as box:
+        put(box, sys.argv[2])
     """
     )
     processes = [script(code, path, n, stdin=subprocess.PIPE) for n in range(6)]
@@ -222,3 +204,36 @@ def test_processes_that_make_one_file_at_once(path, script):
         finished(process)
     with Outbox(path) as box:
         assert sorted(row.idempotency_key for row in box.list()) == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_an_outbox_opens_without_requests(path, script):
+    code = """
+    import sys
+    sys.modules["requests"] = sys.modules["urllib3"] = None
+    from hestiaos_lite import Outbox
+    with Outbox(sys.argv[1]) as box:
+        print(box.counts())
+    """
+    assert finished(script(code, path)) == "{'queued': 0, 'claimed': 0, 'settled': 0, 'dead': 0}\n"
+
+
+def test_without_sqlite_everything_but_an_outbox_works(script, path):
+    code = (
+        START
+        + """
+    from tests.aegis.kit import client_of
+    from hestiaos_lite import HestiaError
+    for name in [name for name in sys.modules if "sqlite3" in name]:
+        del sys.modules[name]
+    sys.modules["_sqlite3"] = None  # as where it was not built
+    print(client_of(None, Service()).approve("k").accepted)
+    try:
+        Outbox(sys.argv[1])
+    except HestiaError as error:
+        print(error.code, error.delivered, error.exit_code, error.message)
+    """
+    )
+    lines = finished(script(code, path)).splitlines()
+    assert lines[0] == "True"
+    assert lines[1].startswith("OUTBOX False 78 an outbox needs SQLite, and this Python was built without it")
+    assert not path.exists()
