@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shlex
-from typing import Any, Iterable
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 MASK = "***"
@@ -38,19 +38,67 @@ def secret(value: Any) -> Any:
     return type(type(value).__name__, (), {"__repr__": lambda self: MASK})()
 
 
-def without(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with each of ``secrets`` masked, as written and as JSON would escape it.
+class Secrets(Tuple[str, ...]):
+    """Values that nothing may show, each as written and as JSON would escape it; many cost no more to look for than few.
 
     A short one is masked only where it is a whole word: the key "test" must not mask every "latest".
     """
-    for secret in secrets:
-        if secret:
-            for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-                if len(secret) >= _LONG_ENOUGH:
-                    text = text.replace(form, MASK)
-                elif form in text:
-                    text = re.sub(r"(?<!\w){}(?!\w)".format(re.escape(form)), MASK, text)
-    return text
+
+    def __repr__(self) -> str:
+        return MASK
+
+    def mask(self, text: str, stop: Optional[int] = None) -> str:
+        """Return ``text`` up to ``stop`` with each of these masked, one that begins before it whole."""
+        stop = len(text) if stop is None else min(stop, len(text))
+        is_word, _, _ = self._index()
+        if len(is_word) < 10 and not any(form in text for form in is_word):
+            return text[:stop]
+        pieces: List[str] = []
+        at = kept = 0
+        while at < stop:
+            length = self._length_at(text, at)
+            if length:
+                pieces += [text[kept:at], MASK]
+                kept = at + length
+            at += length or 1
+        return "".join(pieces) + text[kept:stop]
+
+    def _length_at(self, text: str, at: int) -> int:
+        """Return the length of the longest form that stands at a place of a text, or 0."""
+        is_word, lengths, widths = self._index()
+        for width in widths:
+            for length in lengths.get(text[at : at + width], ()):
+                end = at + length
+                found = is_word.get(text[at:end])
+                if (
+                    found is False
+                    or found
+                    and not re.search(r"\w", text[max(0, at - 1) : at] + text[end : end + 1])
+                ):
+                    return length
+        return 0
+
+    def _index(self) -> Tuple[Dict[str, bool], Dict[str, List[int]], List[int]]:
+        """Return what is made once: each form and whether it must be a whole word; beginnings -> lengths; their widths."""
+        if "_made" not in self.__dict__:
+            is_word: Dict[str, bool] = {}
+            for value in filter(None, self):
+                written = {str(value)}
+                if not (value.isascii() and value.isprintable()) or '"' in value or "\\" in value:
+                    written |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+                for form in written:
+                    is_word[form] = len(value) < _LONG_ENOUGH
+            lengths: Dict[str, Set[int]] = {}
+            for form in is_word:
+                lengths.setdefault(form[:_LONG_ENOUGH], set()).add(len(form))
+            descending = {begin: sorted(found, reverse=True) for begin, found in lengths.items()}
+            self._made = is_word, descending, sorted(set(map(len, descending)), reverse=True)
+        return self._made
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` with each of ``secrets`` masked."""
+    return (secrets if isinstance(secrets, Secrets) else Secrets(secrets)).mask(text)
 
 
 def harmless(text: str) -> str:
@@ -92,8 +140,9 @@ def pasteable(path: str) -> str:
 
 def one_line(text: str, secrets: Iterable[str] = (), limit: int = 300) -> str:
     """Return ``text`` fit for one line of a message: masked, its white space folded, cut, and `harmless`."""
-    # masked while a secret is whole, and of bounded length, since each secret takes time
-    text = " ".join(without(text.strip()[: 20 * limit], secrets).split())
+    # masked while each secret is whole, and of bounded length, since the masking takes time
+    masked = (secrets if isinstance(secrets, Secrets) else Secrets(secrets)).mask(text.strip(), 20 * limit)
+    text = " ".join(masked.split())
     return harmless(text if len(text) <= limit else text[: limit - 3] + "...")
 
 

@@ -629,9 +629,14 @@ def test_a_request_without_an_answer_is_logged_too(caplog):
 def test_the_heads_of_a_request_and_its_answer_are_logged_without_what_is_nobody_s_business(caplog):
     answered = {
         "X-Echo": "Bearer " + CANARY,
-        "X-Tricks": "a\x1b[2J\x9b",
+        "Server": "a\x1b[2J\x9b",
         "Set-Cookie": "id=1",
-        "X-Long": "y" * 500,
+        "X-Subject-Token": "one-of-theirs",
+        "Authorization": "Bearer one-of-theirs",
+        "Link": "<https://u:password@h/?sig=one-of-theirs>; rel=next",
+        "WWW-Authenticate": "Basic realm=hidden",
+        "Via": "y" * 500,
+        "X-Request-Id": "Bearer " + CANARY,
     }
     with FaultServer(answer(ok({"result": "ALLOW", "trace_id": "t"}, answered))) as server:
         with caplog.at_level(logging.DEBUG, "hestiaos_lite"):
@@ -646,9 +651,10 @@ def test_the_heads_of_a_request_and_its_answer_are_logged_without_what_is_nobody
         "Authorization: ***"
     ).format(USER_AGENT, request_id, length)
     assert received == (
-        "< 200; Content-Type: application/json, Content-Length: 36, X-Echo: Bearer ***, "
-        "X-Tricks: a\\x1b[2J\\x9b, Set-Cookie: ***, X-Long: {}..."
-    ).format("y" * 189)
+        "< 200; Content-Type: application/json, Content-Length: 36, X-Echo: ***, Server: a\\x1b[2J\\x9b, "
+        "Set-Cookie: ***, X-Subject-Token: ***, Authorization: ***, Link: ***, WWW-Authenticate: ***, "
+        "Via: {}..., X-Request-Id: Bearer ***"
+    ).format("y" * 192)
 
 
 def test_no_key_value_or_body_reaches_a_log_or_an_error(caplog):

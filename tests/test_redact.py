@@ -3,13 +3,77 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
+from typing import Any
 
 import pytest
 
-from hestiaos_lite._redact import harmless, harmless_json, harmless_lines
+from hestiaos_lite._redact import Secret, Secrets, harmless, harmless_json, harmless_lines, one_line, secret
 
 EVERYTHING = "".join(map(chr, range(0x110000)))
+
+
+KEY = "hunter2-c4n4ry"
+
+
+@pytest.mark.parametrize(
+    "secrets, text, shown",
+    [
+        ([KEY], "got hunter2-c4n4ry", "got ***"),
+        ([KEY], "hunter2-c4n4ryhunter2-c4n4ry!", "******!"),
+        ([KEY, "hunter2-"], "hunter2-c4n4ry and hunter2-x", "*** and ***x"),
+        (["test"], "test: the latest test-key, testing (test)", "***: the latest ***-key, testing (***)"),
+        (['qu"o\\te-here'], 'as qu"o\\te-here and "qu\\"o\\\\te-here"', 'as *** and "***"'),
+        (["gr\u00fc\u00dfe-42"], "gr\u00fc\u00dfe-42 gr\\u00fc\\u00dfe-42", "*** ***"),
+        (["two  words\nlong"], "of two  words\nlong", "of ***"),
+        (["", KEY], "nothing", "nothing"),
+        ([], "nothing", "nothing"),
+        (
+            [KEY + str(number) for number in range(50)],
+            "hunter2-c4n4ry7, hunter2-c4n4ry49, hunter2",
+            "***, ***, hunter2",
+        ),
+        (["ab", "abc", "abcdefgh"], "ab abc abcd abcdefghi", "*** *** abcd ***i"),
+    ],
+)
+def test_what_is_masked(secrets: Any, text: str, shown: str) -> None:
+    assert one_line(text, secrets) == one_line(text, Secrets(secrets)) == shown
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_secret_is_masked_before_anything_is_cut(count: int) -> None:
+    """Wherever a cut falls: what is left of a key but its last character is the key."""
+    secrets = Secrets([KEY] + ["another-{}-of-them".format(number) for number in range(1, count)])
+    for limit in (20, 40):
+        for before in [*range(limit + 2), *range(20 * limit - len(KEY) - 2, 20 * limit + 2)]:
+            shown = one_line("x" + " " * before + KEY + "y" * limit, secrets, limit)
+            assert len(shown) <= limit
+            assert "hu" not in shown, before
+
+
+def test_many_secrets_cost_little_more_than_few() -> None:
+    few, many = (
+        Secrets("invoice-{:06d}".format(number) for number in range(count)) for count in (20, 50_000)
+    )
+    text = "invoice-000007 of invoice-" * 500
+    shown = many.mask(text)
+    assert shown == few.mask(text)
+    seconds = []
+    for secrets in (few, many):
+        began = time.process_time()
+        for _ in range(5):
+            secrets.mask(text)
+        seconds.append(time.process_time() - began)
+    assert seconds[1] < 10 * seconds[0] + 0.1
+
+
+def test_a_secret_is_used_and_not_shown() -> None:
+    given = secret(KEY)
+    assert (given, json.dumps([given]), "{}".format(given)) == (KEY, '["{}"]'.format(KEY), KEY)
+    assert (repr(given), repr({"key": (given,)}), repr(Secrets([KEY]))) == ("***", "{'key': (***,)}", "***")
+    assert secret(None) is None
+    assert (type(given), type(secret(KEY.encode())).__name__, repr(secret([KEY]))) == (Secret, "bytes", "***")
 
 
 @pytest.mark.parametrize(

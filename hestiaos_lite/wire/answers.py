@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 import requests
 
@@ -102,7 +102,7 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
     except NamedTwice as error:
         raise invalid(call, response, "is none: {}".format(error), text) from error.with_traceback(None)
     except (ValueError, RecursionError) as error:
-        raise invalid(call, response, _not_json(text), text) from error.with_traceback(None)
+        raise invalid(call, response, _not_json(text, call.secrets), text) from error.with_traceback(None)
     try:
         return decode(value)
     except errors.HestiaError as error:
@@ -292,11 +292,12 @@ def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
     return code, message or "", first("trace_id")
 
 
-def _not_json(text: str) -> str:
+def _not_json(text: str, secrets: Iterable[str]) -> str:
     """Say what a body is instead of JSON; a page is often a login or a gateway's, and its title says whose."""
     if not text.strip():
         return "is empty"
-    title = _title(text).strip() if text.lstrip()[:1] == "<" else ""
+    # masked before it is quoted, which may spell a key in another way
+    title = one_line(_title(text), secrets) if text.lstrip()[:1] == "<" else ""
     return "is not JSON but the page {!r}".format(title) if title else "is not JSON"
 
 
@@ -317,7 +318,10 @@ def _shown(value: Any) -> str:
 
 def _title(page: str) -> str:
     """Return the title of a gateway's HTML page: of all the page it alone says what the matter is."""
-    match = re.search(r"<title[^>]*>([^<]*)", page[:10000], re.IGNORECASE)
+    begin = re.search(r"<title[^>]*>", page[:10000], re.IGNORECASE)
+    end = page.find("<", begin.end()) if begin else -1
+    if begin is None or end < 0:
+        return ""  # nor one that is cut: it may end within a key, which no mask would know
     import html  # here: its table of names is as slow to load as all errors
 
-    return html.unescape(match.group(1)) if match else ""
+    return html.unescape(page[begin.end() : end])

@@ -6,6 +6,7 @@ from typing import Iterator, Optional
 
 import requests
 
+from .._redact import one_line
 from ..deadline import SilenceLimit
 from .answers import Receive, invalid, refusal_body
 from .body import close, iter_body
@@ -52,7 +53,9 @@ def as_stream(silence_seconds: Optional[float]) -> Receive[ByteStream]:
     def receive(call: Call, response: requests.Response, attempt: Attempt) -> ByteStream:
         content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
         if content_type not in ("", "text/event-stream"):
-            fault = "is {}, not an event stream".format(content_type[:80])
+            fault = "is {}, not an event stream".format(
+                one_line(response.headers["Content-Type"], call.secrets, 80)
+            )
             raise invalid(call, response, fault, refusal_body(response, attempt))
         if silence_seconds is not None:
             attempt.limit = SilenceLimit(silence_seconds)

@@ -7,6 +7,7 @@ import os
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .. import errors
+from .._redact import Secrets
 from ..deadline import Deadline
 from .retry import RetryPolicy
 
@@ -49,7 +50,7 @@ class Call:
         self.deadline = deadline
         self.headers = headers or {}
         self.governed = governed
-        self.secrets = secrets
+        self.secrets = Secrets(secrets)
         self.accept = accept
         self.request_id = request_id or new_request_id()
         self.changes = method != "GET" if changes is None else changes

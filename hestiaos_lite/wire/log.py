@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Mapping, Optional
+from typing import AbstractSet, Any, Mapping, Optional
 
 import requests
 
@@ -32,22 +32,43 @@ _SHOWN = {
     "user-agent",
     "x-request-id",
 }
-# Of an answer's these are not: they grant something, or lead to where a secret is in the URL.
-_HIDDEN = {"authentication-info", "content-location", "location", "set-cookie", "set-cookie2"}
+# Of an answer's headers only these: any other may grant something, or lead to where a secret is in the URL.
+_SHOWN_OF_ANSWER = {
+    "age",
+    "allow",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "date",
+    "expires",
+    "keep-alive",
+    "last-modified",
+    "retry-after",
+    "server",
+    "transfer-encoding",
+    "vary",
+    "via",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
+    "x-trace-id",
+}
 
 
 def log_request(call: Call, headers: Mapping[str, Any]) -> None:
     """Note the head of a request that is about to be sent."""
     if _log.isEnabledFor(logging.DEBUG):
-        shown = {name: value if name.lower() in _SHOWN else MASK for name, value in headers.items()}
-        _log.debug("> %s %s; %s", call.method, call.path, _one_line(shown, call))
+        _log.debug("> %s %s; %s", call.method, call.path, _one_line(headers, _SHOWN, call))
 
 
 def log_answer(call: Call, response: requests.Response) -> None:
     """Note the head of an answer."""
     if _log.isEnabledFor(logging.DEBUG):
-        shown = {name: MASK if name.lower() in _HIDDEN else value for name, value in response.headers.items()}
-        _log.debug("< %s; %s", response.status_code, _one_line(shown, call))
+        _log.debug("< %s; %s", response.status_code, _one_line(response.headers, _SHOWN_OF_ANSWER, call))
 
 
 def log_attempt(call: Call, response: Optional[requests.Response], started: float) -> None:
@@ -76,9 +97,11 @@ def log_retry(call: Call, delay_seconds: float, code: str) -> None:
     )
 
 
-def _one_line(headers: Mapping[str, Any], call: Call) -> str:
+def _one_line(headers: Mapping[str, Any], shown: AbstractSet[str], call: Call) -> str:
     return ", ".join(
-        one_line("{}: {}".format(name, _as_text(value)), call.secrets, limit=200)
+        one_line(
+            "{}: {}".format(name, _as_text(value) if name.lower() in shown else MASK), call.secrets, limit=200
+        )
         for name, value in headers.items()
     )
 

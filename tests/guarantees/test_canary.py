@@ -6,6 +6,7 @@ The scenarios differ in where the value is and in how the call fails; what the s
 from __future__ import annotations
 
 import copy
+import html
 import json
 import logging
 import os
@@ -35,7 +36,7 @@ from ..faultserver import (
 
 CANARY = 'hunter2-c4n4ry"\\\u00e9'  # with what JSON escapes in more than one way
 KEY = "hunter2-c4n4ry"  # the part of it that a header can carry
-MARK = "c4n4ry"
+MARK = "c4n4"  # without its end: a cut must show no part of it either
 PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 
 QUOTED = json.dumps(CANARY)[1:-1]  # as ASCII JSON
@@ -54,7 +55,14 @@ SCRIPTS = {
     "across-the-cut": reply(
         500, ("x " * 140 + CANARY + " y" * 100).encode("utf-8"), {"Content-Type": "text/plain"}
     ),
+    "across-the-fold": reply(
+        500, (" " * 5987 + " x " + CANARY).encode("utf-8"), {"Content-Type": "text/plain"}
+    ),
     "html": reply(502, ("<p>" + CANARY).encode("utf-8")),
+    "title": reply(502, "<html><title>{} {}</title>".format(CANARY, html.escape(CANARY)).encode("utf-8")),
+    "title-across-the-cut": reply(502, ("<title>" + "x " * 4990 + CANARY * 9 + "</title>").encode("utf-8")),
+    "title-of-a-portal": reply(200, ("<title>" + CANARY + "</title>").encode("utf-8")),
+    "title-without-an-end": reply(200, ("<title>" + " " * 9990 + CANARY).encode("utf-8")),
     "not-json": reply(200, CANARY.encode("utf-8")),
     "list-for-an-object": ok([CANARY]),
     "no-such-field": ok({"given": CANARY}),
@@ -62,6 +70,7 @@ SCRIPTS = {
     "redirect": reply(307, headers={"Location": "http://u:{0}@127.0.0.1/?k={0}#{0}".format(KEY)}),
     "redirect-to-a-path": reply(307, headers={"Location": "/login/" + KEY}),
     "content-type": reply(200, b"{}", {"Content-Type": "text/" + KEY}),
+    "content-type-across-the-cut": reply(200, b"{}", {"Content-Type": "text/" + "x" * 66 + KEY}),
     "encoding": reply(200, CANARY.encode("utf-8"), {"Content-Encoding": "gzip"}),
     "unknown-encoding": reply(200, b"{}", {"Content-Encoding": KEY}),
     "cut": head(200, {"Content-Length": 900}) + CANARY.encode("utf-8"),

@@ -340,3 +340,21 @@ def test_a_governance_trace_is_of_the_command_that_was_asked_for(body: Dict[str,
         else:
             error = error_of(lambda: client.governance.trace("c-1"))
             assert (type(error), error.message) == (InvalidResponse, "the answer is about another command")
+
+
+# -- an answer in hand is never lost for how it is printed
+
+
+@pytest.mark.parametrize("depth", [1, 200, 400, 900])
+def test_an_answer_of_any_depth_with_numbers_that_are_none_is_printed(depth: int, tmp_path: Any) -> None:
+    deep = b"[" * depth + b"NaN, -Infinity, 1.5, true" + b"]" * depth
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"id": 1, "input": "x"}\n')
+    with FaultServer(answer(reply(200, b'{"result": "ok", "trace_id": "t", "deep": %b}' % deep))) as server:
+        printed = call("run", "x", "-j", "-u", server.url)
+        batch = call("batch", str(rows), "--out", str(tmp_path / "out.jsonl"), "-u", server.url)
+    line = (tmp_path / "out.jsonl").read_text()
+    for code, text in ((printed.code, printed.out), (batch.code, line)):
+        assert code == 0
+        assert "{}null,null,1.5,true{}".format("[" * depth, "]" * depth) in "".join(text.split())
+    assert printed.json["trace_id"] == json.loads(line)["response"]["trace_id"] == "t"
