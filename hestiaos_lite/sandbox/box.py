@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from .aegis import AegisRoutes
-from .faults import Fault, Faults, Injected, error_reply
+from .faults import Faults
 from .hestia import VERSION, HestiaRoutes, Metrics
 from .http import MAX_BODY_BYTES, Server, is_loopback, refuse_foreign
 from .messages import Drop, Refusal, Reply, Request, Router, refusal
@@ -21,7 +21,7 @@ MAX_KEPT_REQUESTS = 10_000
 MAX_KEPT_BYTES = 64 * 1024 * 1024
 
 
-class Sandbox:
+class Sandbox(Faults):
     """HestiaOS and AEGIS in this process, on a loopback port.
 
     >>> with Sandbox() as box:
@@ -76,6 +76,7 @@ class Sandbox:
                 raise ValueError("a delay must be from 0 to {:.0f} s".format(threading.TIMEOUT_MAX))
         if hitl_quota is not None and hitl_quota < 0:
             raise ValueError("the quota must not be negative")
+        super().__init__()
         self.host = host
         self.port = port
         self.token_delay_seconds = token_delay_seconds
@@ -84,9 +85,14 @@ class Sandbox:
         self._policy = load_policy(policy)
         self._store = Store(db)
         self._metrics = Metrics()
-        self._faults = Faults()
         self.hitl = AegisRoutes(self._store, hitl_delay_seconds, hitl_quota)
-        hestia = HestiaRoutes(self._store, self._policy, self._metrics, self._config, self._pause_token)
+        hestia = HestiaRoutes(
+            self._store,
+            self._policy,
+            self._metrics,
+            self._config,
+            lambda: self._pause(self.token_delay_seconds),
+        )
         self._router = Router({**hestia.routes(), **self.hitl.routes()})
         self._lock = threading.Lock()
         self._kept: Deque[Request] = deque()
@@ -166,65 +172,9 @@ class Sandbox:
         """
         return self._store.actions()
 
-    @property
-    def injected(self) -> List[Injected]:
-        """The faults met so far, scripted and random: (kind, method, path, request_id)."""
-        return self._faults.injected()
-
-    # -- faults
-
-    def fail_next(
-        self,
-        status: int = 503,
-        times: int = 1,
-        retry_after: Union[None, int, float, str] = None,
-        body: Any = None,
-        path: Optional[str] = None,
-    ) -> None:
-        """Answer the next ``times`` requests with an error, and do nothing of what they ask.
-
-        Args:
-            status: 200 to 599.
-            retry_after: sent as Retry-After, as it is.
-            body: bytes or text as they are, else JSON; None for the usual error object.
-            path: only requests of this raw path; ``*`` matches anything, as in ``"/api/v1/hitl/*"``.
-        """
-        self._faults.add(Fault("reply", times, path, reply=error_reply(status, retry_after, body)))
-
-    def delay_next(self, seconds: float, times: int = 1, path: Optional[str] = None) -> None:
-        """Let the next ``times`` requests wait before they are looked at."""
-        self._faults.add(Fault("delay", times, path, delay_seconds=seconds))
-
-    def drop_next(self, times: int = 1, path: Optional[str] = None) -> None:
-        """Close the connection of the next ``times`` requests without an answer and with nothing done."""
-        self._faults.add(Fault("drop", times, path))
-
-    def lose_next_answer(self, times: int = 1, path: Optional[str] = None) -> None:
-        """Do what the next ``times`` requests ask, commit it, and close the connection without an answer."""
-        self._faults.add(Fault("lose", times, path))
-
-    def drop_next_stream(self, after_events: int = 3, times: int = 1) -> None:
-        """Close the connection of the next ``times`` streams after so many events."""
-        self._faults.add(Fault("drop_stream", times, after_events=after_events))
-
     def fail_next_action(self, times: int = 1) -> None:
         """Let the next ``times`` accepted AEGIS actions end FAILED instead of COMMITTED."""
         self.hitl.fail_next(times)
-
-    def random_faults(
-        self, rate: float = 0.02, seed: int = 1, kinds: Sequence[str] = ("503", "429", "drop", "lose")
-    ) -> None:
-        """Let each request meet a fault with probability ``rate`` (0 ends it); ``injected`` tells which did.
-
-        Args:
-            seed: of the draws. Which request gets which draw still depends on the order in which they come.
-            kinds: a status from 400 to 599 as text, ``"drop"`` or ``"lose"``.
-        """
-        self._faults.set_random(rate, seed, kinds)
-
-    def clear_faults(self) -> None:
-        """Forget every fault that was scripted and not met, and end random ones."""
-        self._faults.clear()
 
     # -- answering
 
@@ -234,30 +184,38 @@ class Sandbox:
         try:
             if self._api_key is None:
                 refuse_foreign(request, self.host)
+            delay = self._scripted(request, "delay")
+            if delay is not None:
+                self._pause(delay.delay_seconds)
+            fault = self._scripted(request, "reply", "drop", "lose") or self._drawn(request)
+            if fault is not None and fault.kind == "drop":
+                raise Drop
+            if fault is not None and fault.reply is not None:
+                return fault.reply
+            started = time.perf_counter()
+            reply = self._do(request)
+            self._metrics.answered(time.perf_counter() - started)
         except Refusal as refused:
             return refused.reply
-        delay_seconds = self._faults.delay_seconds(request)
-        if delay_seconds and self._stopped.wait(delay_seconds):
-            raise Drop
-        fault = self._faults.outcome(request)
-        if fault is not None and fault.kind == "drop":
-            raise Drop
-        if fault is not None and fault.reply is not None:
-            return fault.reply
-        started = time.perf_counter()
-        try:
-            self._authenticate(request)
-            reply = self._router.dispatch(request)
-        except Refusal as refused:
-            reply = refused.reply
-        self._metrics.answered(time.perf_counter() - started)
         if fault is not None:  # lose: the work is done, its answer is not sent
             raise Drop
-        if reply.events is not None:
-            after_events = self._faults.stream_cut(request)
-            if after_events is not None:
-                reply.events = _cut(reply.events, after_events)
+        cut = self._scripted(request, "drop_stream") if reply.events is not None else None
+        if cut is not None and reply.events is not None:
+            reply.events = _cut(reply.events, cut.after_events)
         return reply
+
+    def _do(self, request: Request) -> Reply:
+        """What the service itself answers."""
+        try:
+            self._authenticate(request)
+            return self._router.dispatch(request)
+        except Refusal as refused:
+            return refused.reply
+
+    def _pause(self, seconds: float) -> None:
+        """Wait; raises Drop where the sandbox stops meanwhile."""
+        if self._stopped.is_set() or (seconds and self._stopped.wait(seconds)):
+            raise Drop
 
     def _authenticate(self, request: Request) -> None:
         if self._api_key is None:
@@ -275,11 +233,6 @@ class Sandbox:
             self._kept_bytes += len(request.body)
             while len(self._kept) > MAX_KEPT_REQUESTS or self._kept_bytes > MAX_KEPT_BYTES:
                 self._kept_bytes -= len(self._kept.popleft().body)
-
-    def _pause_token(self) -> None:
-        delay_seconds = self.token_delay_seconds
-        if self._stopped.is_set() or (delay_seconds and self._stopped.wait(delay_seconds)):
-            raise Drop
 
     def _config(self) -> Dict[str, Any]:
         return {

@@ -37,25 +37,68 @@ class Faults:
 
     A request meets at most one delay, one outcome (an error answer, a drop, a lost answer) and, when its
     answer is a stream, one stream drop; each kind in the order it was scripted.
+
+    Each raises ValueError for ``times`` below 1, a negative number or what is no fault.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._faults_lock = threading.Lock()
         self._script: List[Fault] = []
         self._injected: List[Injected] = []
         self._random = random.Random()
         self._rate = 0.0
         self._kinds: Sequence[str] = ()
 
-    def add(self, fault: Fault) -> None:
-        """Append to the script. Raises ValueError for a count below 1 or a negative delay."""
-        if fault.times < 1 or not 0 <= fault.delay_seconds <= threading.TIMEOUT_MAX or fault.after_events < 0:
-            raise ValueError("times must be at least 1, seconds and after_events not negative")
-        with self._lock:
-            self._script.append(fault)
+    @property
+    def injected(self) -> List[Injected]:
+        """The faults met so far, scripted and random: (kind, method, path, request_id)."""
+        with self._faults_lock:
+            return list(self._injected)
 
-    def set_random(self, rate: float, seed: int, kinds: Sequence[str]) -> None:
-        """From now on draw an outcome for each request that has none scripted; rate 0 ends it."""
+    def fail_next(
+        self,
+        status: int = 503,
+        times: int = 1,
+        retry_after: Union[None, int, float, str] = None,
+        body: Any = None,
+        path: Optional[str] = None,
+    ) -> None:
+        """Answer the next ``times`` requests with an error, and do nothing of what they ask.
+
+        Args:
+            status: 200 to 599.
+            retry_after: sent as Retry-After, as it is.
+            body: bytes or text as they are (text as HTML where it begins with ``<``), else JSON; None for the usual
+                error object.
+            path: only requests of this raw path; ``*`` matches anything, as in ``"/api/v1/hitl/*"``.
+        """
+        self._add(Fault("reply", times, path, reply=_error_reply(status, retry_after, body)))
+
+    def delay_next(self, seconds: float, times: int = 1, path: Optional[str] = None) -> None:
+        """Let the next ``times`` requests wait before they are looked at."""
+        self._add(Fault("delay", times, path, delay_seconds=seconds))
+
+    def drop_next(self, times: int = 1, path: Optional[str] = None) -> None:
+        """Close the connection of the next ``times`` requests without an answer and with nothing done."""
+        self._add(Fault("drop", times, path))
+
+    def lose_next_answer(self, times: int = 1, path: Optional[str] = None) -> None:
+        """Do what the next ``times`` requests ask, commit it, and close the connection without an answer."""
+        self._add(Fault("lose", times, path))
+
+    def drop_next_stream(self, after_events: int = 3, times: int = 1) -> None:
+        """Close the connection of the next ``times`` streams after so many events."""
+        self._add(Fault("drop_stream", times, after_events=after_events))
+
+    def random_faults(
+        self, rate: float = 0.02, seed: int = 1, kinds: Sequence[str] = ("503", "429", "drop", "lose")
+    ) -> None:
+        """Let each request meet a fault with probability ``rate`` (0 ends it); ``injected`` names those that did.
+
+        Args:
+            seed: of the draws. Which request gets which draw still depends on the order in which they come.
+            kinds: a status from 400 to 599 as text, ``"drop"`` or ``"lose"``.
+        """
         if not 0 <= rate <= 1:
             raise ValueError("rate must be from 0 to 1")
         for kind in kinds:
@@ -63,69 +106,49 @@ class Faults:
                 raise ValueError("unknown kind of fault {!r}: a status from 400, drop or lose".format(kind))
         if rate and not kinds:
             raise ValueError("name at least one kind of fault")
-        with self._lock:
+        with self._faults_lock:
             self._rate, self._random, self._kinds = rate, random.Random(seed), tuple(kinds)
 
-    def clear(self) -> None:
-        """Forget the script and end random faults; what was injected stays on record."""
-        with self._lock:
+    def clear_faults(self) -> None:
+        """Forget every fault that was scripted and not met, and end random ones."""
+        with self._faults_lock:
             self._script.clear()
             self._rate = 0.0
 
-    def injected(self) -> List[Injected]:
-        with self._lock:
-            return list(self._injected)
+    def _add(self, fault: Fault) -> None:
+        if fault.times < 1 or not 0 <= fault.delay_seconds <= threading.TIMEOUT_MAX or fault.after_events < 0:
+            raise ValueError("times must be at least 1, seconds and after_events not negative")
+        with self._faults_lock:
+            self._script.append(fault)
 
-    def delay_seconds(self, request: Request) -> float:
-        """How long this request must wait before it is looked at."""
-        fault = self._take(request, ("delay",))
-        return fault.delay_seconds if fault else 0.0
-
-    def outcome(self, request: Request) -> Optional[Fault]:
-        """The error answer (``kind`` is its status), drop or loss this request meets, if any."""
-        fault = self._take(request, ("reply", "drop", "lose"))
-        return fault or self._draw(request)
-
-    def stream_cut(self, request: Request) -> Optional[int]:
-        """After how many events this request's stream is cut, or None."""
-        fault = self._take(request, ("drop_stream",))
-        return fault.after_events if fault else None
-
-    def _take(self, request: Request, kinds: Sequence[str]) -> Optional[Fault]:
-        with self._lock:
+    def _scripted(self, request: Request, *kinds: str) -> Optional[Fault]:
+        """The first fault of one of these kinds that is scripted for this request, which uses it up."""
+        with self._faults_lock:
             for position, fault in enumerate(self._script):
                 if fault.kind in kinds and (fault.path is None or fnmatchcase(request.path, fault.path)):
                     fault.times -= 1
                     if not fault.times:
                         del self._script[position]
-                    self._note(fault, request)
-                    return fault
+                    return self._met(fault, request)
         return None
 
-    def _draw(self, request: Request) -> Optional[Fault]:
-        with self._lock:
+    def _drawn(self, request: Request) -> Optional[Fault]:
+        """The random fault that this request meets, if any."""
+        with self._faults_lock:
             if not self._rate or self._random.random() >= self._rate:
                 return None
             kind = self._random.choice(self._kinds)
-            fault = Fault("reply", reply=error_reply(int(kind))) if kind.isdigit() else Fault(kind)
-            self._note(fault, request)
-            return fault
+            drawn = Fault("reply", reply=_error_reply(int(kind))) if kind.isdigit() else Fault(kind)
+            return self._met(drawn, request)
 
-    def _note(self, fault: Fault, request: Request) -> None:
+    def _met(self, fault: Fault, request: Request) -> Fault:
         kind = str(fault.reply.status) if fault.reply else fault.kind
         request_id = request.headers.get("x-request-id")
         self._injected.append(Injected(kind, request.method, request.path, request_id))
+        return fault
 
 
-def error_reply(status: int, retry_after: Union[None, int, float, str] = None, body: Any = None) -> Reply:
-    """The answer of a scripted failure.
-
-    Args:
-        status: any final HTTP status, 200 to 599.
-        retry_after: a Retry-After header, as it is to be sent.
-        body: bytes or text go out as they are (text as HTML where it begins with ``<``), anything else as
-            JSON; None gives the service's usual error object.
-    """
+def _error_reply(status: int, retry_after: Union[None, int, float, str] = None, body: Any = None) -> Reply:
     if not 200 <= status <= 599:
         raise ValueError("status must be from 200 to 599")
     if body is None:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterator, Tuple
 
 from .messages import COUNT, FLAG, NAME, OBJECT, TEXT, TEXTS, Reply, Request, Routes, read, refusal
-from .policy import DECISIONS, Judgement, Policy, text_of
+from .policy import DECISIONS, Policy, Rule, text_of
 from .store import Store
 
 VERSION = "1.0.1"
@@ -90,12 +90,7 @@ class Metrics:
 class HestiaRoutes:
     """The HestiaOS half of the sandbox.
 
-    Args:
-        store: where traces and secrets are kept.
-        policy: the governance rules.
-        metrics: counters for the system endpoints.
-        config: what ``GET /api/system/config`` shows.
-        pause: called between two tokens of a stream.
+    ``config`` makes what ``GET /api/system/config`` shows; ``pause`` is called before each token of a stream.
     """
 
     def __init__(
@@ -106,11 +101,8 @@ class HestiaRoutes:
         config: Callable[[], Dict[str, Any]],
         pause: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._policy = policy
-        self._metrics = metrics
-        self._config = config
-        self._pause = pause
+        self._store, self._policy, self._metrics = store, policy, metrics
+        self._config, self._pause = config, pause
 
     def routes(self) -> Routes:
         """The table of endpoints."""
@@ -122,13 +114,13 @@ class HestiaRoutes:
             "/api/chat": {"POST": self.chat},
             "/api/agents/run": {"POST": self.agent},
             "/api/system/status": {"GET": self.status},
-            "/api/system/config": {"GET": self.config},
-            "/api/system/metrics": {"GET": self.metrics},
+            "/api/system/config": {"GET": lambda request: self._config()},
+            "/api/system/metrics": {"GET": lambda request: self._metrics.published()},
             "/api/secrets": {"POST": self.set_secret},
             "/api/secrets/{key}": {"GET": self.get_secret, "DELETE": self.delete_secret},
             "/api/governance/explain": {"POST": self.explain},
             "/api/governance/stability": {"GET": self.stability},
-            "/api/governance/trace/{command_id}": {"GET": self.governance_trace},
+            "/api/governance/trace/{trace_id}": {"GET": self.governance_trace},
         }
 
     # -- what governance watches
@@ -185,36 +177,22 @@ class HestiaRoutes:
             self._metrics.session_seen(body["context"]["session_id"])
         return str(body["input"])
 
-    def _govern(self, command: str, started: float, text: str) -> Tuple[Judgement, str]:
+    def _govern(self, command: str, started: float, text: str) -> Tuple[Rule, str]:
         """Judge a text and keep the trace; raises the 403 with the trace's id when the ruling is BLOCK."""
         ruling = self._policy.judge(text)
         trace_id = str(uuid.uuid4())
         self._metrics.decided(ruling.decision)
-        self._store.add_trace(
-            trace_id,
-            {
-                "trace_id": trace_id,
-                "decision": ruling.decision,
-                "reason": ruling.reason,
-                "risk_score": ruling.risk_score,
-                "policy": ruling.policy,
-                "violations": ruling.violations,
-                "mode": ruling.decision,
-                "budget": ruling.budget,
-                "latency_ms": _milliseconds_since(started),
-                "timestamp": _timestamp(),
-                "command": command,
-                "rule": ruling.matched_rule,
-            },
-        )
+        allowed = ruling.decision == "ALLOW"
+        violations = [] if allowed else [{"reason": ruling.reason, "severity": ruling.severity}]
+        document = dict(ruling.shown(), trace_id=trace_id, command=command, violations=violations)
+        document.update(mode=ruling.decision, latency_ms=_milliseconds_since(started), timestamp=_timestamp())
+        self._store.add_trace(trace_id, document)
         if ruling.decision == "BLOCK":
             message = "blocked by policy {}: {}".format(ruling.policy, ruling.reason)
             raise refusal(403, "GOVERNANCE_BLOCK", message, trace_id=trace_id)
         return ruling, trace_id
 
-    def _events(
-        self, text: str, ruling: Judgement, trace_id: str, started: float
-    ) -> Iterator[Dict[str, Any]]:
+    def _events(self, text: str, ruling: Rule, trace_id: str, started: float) -> Iterator[Dict[str, Any]]:
         def event(kind: str, **data: Any) -> Dict[str, Any]:
             return {"type": kind, "data": data, "trace_id": trace_id, "timestamp": _timestamp()}
 
@@ -244,13 +222,10 @@ class HestiaRoutes:
         }
 
     def trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
-        kept = self._known_trace(trace_id)
+        kept = self.governance_trace(request, trace_id)
         return {name: value for name, value in kept.items() if name not in _GOVERNANCE_FIELDS}
 
-    def governance_trace(self, request: Request, command_id: str) -> Dict[str, Any]:
-        return self._known_trace(command_id)
-
-    def _known_trace(self, trace_id: str) -> Dict[str, Any]:
+    def governance_trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
         document = self._store.trace(trace_id)
         if document is None:
             raise refusal(404, "NOT_FOUND", "no trace has this id")
@@ -267,25 +242,10 @@ class HestiaRoutes:
             "uptime_seconds": self._metrics.uptime_seconds,
         }
 
-    def config(self, request: Request) -> Dict[str, Any]:
-        return self._config()
-
-    def metrics(self, request: Request) -> Dict[str, Any]:
-        return self._metrics.published()
-
     def explain(self, request: Request) -> Dict[str, Any]:
         body = read(request, {"command_type": NAME}, {"command_input": OBJECT})
         ruling = self._policy.judge(text_of(body["command_type"], body["command_input"]))
-        return {
-            "command_type": body["command_type"],
-            "decision": ruling.decision,
-            "policy": ruling.policy,
-            "reason": ruling.reason,
-            "severity": ruling.severity,
-            "risk_score": ruling.risk_score,
-            "budget": ruling.budget,
-            "rule": ruling.matched_rule,
-        }
+        return dict(ruling.shown(), command_type=body["command_type"], severity=ruling.severity)
 
     def stability(self, request: Request) -> Dict[str, Any]:
         return {
@@ -299,14 +259,10 @@ class HestiaRoutes:
     # -- secrets
 
     def set_secret(self, request: Request) -> Dict[str, Any]:
-        body = read(
-            request, {"credential_ref": NAME, "secret": TEXT}, {"provider": TEXT, "allowed_tools": TEXTS}
-        )
-        key = body["credential_ref"]
-        self._store.set_secret(
-            key, body["secret"], body["provider"] or "custom", body["allowed_tools"] or ["*"]
-        )
-        return {"credential_ref": key, "status": "stored"}
+        known = {"provider": TEXT, "allowed_tools": TEXTS}  # accepted, and of no effect here
+        body = read(request, {"credential_ref": NAME, "secret": TEXT}, known)
+        self._store.set_secret(body["credential_ref"], body["secret"])
+        return {"credential_ref": body["credential_ref"], "status": "stored"}
 
     def get_secret(self, request: Request, key: str) -> Dict[str, Any]:
         value = self._store.secret(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Pattern, Sequence, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Pattern, Sequence, Union
 
 DECISIONS = ("ALLOW", "THROTTLE", "BLOCK")
 SEVERITIES = {"none": 0.0, "low": 0.25, "medium": 0.5, "high": 0.75, "critical": 1.0}  # with risk score
@@ -57,10 +57,10 @@ DEFAULT_RULES: Sequence[Mapping[str, Any]] = (
 
 
 class Rule(NamedTuple):
-    """One row of the table.
+    """One row of the table, which is also the ruling that it gives.
 
     Attributes:
-        number: its place, from 1.
+        number: its place, from 1; 0 where no rule decided.
         pattern: a regular expression, searched anywhere in the text, any case, ``^`` at every line.
         decision: ``ALLOW``, ``THROTTLE`` or ``BLOCK``.
         severity: ``none``, ``low``, ``medium``, ``high`` or ``critical``.
@@ -77,33 +77,20 @@ class Rule(NamedTuple):
     reason: str
     budget: float
 
+    def shown(self) -> Dict[str, Any]:
+        """What traces and explanations have in common; ``rule`` is the one that decided, or None."""
+        rule = {"number": self.number, "pattern": self.pattern.pattern, "policy": self.policy}
+        return {
+            "decision": self.decision,
+            "policy": self.policy,
+            "reason": self.reason,
+            "risk_score": SEVERITIES[self.severity],
+            "budget": self.budget,
+            "rule": rule if self.number else None,
+        }
 
-class Judgement(NamedTuple):
-    """What governance says of a text, and the rule that decided (None: no rule did)."""
 
-    decision: str
-    severity: str
-    policy: str
-    reason: str
-    budget: float
-    rule: Optional[Rule] = None
-
-    @property
-    def risk_score(self) -> float:
-        """0.0 to 1.0, from the severity."""
-        return SEVERITIES[self.severity]
-
-    @property
-    def violations(self) -> List[Dict[str, str]]:
-        """The wire's list: empty when allowed."""
-        return [] if self.decision == "ALLOW" else [{"reason": self.reason, "severity": self.severity}]
-
-    @property
-    def matched_rule(self) -> Optional[Dict[str, Any]]:
-        """The rule that decided, as ``{"number", "pattern", "policy"}``."""
-        if self.rule is None:
-            return None
-        return {"number": self.rule.number, "pattern": self.rule.pattern.pattern, "policy": self.rule.policy}
+NO_RULE = Rule(0, re.compile(""), "ALLOW", "none", "default-allow", "no rule matched", 1.0)
 
 
 class Policy:
@@ -113,12 +100,9 @@ class Policy:
         self.rules = tuple(rules)
         self.source = source
 
-    def judge(self, text: str) -> Judgement:
-        """The judgement on a text: that of the first rule whose pattern is found."""
-        for rule in self.rules:
-            if rule.pattern.search(text):
-                return Judgement(*rule[2:], rule)
-        return Judgement("ALLOW", "none", "default-allow", "no rule matched", 1.0)
+    def judge(self, text: str) -> Rule:
+        """The first rule whose pattern is found in the text."""
+        return next((rule for rule in self.rules if rule.pattern.search(text)), NO_RULE)
 
 
 def load_policy(policy: Union[None, str, os.PathLike[str], Sequence[Mapping[str, Any]]] = None) -> Policy:

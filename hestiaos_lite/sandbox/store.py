@@ -14,23 +14,13 @@ import time
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 APPLICATION_ID = 0x48534C53  # "HSLS", in the file's header: tells our file from any other SQLite file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Values = Union[Tuple[Any, ...], Dict[str, Any]]
 
 _SCHEMA = """
-CREATE TABLE traces (
-    trace_id TEXT PRIMARY KEY,
-    document TEXT NOT NULL,
-    created_ms INTEGER NOT NULL
-);
-CREATE TABLE secrets (
-    credential_ref TEXT PRIMARY KEY,
-    secret TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    allowed_tools TEXT NOT NULL,
-    updated_ms INTEGER NOT NULL
-);
+CREATE TABLE traces (trace_id TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE secrets (credential_ref TEXT PRIMARY KEY, secret TEXT NOT NULL);
 CREATE TABLE actions (
     id INTEGER PRIMARY KEY,
     tenant TEXT NOT NULL,
@@ -94,26 +84,16 @@ class Store:
     # -- traces
 
     def add_trace(self, trace_id: str, document: Dict[str, Any]) -> None:
-        self._write(
-            "INSERT INTO traces (trace_id, document, created_ms) VALUES (?, ?, ?)",
-            (trace_id, json.dumps(document), _now_ms()),
-        )
+        self._write("INSERT INTO traces VALUES (?, ?)", (trace_id, json.dumps(document)))
 
     def trace(self, trace_id: str) -> Optional[Dict[str, Any]]:
         rows = self._read("SELECT document FROM traces WHERE trace_id = ?", (trace_id,))
-        if not rows:
-            return None
-        document: Dict[str, Any] = json.loads(rows[0][0])
-        return document
+        return dict(json.loads(rows[0][0])) if rows else None
 
     # -- secrets
 
-    def set_secret(self, credential_ref: str, secret: str, provider: str, allowed_tools: List[str]) -> None:
-        self._write(
-            "INSERT OR REPLACE INTO secrets (credential_ref, secret, provider, allowed_tools, updated_ms)"
-            " VALUES (?, ?, ?, ?, ?)",
-            (credential_ref, secret, provider, json.dumps(allowed_tools), _now_ms()),
-        )
+    def set_secret(self, credential_ref: str, secret: str) -> None:
+        self._write("INSERT OR REPLACE INTO secrets VALUES (?, ?)", (credential_ref, secret))
 
     def secret(self, credential_ref: str) -> Optional[str]:
         rows = self._read("SELECT secret FROM secrets WHERE credential_ref = ?", (credential_ref,))
