@@ -1,20 +1,26 @@
 #!/bin/sh
 # A person decides, a job acts. Until its hour anybody who may does, on any machine:
 #
-#     hestiaos-lite hitl approve invoice-42
+#     hestiaos-lite hitl approve invoice-42-eur-1200
 #
 # At its hour the job concludes the key: somebody has approved it, or from now on nobody can. Running it again is safe, so that
-# its line in the crontab may be: 0,15,30 18 * * *  pay_if_approved.sh invoice-42 /var/lib/hestiaos-lite
+# its line in the crontab may be: 0,15,30 18 * * *  pay_if_approved.sh invoice-42-eur-1200 /var/lib/hestiaos-lite pay 1200
 #
-# Usage: pay_if_approved.sh KEY FOLDER
+# Usage: pay_if_approved.sh KEY FOLDER PAY [ARGUMENT]...
 set -u
+key=$1 folder=$2
+shift 2
 
-outcome=$(hestiaos-lite hitl conclude -q --timeout 600 --retries 300 "$1") || {
+outcome=$(hestiaos-lite hitl conclude -q --timeout 600 --retries 300 "$key") || {
     code=$?
-    if [ -n "$outcome" ]; then echo "$1 is not paid: $outcome" >&2; fi # else an error has been shown
+    if [ -n "$outcome" ]; then echo "$key is not paid: $outcome" >&2; fi # else an error has been shown
     exit "$code"
 }
 
-# Stand-in for the real action, which must be safe to repeat: an approval is no claim, and two jobs that conclude one key are
-# both told "approved". Only the first of them makes this file.
-if (set -C && : > "$2/paid-$1") 2> /dev/null; then echo "paid $1"; else echo "$1 was paid before"; fi
+# An approval is no claim, and this job may be killed at any line: whoever pays is given the key, and pays once under it.
+# The mark is made after that, and only saves asking again.
+if [ -e "$folder/paid-$key" ]; then
+    echo "$key was paid before"
+    exit 0
+fi
+"$@" --idempotency-key "$key" && : > "$folder/paid-$key"

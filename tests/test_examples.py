@@ -18,7 +18,7 @@ import pytest
 
 from hestiaos_lite import AegisClient, IdempotencyConflict, Outbox, idempotency_key
 from hestiaos_lite.sandbox import Sandbox
-from tests.markdown import INSTALLED, ROOT, SCRIPTS, jobs, run_job
+from tests.markdown import INSTALLED, ROOT, SCRIPTS, blocks_of, jobs, run_job
 
 EXAMPLES = ROOT / "examples"
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
@@ -120,18 +120,29 @@ def test_stream_to_terminal_ends_quietly_when_its_reader_does(box: Sandbox) -> N
 
 
 def test_a_decision_can_be_rerun(box: Sandbox, tmp_path: Path) -> None:
-    command = (EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "42", "2026-11-21")
-    first, again = run(box, *command), run(box, *command)
-    assert (first.returncode, first.stdout) == (0, "paid invoice 42\n"), first.stderr
-    assert (again.returncode, again.stdout) == (0, "invoice 42 was paid before\n"), again.stderr
+    command = (EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "42", "120.00")
+    paid = "paid invoice 42: 120.00, under key {}\n".format(
+        idempotency_key("invoice", "42", amount="120.00")[:16]
+    )
+    before = "invoice 42 was paid before\n"
+
+    def pays(says: str) -> None:
+        done = run(box, *command)
+        assert (done.returncode, done.stdout) == (0, says), done.stderr
+
+    pays(paid)
+    pays(before)
+    (mark,) = tmp_path.glob("paid-*")
+    mark.unlink()  # as if the first had been killed once it had paid
+    pays(paid)
     assert [action["status"] for action in box.actions()] == ["COMMITTED"]
 
 
 def test_a_rerunnable_decision_does_not_act_on_a_rejection(box: Sandbox, tmp_path: Path) -> None:
-    key = idempotency_key("invoice", "77", date="2026-11-21")
+    key = idempotency_key("invoice", "77", amount="5")
     with AegisClient(box.url, tenant_id="acme", thread_id="invoices") as client:
-        client.reject(key, payload={"invoice": "77", "date": "2026-11-21"})
-    gate = run(box, EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "77", "2026-11-21")
+        client.reject(key, payload={"invoice": "77", "amount": "5"})
+    gate = run(box, EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "77", "5")
     assert (gate.returncode, gate.stdout) == (1, "")
     assert "for 'reject', not 'approve'" in gate.stderr
 
@@ -151,26 +162,57 @@ def person(box: Sandbox) -> AegisClient:
     ],
 )
 def test_a_person_decides_and_a_job_acts(
-    decide: Any, code: int, said: str, box: Sandbox, tmp_path: Path
+    decide: Any, code: int, said: str, box: Sandbox, payee: Path
 ) -> None:
     with person(box) as client:
         decide(client)
-        first, again = (run(box, EXAMPLES / "pay_if_approved.sh", "k", tmp_path) for _ in range(2))
+        first, again = (run(box, *pay_if_approved(payee)) for _ in range(2))
         assert (first.returncode, again.returncode) == (code, code), first.stderr
         assert re.match(said + r"\Z", first.stderr), first.stderr
-        paid = ["paid k\n", "k was paid before\n"] if code == 0 else ["", ""]
+        paid = ["paid 120 under k\n", "k was paid before\n"] if code == 0 else ["", ""]
         assert [first.stdout, again.stdout] == paid
         if code:
             with pytest.raises(IdempotencyConflict):
                 client.approve("k")  # too late, for good
 
 
-def test_what_could_not_be_concluded_is_not_paid(box: Sandbox, tmp_path: Path) -> None:
+@pytest.fixture
+def payee(tmp_path: Path) -> Path:
+    """A command that pays once under a key; where KILL says so its caller is killed, before or after that."""
+    path = tmp_path / "pay"
+    path.write_text(
+        """#!/bin/sh
+[ "$KILL" != before ] || { kill -9 $PPID; exit; }
+if mkdir "$(dirname "$0")/$3"; then echo "paid $1 under $3"; else echo "$3 is known"; fi 2> /dev/null
+[ "$KILL" != after ] || kill -9 $PPID
+"""
+    )
+    path.chmod(0o700)
+    return path
+
+
+def pay_if_approved(payee: Path) -> Any:
+    return (EXAMPLES / "pay_if_approved.sh", "k", payee.parent, payee, "120")
+
+
+def test_what_could_not_be_concluded_is_not_paid(box: Sandbox, payee: Path) -> None:
     box.fail_next(403)
-    done = run(box, EXAMPLES / "pay_if_approved.sh", "k", tmp_path)
+    done = run(box, *pay_if_approved(payee))
     assert (done.returncode, done.stdout) == (77, "")
     assert done.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(payee.parent.iterdir()) == [payee]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_job_that_is_killed_pays_once_when_it_is_run_again(box: Sandbox, payee: Path, moment: str) -> None:
+    with person(box) as client:
+        client.approve("k")
+    killed = run(box, *pay_if_approved(payee), KILL=moment)
+    runs = [run(box, *pay_if_approved(payee)) for _ in range(2)]
+    assert [done.returncode for done in (killed, *runs)] == [-9, 0, 0]
+    said = "".join(done.stdout for done in (killed, *runs))
+    known = "k is known\n" if moment == "after" else ""
+    assert said == "paid 120 under k\n" + known + "k was paid before\n"
 
 
 def test_a_job_waits_for_one_decision() -> None:
@@ -274,7 +316,31 @@ def test_a_report_that_failed_leaves_the_last_one(box: Sandbox, tmp_path: Path) 
     assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"
 
 
-@pytest.mark.parametrize("name", ["hestiaos-nightly.service", "hestiaos-nightly.timer"])
+README_CRONTAB, (README_REPORT,) = jobs(
+    next(block.text for block in blocks_of(ROOT / "README.md") if block.language == "crontab")
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "job", "lock"), [(CRONTAB, REPORT, "report.lock"), (README_CRONTAB, README_REPORT, "lock")]
+)
+def test_a_report_that_meets_another_leaves_its_file_alone(
+    settings: Any, job: str, lock: str, box: Sandbox, tmp_path: Path
+) -> None:
+    import fcntl
+
+    (tmp_path / "report.new").write_text("what the other has written so far")
+    with (tmp_path / lock).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = run_job(job, settings, tmp_path, box.url)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert (tmp_path / "report.new").read_text() == "what the other has written so far"
+
+
+UNITS = ["hestiaos-nightly.service", "hestiaos-nightly.timer", "hestiaos-failed@.service"]
+
+
+@pytest.mark.parametrize("name", UNITS)
 def test_units_are_wellformed(name: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze"):
         text = (
