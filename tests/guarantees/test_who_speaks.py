@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 
 from hestiaos_lite import (
     AegisClient,
+    BatchResult,
     Client,
     HestiaError,
     InvalidResponse,
@@ -340,6 +342,67 @@ def test_a_governance_trace_is_of_the_command_that_was_asked_for(body: Dict[str,
         else:
             error = error_of(lambda: client.governance.trace("c-1"))
             assert (type(error), error.message) == (InvalidResponse, "the answer is about another command")
+
+
+# -- effect, exit code and outcome agree
+
+# status: class, exit code, outcome of a batch row, state of a decision in an outbox; nothing was done in any
+# fmt: off
+REFUSALS: Dict[int, Tuple[str, int, str, str]] = {
+    402: ("HestiaError", 1, "refused", "dead"),
+    405: ("HestiaError", 1, "refused", "queued"),  # it is the address
+    408: ("RequestTimeout", 75, "again", "queued"),
+    410: ("HestiaError", 1, "refused", "dead"),
+    413: ("InvalidInput", 2, "refused", "dead"),
+    415: ("InvalidInput", 2, "refused", "dead"),
+    423: ("HestiaError", 1, "refused", "dead"),
+    425: ("RequestTimeout", 75, "again", "queued"),
+    431: ("InvalidInput", 2, "refused", "dead"),
+    451: ("HestiaError", 1, "refused", "dead"),
+    499: ("HestiaError", 1, "refused", "dead"),
+    511: ("AuthenticationError", 77, "again", "queued"),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("status", "meaning"), REFUSALS.items(), ids=map(str, REFUSALS))
+def test_what_a_status_means(status: int, meaning: Tuple[str, int, str, str], tmp_path: Any) -> None:
+    cls, code, outcome, state = meaning
+    results: List[BatchResult] = []
+    with FaultServer(answer(reply(status))) as server, Outbox(tmp_path / "outbox.db") as outbox:
+        with Client(server.url, retries=0) as client:
+            error = error_of(lambda: client.run("x"))
+            with contextlib.suppress(HestiaError):  # a batch ends where no other row would fare better
+                rows = [{"id": 1, "input": "x"}]
+                list(run_batch(client, rows, retries=0, patience=0.1, on_result=results.append))
+        with AegisClient(server.url, api_key="k", thread_id="T", outbox=outbox, max_retries=0) as aegis:
+            with contextlib.suppress(HestiaError):
+                aegis.approve("key")
+        assert [row.state for row in outbox.list()] == [state]
+        assert call("run", "x", "-u", server.url, "--retries", "0").code == code
+    assert (type(error).__name__, error.exit_code, error.effect) == (cls, code, "none")
+    assert [result.outcome for result in results] == [outcome]
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_what_the_service_did_not_take_is_sent_again(status: int) -> None:
+    good = reply(200, b'{"result": "ok", "trace_id": "t"}')
+    with FaultServer(answer(reply(status, headers={"Retry-After": "0"}), good)) as server:
+        with Client(server.url) as client:
+            assert client.run("x").trace_id == "t"
+    assert server.hits == 2
+
+
+@pytest.mark.parametrize("second", [400, 401, 403, 404, 410, 422, 429])
+def test_an_attempt_in_doubt_decides_whatever_the_last_one_says(second: int) -> None:
+    """AEGIS may have carried it out before the gateway said 502: 'the key is wrong, nothing was done' would be a guess."""
+    with FaultServer(answer(reply(502), reply(second, b'{"detail": "no"}'))) as server:
+        options = ["--tenant", "t", "--thread", "T", "-u", server.url, "--retries", "1", "-j"]
+        called = call("hitl", "approve", "k", *options)
+        assert server.hits == 2
+    error = called.error
+    assert (called.code, error["effect"], error["status"]) == (3, "unknown", second)
+    assert "nothing was done" not in called.err
 
 
 # -- an answer in hand is never lost for how it is printed
