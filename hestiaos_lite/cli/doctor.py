@@ -7,15 +7,15 @@ is asked for something harmless.
 from __future__ import annotations
 
 import warnings
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterable, Iterator, List, Optional, Tuple
 
 from .. import config
 from ..errors import InvalidInput
+from .environment import Finding, finding_of, packages, way_to
 from .exits import DONE, REFUSED
-from .machine import Finding, finding_of, packages, way_to
 from .output import Output
 from .parser import Arguments, Parser
-from .services import look_at_aegis, look_at_hestiaos
+from .probes import probe_aegis, probe_hestiaos
 
 
 def declare(parser: Parser) -> None:
@@ -54,11 +54,16 @@ def _examine(args: Arguments) -> Iterator[Finding]:
         text = "everybody on this machine sees a key of the command line in ps"
         yield Finding("note", "key", text, "use HESTIAOS_API_KEY or --api-key-file")
     known: List[Finding] = []
-    ways: List[Tuple[str, bool]] = []
-    for service, look in (("hestiaos", look_at_hestiaos), ("aegis", look_at_aegis)):
+
+    def new(findings: Iterable[Finding]) -> List[Finding]:
+        """Return those that the other service has not had."""
+        fresh = [finding for finding in findings if finding not in known]
+        known.extend(fresh)
+        return fresh
+
+    for service, probe in (("hestiaos", probe_hestiaos), ("aegis", probe_aegis)):
         settings, problems = _settings(service, args)
-        yield from (finding for finding in problems if finding not in known)
-        known += problems
+        yield from new(problems)
         if settings is None:
             continue
         if service == "aegis" and set(settings.sources.values()) == {"default"}:
@@ -67,11 +72,9 @@ def _examine(args: Arguments) -> Iterator[Finding]:
         yield Finding("ok", service, _described(settings))
         if found[0].level == "problem":
             continue  # without its packages nothing can be asked
-        way = (settings.base_url, bool(settings.api_key))
-        if way not in ways:
-            yield from way_to(*way)
-            ways.append(way)
-        yield from look(args, settings)
+        key_variable = service.upper() + "_API_KEY"
+        yield from new(way_to(settings.base_url, bool(settings.api_key), key_variable))
+        yield from probe(args, settings)
 
 
 def _settings(service: str, args: Arguments) -> Tuple[Optional[config.Settings], List[Finding]]:

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
 from ..models import is_refusal
+from .audit import Mask, append_record, as_text, mask_of
 from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code, hints
-from .masking import Mask, as_text, mask_of
 from .output import Output
 from .parser import Arguments, Parser, count
-from .record import record
 
 if TYPE_CHECKING:
     from ..models.governance import Ruling
@@ -82,7 +81,7 @@ def _exit_code(text: str) -> int:
 
 
 def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
-    """Return an exit code, or what is to be done once all contexts have ended: to become the command."""
+    """Return an exit code, or what is to be done once all contexts have ended: to exec the command."""
     mask: Mask = str
     fault: Optional[HestiaError] = None
     try:
@@ -93,7 +92,7 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
         runs = refusal is None or (args.fail_open and _is_without_verdict(refusal))
         if args.log is not None:
             facts: Dict[str, Any] = {name: mask(value) for name, value in _facts(verdict).items()}
-            fault = record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
+            fault = append_record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing runs, and the exit code has to say that
         return _refuse(error, args, output, mask)
     if not runs or fault is not None:
@@ -104,7 +103,7 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
         output.complain("run without a verdict, since --fail-open says so: {}".format(mask(str(refusal))))
     elif args.verbose:
         output.notice(mask(_said(verdict)))
-    return lambda: _become(args.argv, shown[0], output)
+    return lambda: _exec(args.argv, shown[0], output)
 
 
 def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> Verdict:
@@ -201,11 +200,11 @@ def _said(verdict: Verdict) -> str:
     return "{} ({})".format(text, names) if names else text
 
 
-def _become(argv: List[str], shown: str, output: Output) -> int:
-    from .become import NOT_FOUND, become, exit_code_of
+def _exec(argv: List[str], shown: str, output: Output) -> int:
+    from .exec import NOT_FOUND, exec_command, exit_code_of
 
     try:
-        return become(argv)
+        return exec_command(argv)
     except OSError as error:
         code = exit_code_of(error)
         why = error.strerror or str(error)

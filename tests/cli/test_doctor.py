@@ -58,11 +58,27 @@ def test_nothing_is_run_where_the_service_is_not_healthy(box: Any) -> None:
     assert len(box.requests) == 1
 
 
-def test_a_service_that_is_not_there() -> None:
-    found = findings("-u", "http://127.0.0.1:{}".format(closed_port()))
-    level, text, cure = found["service"][0]
-    assert (level, cure) == ("problem", "check that the service runs and that --base-url names it")
-    assert "refused" in text
+def test_a_service_that_is_not_there(tmp_path: Any, monkeypatch: Any) -> None:
+    """The cure names what named it."""
+    url = "http://127.0.0.1:{}".format(closed_port())
+    ini = tmp_path / "config.ini"
+    ini.write_text("[default]\nbase_url = {}\naegis_base_url = {}\n".format(url, url))
+    ini.chmod(0o600)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(ini))
+
+    def cures(*argv: str) -> List[str]:
+        found = findings(*argv)
+        last = found["service"] + found["aegis"][-1:]
+        assert all(level == "problem" and "refused" in text for level, text, _ in last)
+        return [cure for _, _, cure in last]
+
+    cure = "check that the service runs and that {} names it"
+    of_file = "{} in [default] of {}"
+    assert cures() == [cure.format(of_file.format(name, ini)) for name in ("base_url", "aegis_base_url")]
+    assert cures("-u", url)[0] == cure.format("--base-url")
+    for service in ("HESTIAOS", "AEGIS"):
+        monkeypatch.setenv(service + "_BASE_URL", url)
+    assert cures() == [cure.format("HESTIAOS_BASE_URL"), cure.format("AEGIS_BASE_URL")]
 
 
 def test_a_redirecting_base_url() -> None:
@@ -150,6 +166,19 @@ def test_files_that_others_can_read(box: Any, tmp_path: Any, monkeypatch: Any) -
     for path in (key, ini):
         path.chmod(0o600)
     assert "file" not in findings("-u", box.url, "--no-stream")
+
+
+def test_a_file_from_which_nothing_is_read(tmp_path: Any, monkeypatch: Any) -> None:
+    ini = tmp_path / "config.ini"
+    ini.write_text("[prod]\nbase_url = http://h\n")
+    ini.chmod(0o600)
+    monkeypatch.setenv("HESTIAOS_CONFIG", str(ini))
+    text = "the configuration file {} has no section [default], only [prod]".format(ini)
+    cure = "name it so, or name a profile"
+    assert findings()["hestiaos"] == [("problem", text, cure)]
+    called = call("health", "-u", "http://127.0.0.1:{}".format(closed_port()), "--retries", "0")
+    assert called.err.splitlines()[0] == "hestiaos-lite: warning: {}; cure: {}".format(text, cure)
+    assert call("health").code == 78
 
 
 def test_a_file_that_others_may_write(tmp_path: Any, monkeypatch: Any) -> None:
@@ -300,10 +329,13 @@ def test_a_netrc_entry(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login a password b\n")
     netrc.chmod(0o600)
-    level, text, cure = findings("-u", box.url)["netrc"][0]
-    assert (level, cure) == ("note", "if it is meant for this service, set HESTIAOS_API_KEY")
-    assert "127.0.0.1" in text
-    assert "authorization" not in box.requests[-1].headers
+    monkeypatch.setenv("AEGIS_BASE_URL", box.url)
+    text = "~/.netrc has an entry for 127.0.0.1, which is never sent by this library"
+    assert findings("-u", box.url)["netrc"] == [
+        ("note", text, "if it is meant for this service, set {}_API_KEY".format(service))
+        for service in ("HESTIAOS", "AEGIS")
+    ]
+    assert not any("authorization" in request.headers for request in box.requests)
 
 
 def test_variables_of_the_network(monkeypatch: Any) -> None:

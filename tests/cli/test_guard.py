@@ -28,10 +28,12 @@ ALLOW = answer(ok({"decision": "ALLOW"}))
 def this_process_stays(monkeypatch: Any) -> None:
     """Here a command runs as a child: in this process's place it would end the tests as if all had passed."""
 
-    def execvp(file: str, argv: List[str]) -> None:
-        sys.exit(subprocess.call(argv))
+    def execv(path: str, argv: List[str]) -> None:
+        sys.exit(subprocess.call(argv, executable=path))
 
-    monkeypatch.setattr(os, "execvp", execvp)
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.delattr(os, "execvp")  # nor by any other of its names
+    monkeypatch.delattr(os, "execve")
 
 
 def guard(url: str, *argv: str, **variables: str) -> Called:

@@ -44,8 +44,8 @@ PACKAGES = {
     "wire": {"requests", "urllib3"},
     "sandbox/pytest_plugin": {"pytest"},
     # they look at them, and send nothing of a client's
-    "cli/services": {"requests"},
-    "cli/machine": {"requests", "urllib3"},
+    "cli/probes": {"requests"},
+    "cli/environment": {"requests", "urllib3"},
 }
 
 

@@ -1,10 +1,11 @@
-"""services: ask each service for something harmless, and say how it answers."""
+"""probes: ask each service for something harmless, say how it answers, and whether a stream arrives as it is sent."""
 
 from __future__ import annotations
 
 import os
+import re
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from .. import config
 from .._redact import one_line
@@ -15,13 +16,20 @@ from ..errors import (
     NotFound,
     RequestTimeout,
 )
-from .machine import Finding
+from .environment import Finding
 from .parser import Arguments
 
 if TYPE_CHECKING:
     import requests
 
+    from ..client import Client
+    from ..models.event import StreamEvent
+
 _SKEW_SECONDS = 10.0  # beyond this, dated Retry-After headers, tokens and logs begin to mislead
+_CLOCK = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([0-9]{2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
+_LONG_ENOUGH_SECONDS = 0.2  # a stream that was sent faster says nothing
+_HALF_A_DAY_SECONDS = 43200.0  # timestamps this far apart are of two days
+_IN_ONE_PIECE = "a stream arrives in one piece: something on the way holds it back ({})"
 _CURES = (
     (AuthenticationError, "set {key} to a key of this service"),
     (ConnectionFailed, "check that the service runs and that {url} names it"),
@@ -30,12 +38,11 @@ _CURES = (
 )
 
 
-def look_at_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
+def probe_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
     """Ask HestiaOS for its health, and look at how it answers."""
     import requests
 
     from ..client import Client
-    from .buffering import look_at_stream
 
     seen: List[requests.Response] = []
     with requests.Session() as session:
@@ -50,7 +57,7 @@ def look_at_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Fin
             try:
                 health = client.health()
             except HestiaError as error:
-                yield _failed("service", error, settings.base_url, "--base-url", "HESTIAOS_API_KEY")
+                yield _failed("service", error, settings, "HESTIAOS")
                 health = None
             if health is not None:
                 took_ms = (time.monotonic() - started) * 1000
@@ -64,7 +71,7 @@ def look_at_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Fin
             if health is None or not health.ok or args.no_stream:
                 return
             try:
-                look = look_at_stream(client, lambda: "Content-Length" in seen[-1].headers)
+                look = _look_at_stream(client, lambda: "Content-Length" in seen[-1].headers)
             except HestiaError as error:
                 cure = "stream it by hand: hestiaos-lite -vv run --stream hello"
                 yield Finding("problem", "stream", error.message, cure)
@@ -74,7 +81,7 @@ def look_at_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Fin
             yield Finding(level, "stream", look.text, "" if level == "ok" else cure)
 
 
-def look_at_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
+def probe_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
     """Ask AEGIS for a request that it cannot know: 404 is what a service that is well says."""
     from ..aegis.client import AegisClient
 
@@ -88,6 +95,7 @@ def look_at_aegis(args: Arguments, settings: config.Settings) -> Iterator[Findin
         "profile": args.profile,
     }
     unknown = "hestiaos-lite-doctor-{}".format(os.getpid())
+    misled = "check that {} names the service".format(_source(settings, "AEGIS", "base_url"))
     with AegisClient(settings.base_url, api_key=settings.api_key or "", **options) as client:
         started = time.monotonic()
         try:
@@ -98,25 +106,40 @@ def look_at_aegis(args: Arguments, settings: config.Settings) -> Iterator[Findin
             # no words, or those that FastAPI has for a path it does not know, may be anybody's
             if not isinstance(error.details, dict) or error.details == {"detail": "Not Found"}:
                 text = "{}, but its 404 may be of any web server".format(found.text)
-                found = Finding("note", "aegis", text, "check that AEGIS_BASE_URL names the service")
+                found = Finding("note", "aegis", text, misled)
             yield found
         except HestiaError as error:
-            yield _failed("aegis", error, settings.base_url, "AEGIS_BASE_URL", "AEGIS_API_KEY")
+            yield _failed("aegis", error, settings, "AEGIS")
         else:
             text = "{} knows a request that was never made".format(settings.base_url)
-            yield Finding("problem", "aegis", text, "check that AEGIS_BASE_URL names the service")
+            yield Finding("problem", "aegis", text, misled)
 
 
-def _failed(check: str, error: HestiaError, url: str, url_setting: str, key_setting: str) -> Finding:
+def _failed(check: str, error: HestiaError, settings: config.Settings, prefix: str) -> Finding:
     if error.status is not None and 300 <= error.status < 400:
         return Finding("problem", "redirect", error.message, "set the base URL to where it is")
-    if error.status == 404 and url.endswith("/api/v1"):
+    if error.status == 404 and settings.base_url.endswith("/api/v1"):
         return Finding("problem", check, error.message, "leave /api/v1 out of the base URL")
     if error.code == "GATEWAY":
-        cure = "check that {} names the service".format(url_setting)
-        return Finding("problem", check, error.message, cure)
+        return Finding(
+            "problem",
+            check,
+            error.message,
+            "check that {} names the service".format(_source(settings, prefix, "base_url")),
+        )
     cure = next(cure for cls, cure in _CURES if isinstance(error, cls))
-    return Finding("problem", check, error.message, cure.format(url=url_setting, key=key_setting))
+    return Finding(
+        "problem",
+        check,
+        error.message,
+        cure.format(url=_source(settings, prefix, "base_url"), key=_source(settings, prefix, "api_key")),
+    )
+
+
+def _source(settings: config.Settings, prefix: str, name: str) -> str:
+    """Return what names a setting, or what would."""
+    named = {"argument": "--" + name.replace("_", "-"), "default": "{}_{}".format(prefix, name.upper())}
+    return named.get(settings.sources[name], settings.sources[name])
 
 
 def _skew(response: requests.Response) -> Finding:
@@ -132,3 +155,51 @@ def _skew(response: requests.Response) -> Finding:
     where = "ahead of" if ahead_seconds > 0 else "behind"
     text = "this clock is {:.0f} s {} the service's".format(abs(ahead_seconds), where)
     return Finding("problem", "clock", text, "let both keep time by NTP (timedatectl set-ntp true)")
+
+
+class _Stream(NamedTuple):
+    """What one stream showed: ``is_held_back`` is True, False, or None where it cannot be told."""
+
+    is_held_back: Optional[bool]
+    text: str
+
+
+def _look_at_stream(client: Client, has_length: Callable[[], bool]) -> _Stream:
+    """Stream one harmless run, and judge by what its events say and when they came.
+
+    Args:
+        has_length: tells whether the last answer came with a Content-Length.
+
+    Raises:
+        HestiaError: the stream failed.
+    """
+    arrived: List[float] = []
+    events: List[StreamEvent] = []
+    started = time.monotonic()
+    with client.run_stream("hello", timeout=client.timeout) as stream:
+        for event in stream:
+            arrived.append(time.monotonic())
+            events.append(event)
+    sent_seconds, came_seconds = _sent_within(events), arrived[-1] - arrived[0]
+    waited_seconds, took_seconds = arrived[0] - started, arrived[-1] - started
+    if has_length():
+        return _Stream(True, _IN_ONE_PIECE.format("it has a Content-Length"))
+    if sent_seconds is None:
+        if came_seconds < 0.05 and waited_seconds > 1.0 and len(events) > 3:
+            return _Stream(None, "{} events came at once after {:.1f} s".format(len(events), waited_seconds))
+    elif sent_seconds > _LONG_ENOUGH_SECONDS:
+        if came_seconds < sent_seconds / 4:
+            facts = "sent over {:.1f} s, arrived within {:.2f} s".format(sent_seconds, came_seconds)
+            return _Stream(True, _IN_ONE_PIECE.format(facts))
+        return _Stream(False, "arrives live ({} events in {:.2f} s)".format(len(events), took_seconds))
+    return _Stream(False, "arrives, too fast to tell whether anything would hold it back")
+
+
+def _sent_within(events: Sequence[StreamEvent]) -> Optional[float]:
+    """Return the seconds between the first and the last event by their own timestamps, or None where they have none."""
+    found = [_CLOCK.match(event.timestamp) for event in events]
+    clocks = [int(m.group(1)) * 3600 + int(m.group(2)) * 60 + float(m.group(3)) for m in found if m]
+    if not clocks or len(clocks) < len(found):
+        return None
+    spread_seconds = max(clocks) - min(clocks)
+    return spread_seconds if spread_seconds < _HALF_A_DAY_SECONDS else None

@@ -1,4 +1,4 @@
-"""machine: what of this machine keeps a job from working: its packages, and the way from here to a URL."""
+"""environment: what of this machine keeps a job from working: its packages, and the way from here to a URL."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def packages() -> Iterator[Finding]:
         yield Finding("ok", "tls", ssl.OPENSSL_VERSION)
 
 
-def way_to(url: str, has_key: bool) -> Iterator[Finding]:
+def way_to(url: str, has_key: bool, key_variable: str) -> Iterator[Finding]:
     """Look at what is between this machine and a URL: key in the clear, netrc, certificates, proxy."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, get_netrc_auth, select_proxy
 
@@ -77,7 +77,7 @@ def way_to(url: str, has_key: bool) -> Iterator[Finding]:
         yield Finding("problem", "key", text, "use an https URL")
     if get_netrc_auth(url) is not None:  # requests would send it
         text = "~/.netrc has an entry for {}, which is never sent by this library".format(host)
-        cure = "" if has_key else "if it is meant for this service, set HESTIAOS_API_KEY"
+        cure = "" if has_key else "if it is meant for this service, set " + key_variable
         yield Finding("note", "netrc", text, cure)
     if url.startswith("https://"):
         variables = [name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)]

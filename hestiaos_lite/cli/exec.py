@@ -1,4 +1,4 @@
-"""become: put a command in this process's place, with nothing of Python's left on it."""
+"""exec: put a command in this process's place, with nothing of Python's left on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COERCED = "LC_CTYPE"
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")  # and what is ignored stays so beyond an exec
 
 
-def become(argv: List[str]) -> int:
+def exec_command(argv: List[str]) -> int:
     """Replace this process by a command; where exec does not replace, run it, wait, and return its exit code.
 
     Raises:

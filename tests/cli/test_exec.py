@@ -1,4 +1,4 @@
-"""become: the command that guard starts has everything as if guard had never been there."""
+"""exec: the command that guard starts has everything as if guard had never been there."""
 
 from __future__ import annotations
 
@@ -322,9 +322,9 @@ def test_more_arguments_than_the_system_takes_are_126(tmp_path: Any) -> None:
 
 def test_where_exec_does_not_replace_it_runs_waits_and_passes_the_code_on() -> None:
     driver = (
-        "import os, subprocess, sys; from hestiaos_lite.cli import become\n"
+        "import os, subprocess, sys; from hestiaos_lite.cli.exec import exec_command\n"
         "os.name = 'nt'\n"
-        "print(become.become(['sh', '-c', 'echo ran; exit 6']))"
+        "print(exec_command(['sh', '-c', 'echo ran; exit 6']))"
     )
     done = subprocess.run([PYTHON, "-c", driver], capture_output=True, env=environment(), timeout=30)
     assert (done.stdout, done.stderr) == (b"ran\n6\n", b"")
