@@ -25,109 +25,75 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-KEY = "a key"
+
+@pytest.fixture(params=[None, "a key"], ids=["no key", "key"])
+def key(request: Any) -> Any:
+    return request.param
 
 
-@pytest.fixture(params=[None, KEY], ids=["no key", "key"])
-def box(request: Any) -> Any:
-    with Sandbox(api_key=request.param) as running:
+@pytest.fixture
+def box(key: Any) -> Any:
+    with Sandbox(api_key=key) as running:
         yield running
     gc.collect()
 
 
-def key_of(box: Any) -> Any:
-    return KEY if box._api_key else None
+@pytest.fixture
+def hestia(box: Any, key: Any) -> Any:
+    """Makes a synchronous client for each call, since one keeps connections of an event loop that has ended."""
+    return lambda: hestiaos.Client(box.url, api_key=key)
 
 
-# -- hestiaos, synchronous: a client for each call, since one keeps connections of an event loop that has ended
+OUTPUT = "processed: hello"
+TOKENS = [("start", None), ("token", "processed:"), ("token", " hello"), ("final", None), ("done", None)]
+RM = {"argv": ["rm", "-rf", "/"]}
+
+# fmt: off
+ANSWERS = [
+    # call, what it gives
+    (lambda client: client.run("hello", session_id="s", agent_id="a", mode_hint="fast", timeout_ms=5000),
+     lambda: hestiaos.RunResponse("ALLOW", OUTPUT, "ALLOW", 1.0, A(str), A(float))),
+    (lambda client: client.chat("hello", session_id="s"), lambda: hestiaos.ChatResponse(OUTPUT, "s", A(float), "sandbox", A(str))),
+    (lambda client: client.chat.run("hello"), lambda: hestiaos.ChatResponse(OUTPUT, A(str), A(float), "sandbox", A(str))),
+    (lambda client: client.chat.send("hello"), lambda: hestiaos.ChatResponse(OUTPUT, A(str), A(float), "sandbox", A(str))),
+    (lambda client: client.agents("a-1", "hello", {"depth": 2}), lambda: hestiaos.AgentResult("a-1", "COMPLETED", OUTPUT, None, A(str))),
+    (lambda client: client.agents.run("a-1", "hello"), lambda: hestiaos.AgentResult("a-1", "COMPLETED", OUTPUT, None, A(str))),
+    (lambda client: client.system.status(), lambda: hestiaos.SystemStatus("ok", False, False, True, True, "1.0.1", A(float))),
+    (lambda client: client.system.config()["service"], lambda: "hestiaos-sandbox"),
+    (lambda client: client.system.metrics(), lambda: hestiaos.SystemMetrics(A(float), A(float), 0, 1, A(float))),
+    (lambda client: client.governance.explain("SHELL", RM)["decision"], lambda: "BLOCK"),
+    (lambda client: client.governance.explain("WRITE")["decision"], lambda: "ALLOW"),
+    (lambda client: client.governance.status()["status"], lambda: "STABLE"),
+    (lambda client: client.governance.trace("none"), lambda: None),
+    (lambda client: [(event.type, event.data.get("text")) for event in client.run_stream("hello")], lambda: TOKENS),
+]
+# fmt: on
 
 
-def hestia(box: Any) -> Any:
-    return hestiaos.Client(box.url, api_key=key_of(box))
+@pytest.mark.parametrize(("call", "expected"), ANSWERS)
+def test_hestiaos(hestia: Any, call: Any, expected: Any) -> None:
+    assert call(hestia()) == expected()
 
 
-ANSWERS = {
-    "run": (
-        lambda client: client.run("hello", session_id="s", agent_id="a", mode_hint="fast", timeout_ms=5000),
-        lambda: hestiaos.RunResponse("ALLOW", "processed: hello", "ALLOW", 1.0, A(str), A(float)),
-    ),
-    "chat": (
-        lambda client: client.chat("hello", session_id="s"),
-        lambda: hestiaos.ChatResponse("processed: hello", "s", A(float), "sandbox", A(str)),
-    ),
-    "chat.run": (
-        lambda client: client.chat.run("hello"),
-        lambda: hestiaos.ChatResponse("processed: hello", A(str), A(float), "sandbox", A(str)),
-    ),
-    "chat.send": (
-        lambda client: client.chat.send("hello"),
-        lambda: hestiaos.ChatResponse("processed: hello", A(str), A(float), "sandbox", A(str)),
-    ),
-    "agents": (
-        lambda client: client.agents("a-1", "count", {"depth": 2}),
-        lambda: hestiaos.AgentResult("a-1", "COMPLETED", "processed: count", None, A(str)),
-    ),
-    "agents.run": (
-        lambda client: client.agents.run("a-1", "count"),
-        lambda: hestiaos.AgentResult("a-1", "COMPLETED", "processed: count", None, A(str)),
-    ),
-    "system.status": (
-        lambda client: client.system.status(),
-        lambda: hestiaos.SystemStatus("ok", False, False, True, True, "1.0.1", A(float)),
-    ),
-    "system.config": (lambda client: client.system.config()["service"], lambda: "hestiaos-sandbox"),
-    "system.metrics": (
-        lambda client: client.system.metrics(),
-        lambda: hestiaos.SystemMetrics(A(float), A(float), 0, 1, A(float)),
-    ),
-    "governance.explain": (
-        lambda client: client.governance.explain("SHELL", {"argv": ["rm", "-rf", "/"]})["decision"],
-        lambda: "BLOCK",
-    ),
-    "governance.explain without input": (
-        lambda client: client.governance.explain("WRITE")["decision"],
-        lambda: "ALLOW",
-    ),
-    "governance.status": (lambda client: client.governance.status()["status"], lambda: "STABLE"),
-    "governance.trace of nothing": (lambda client: client.governance.trace("none"), lambda: None),
-    "run_stream": (
-        lambda client: [(event.type, event.data.get("text")) for event in client.run_stream("hello")],
-        lambda: [
-            ("start", None),
-            ("token", "processed:"),
-            ("token", " hello"),
-            ("final", None),
-            ("done", None),
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_hestiaos(box: Any, name: str) -> None:
-    call, expected = ANSWERS[name]
-    assert call(hestia(box)) == expected()
-
-
-def test_hestiaos_traces_and_blocks(box: Any) -> None:
-    answer = hestia(box).run("hello")
-    assert hestia(box).governance.trace(answer.trace_id)["trace_id"] == answer.trace_id
+def test_hestiaos_traces_and_blocks(hestia: Any) -> None:
+    answer = hestia().run("hello")
+    assert hestia().governance.trace(answer.trace_id)["trace_id"] == answer.trace_id
     with pytest.raises(hestiaos.GovernanceBlock) as caught:
-        hestia(box).run("rm -rf /")
-    assert hestia(box).governance.trace(caught.value.trace_id)["decision"] == "BLOCK"
+        hestia().run("rm -rf /")
+    assert hestia().governance.trace(caught.value.trace_id)["decision"] == "BLOCK"
 
 
-def test_hestiaos_secrets(box: Any) -> None:
-    hestia(box).secrets.set("db", "s3cret", provider="vault")
-    assert (hestia(box).secrets.get("db"), hestia(box).secrets("db")) == ("s3cret", "s3cret")
-    hestia(box).secrets.delete("db")
+def test_hestiaos_secrets(hestia: Any) -> None:
+    hestia().secrets.set("db", "s3cret", provider="vault")
+    assert (hestia().secrets.get("db"), hestia().secrets("db")) == ("s3cret", "s3cret")
+    hestia().secrets.delete("db")
     with pytest.raises(Exception, match="404"):
-        hestia(box).secrets.get("db")
+        hestia().secrets.get("db")
 
 
-def test_hestiaos_asynchronous_on_kept_connections(box: Any) -> None:
+def test_hestiaos_asynchronous_on_kept_connections(box: Any, key: Any) -> None:
     async def calls() -> Any:
-        async with hestiaos.AsyncClient(box.url, api_key=key_of(box)) as client:
+        async with hestiaos.AsyncClient(box.url, api_key=key) as client:
             await client.secrets.set_async("db", "s3cret")
             run = await client.run_async("hello")
             return [
@@ -164,9 +130,9 @@ def test_hestiaos_asynchronous_on_kept_connections(box: Any) -> None:
 # -- aegis-idempotency
 
 
-def test_aegis(box: Any) -> None:
+def test_aegis(box: Any, key: Any) -> None:
     async def calls() -> Any:
-        identity = {"api_key": KEY} if key_of(box) else {"tenant_id": "acme"}
+        identity = {"api_key": key} if key else {"tenant_id": "acme"}
         async with aegis_hitl.AegisClient(box.url, thread_id="t-1", **identity) as client:
             answers = [
                 await client.approve("k-1", payload={"amount": 3}),
@@ -176,7 +142,7 @@ def test_aegis(box: Any) -> None:
             ]
             request_id = answers[0].json()["request_id"]
             answers.append(await client.get_status(request_id))
-            if box._api_key:  # the published client looks without its key
+            if key:  # the published client looks without its key
                 assert answers.pop().status_code == 401
             return [
                 (answer.status_code, answer.json()["status"], answer.json()["action"]) for answer in answers
@@ -189,12 +155,12 @@ def test_aegis(box: Any) -> None:
         (202, "PENDING", "approve"),
         (200, "COMMITTED", "approve"),
     ]
-    assert asyncio.run(calls()) == expected[: 4 if box._api_key else 5]
+    assert asyncio.run(calls()) == expected[: 4 if key else 5]
 
 
-def test_aegis_repeats_what_a_failing_server_refused(box: Any) -> None:
+def test_aegis_repeats_what_a_failing_server_refused(box: Any, key: Any) -> None:
     async def call() -> Any:
-        identity = {"api_key": KEY} if key_of(box) else {"tenant_id": "acme"}
+        identity = {"api_key": key} if key else {"tenant_id": "acme"}
         async with aegis_hitl.AegisClient(box.url, thread_id="t-1", **identity) as client:
             return await client.approve("k-1")
 
