@@ -52,6 +52,14 @@ def written_in(language: str) -> List[object]:
     return [pytest.param(block, id=str(block)) for block in BLOCKS if block.language == language]
 
 
+def consoles() -> List[object]:
+    """The console blocks; those of the tutorial, which go on where the one before has ended, are one."""
+    tutorial = [block for block in BLOCKS if block[0::2] == ("docs/tutorial.md", "console")]
+    whole = Block("docs/tutorial.md", 0, "console", "".join(block.text for block in tutorial))
+    others = [block for block in BLOCKS if block.language == "console" and block not in tutorial]
+    return [pytest.param(block, id=str(block)) for block in [*others, whole]]
+
+
 @pytest.fixture(name="box")
 def _box() -> Iterator[Sandbox]:
     with Sandbox() as box:
@@ -86,7 +94,7 @@ def test_python(block: Block, environment: Dict[str, str], tmp_path: Path) -> No
     assert " ".join(done.stdout.split()) == " ".join(promised)
 
 
-@pytest.mark.parametrize("block", written_in("console"))
+@pytest.mark.parametrize("block", consoles())
 def test_console(block: Block, environment: Dict[str, str], tmp_path: Path) -> None:
     shown = commands(block.text)
     assert shown
@@ -263,9 +271,25 @@ def test_the_readme_names_the_commands_of_ci() -> None:
 
 
 def test_each_promise_of_the_readme_names_its_tests() -> None:
-    table = README.partition("## What it promises")[2]
+    table = README.partition("## What it promises")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)[1:]
     assert len(rows) >= 10
     for promise, tests in rows:
-        paths = re.findall(r"\]\((tests/[\w/]+\.py)\)", tests)
-        assert paths and all((ROOT / path).is_file() for path in paths), promise
+        names = re.findall(r"`(test_\w+)`", tests)
+        assert names and all((ROOT / "tests/guarantees" / (name + ".py")).is_file() for name in names), (
+            promise
+        )
+
+
+def test_the_readme_has_no_link_that_a_package_index_would_break() -> None:
+    assert [link for link in links_of(ROOT / "README.md") if not link.startswith("#")] == []
+
+
+def test_the_readme_names_the_versions_and_the_license_of_the_metadata() -> None:
+    setup = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    versions = re.findall(r"Python :: (3\.\d+)", setup)
+    license = re.findall(r"^license = (.*)$", setup, re.MULTILINE)
+    said = "Python {} to {} · two dependencies (requests, sseclient-py) · {} license".format(
+        versions[0], versions[-1], *license
+    )
+    assert said in README.splitlines()

@@ -209,10 +209,9 @@ def _key(args: Arguments, output: Output) -> int:
     parts = [read(part) for part in args.parts]
     fields: Dict[str, Any] = {}
     for field in args.field:
-        name, _, value = field.partition("=")
-        if not value or not name or name in fields:
-            fault = "--field wants NAME=VALUE, each name once and a value that is not empty, not {!r}"
-            raise InvalidInput(fault.format(field))
+        name, equals, value = field.partition("=")
+        if not equals or not name or name in fields:
+            raise InvalidInput("--field wants NAME=VALUE, each name once, not {!r}".format(field))
         fields[name] = read(value)
     try:
         key = idempotency_key(*parts, **fields)

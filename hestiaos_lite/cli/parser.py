@@ -85,7 +85,7 @@ class _Answer(argparse.Action):
 
 
 def text(value: str) -> str:
-    """Read a text; an empty one is a variable that a script forgot to set."""
+    """Read the value of an option; an empty one is a variable that a script forgot to set."""
     if not value:
         raise argparse.ArgumentTypeError("must not be empty")
     return value
@@ -183,8 +183,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action=_Answer, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
-        """Add an argument; one that takes any text refuses the empty one."""
-        if options.get("action", "append") == "append":
+        """Add an argument; an option that takes any text refuses the empty one."""
+        if names[0].startswith("-") and options.get("action", "append") == "append":
             options.setdefault("type", text)
         action = super().add_argument(*names, **options)
         self.arguments.append(action)

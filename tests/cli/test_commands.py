@@ -16,37 +16,27 @@ from ..faultserver import FaultServer, answer, closed_port, head, ok
 WORDS = ["processed:", " one", " two"]
 
 
-SOURCE = {"session_id": "s", "agent_id": "a", "mode_hint": "m"}
-TEXT = "zwei\nZeilen, \u00e4\u00f6\u00fc\n"
-AGENT = {"agent_id": "reporter", "task": TEXT, "config": {"depth": 2}}
+def test_run_prints_the_text_and_notices_the_trace(box: Any) -> None:
+    called = call("run", "create a report", "-u", box.url)
+    assert called.code == 0
+    assert called.out == "processed: create a report\n"
+    assert called.err.startswith("trace id ")
+    assert called.err.endswith(", mode ALLOW\n")
 
 
-@pytest.mark.parametrize(
-    "argv, sent, noticed",
-    [
-        (
-            "run - --session-id s --agent-id a --mode-hint m --timeout-ms 1234",
-            {"input": TEXT, "context": SOURCE, "options": {"timeout_ms": 1234, "stream": False}},
-            "mode ALLOW",
-        ),
-        # the service is granted no more time than the caller has
-        (
-            "run - --timeout 7.5",
-            {"input": TEXT, "options": {"timeout_ms": 7500, "stream": False}},
-            "mode ALLOW",
-        ),
-        ("chat - --session-id s1", {"message": TEXT, "session_id": "s1"}, "session id s1"),
-        ('agent reporter - --config {"depth":2}', AGENT, "status COMPLETED"),
-    ],
-    ids=["run", "in-time", "chat", "agent"],
-)
-def test_what_it_sends_and_prints(box: Any, argv: str, sent: Any, noticed: str) -> None:
-    """Standard input as it is, the text, and on standard error what may be needed next."""
-    called = call(*argv.split(), "-u", box.url, stdin=TEXT)
-    assert (called.code, called.out) == (0, "processed: " + TEXT)
-    assert re.fullmatch("trace id [^ ]+, {}\n".format(noticed), called.err)
-    assert {name: value for name, value in box.requests[-1].json.items() if name in sent} == sent
-    assert call(*argv.split(), "-u", box.url, "-j", stdin=TEXT).json["trace_id"]
+def test_run_sends_what_it_is_told(box: Any) -> None:
+    options = ["--session-id", "s", "--agent-id", "a", "--mode-hint", "m", "--timeout-ms", "1234"]
+    assert call("-u", box.url, "run", "hello", *options).code == 0
+    assert box.requests[-1].json == {
+        "input": "hello",
+        "context": {"session_id": "s", "agent_id": "a", "mode_hint": "m"},
+        "options": {"timeout_ms": 1234, "stream": False},
+    }
+
+
+def test_the_service_is_granted_no_more_time_than_the_caller_has(box: Any) -> None:
+    assert call("run", "hello", "-u", box.url, "--timeout", "7.5").code == 0
+    assert box.requests[-1].json["options"]["timeout_ms"] == 7500
 
 
 @pytest.mark.parametrize("argv", ["-j run hello", "run hello --json", "--json run -j hello"])
@@ -126,40 +116,57 @@ def test_stream_forms(events: List[Any], code: int, out: str, err: str) -> None:
         assert call("run", "--stream", "x", "-u", server.url) == Called(code, out, err)
 
 
+def test_run_reads_standard_input_as_it_is(box: Any) -> None:
+    called = call("run", "-", "-u", box.url, stdin="zwei\nZeilen, äöü\n")
+    assert (called.code, called.out) == (0, "processed: zwei\nZeilen, äöü\n")
+    assert box.requests[-1].json["input"] == "zwei\nZeilen, äöü\n"
+
+
 def test_a_block_names_its_trace(box: Any) -> None:
     called = call("run", "rm -rf /", "-u", box.url, "-j")
     assert (called.code, called.out) == (1, "")
     error = called.error
-    facts = [error[name] for name in ("type", "code", "status", "exit_code")]
-    assert facts == ["GovernanceBlock", "GOVERNANCE_BLOCK", 403, 1]
+    assert (error["type"], error["code"], error["status"], error["exit_code"]) == (
+        "GovernanceBlock",
+        "GOVERNANCE_BLOCK",
+        403,
+        1,
+    )
     shown = call("trace", error["trace_id"], "-u", box.url)
     assert shown.code == 0
     assert "decision    BLOCK\n" in shown.out
     assert call("trace", error["trace_id"], "-u", box.url, "-j").json["policy"] == "destructive-shell"
 
 
-@pytest.mark.parametrize(
-    "argv, body, out, err",
-    [
-        (
-            "run x",
-            {"result": "BLOCK", "output": None},
-            "BLOCK\n",
-            "{}\n{}the service says BLOCK (trace id t)\n",
-        ),
-        (
-            "agent a x",
-            {"agent_id": "a", "status": "FAILED", "error": "no disk"},
-            "",
-            "{}, status FAILED\n{}the agent ended FAILED: no disk (trace id t)\n",
-        ),
-    ],
-    ids=["run", "agent"],
-)
-def test_a_good_answer_that_says_no_is_no_success(argv: str, body: Any, out: str, err: str) -> None:
-    with FaultServer(answer(ok(dict(body, trace_id="t")))) as server:
-        called = call(*argv.split(), "-u", server.url)
-    assert called == Called(1, out, err.format("trace id t", "hestiaos-lite: "))
+def test_a_decision_of_block_in_a_good_answer_is_no_success() -> None:
+    body = {"result": "BLOCK", "output": None, "trace_id": "t"}
+    with FaultServer(answer(ok(body))) as server:
+        assert call("run", "x", "-u", server.url) == Called(
+            1, "BLOCK\n", "trace id t\nhestiaos-lite: the service says BLOCK (trace id t)\n"
+        )
+
+
+def test_chat(box: Any) -> None:
+    called = call("chat", "hello", "--session-id", "s1", "-u", box.url)
+    assert (called.code, called.out) == (0, "processed: hello\n")
+    assert called.err.endswith(", session id s1\n")
+    assert call("chat", "-", "-u", box.url, "-j", stdin="hi").json["result"] == "processed: hi"
+
+
+def test_agent(box: Any) -> None:
+    called = call("agent", "reporter", "count", "--config", '{"depth": 2}', "-u", box.url)
+    assert (called.code, called.out) == (0, "processed: count\n")
+    assert called.err.endswith(", status COMPLETED\n")
+    assert box.requests[-1].json == {"agent_id": "reporter", "task": "count", "config": {"depth": 2}}
+
+
+def test_an_agent_that_failed_is_no_success() -> None:
+    body = {"agent_id": "a", "status": "FAILED", "output": None, "error": "no disk", "trace_id": "t"}
+    with FaultServer(answer(ok(body))) as server:
+        called = call("agent", "a", "x", "-u", server.url)
+    assert called == Called(
+        1, "", "trace id t, status FAILED\nhestiaos-lite: the agent ended FAILED: no disk (trace id t)\n"
+    )
 
 
 def test_health(box: Any) -> None:
