@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
@@ -70,6 +72,32 @@ def bare_environment(monkeypatch: Any, empty_home: str) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", empty_home)
     monkeypatch.setenv("XDG_CONFIG_HOME", os.path.join(empty_home, ".config"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
+    report = (yield).get_result()  # type: ignore[func-returns-value]
+    item.has_failed = getattr(item, "has_failed", False) or report.failed
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left(request: Any, monkeypatch: Any) -> Iterator[None]:
+    """A test ends the processes that it starts; those of one that failed are ended here, and disturb no other."""
+    started = []
+
+    class Started(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    yield
+    left = [process.args for process in started if process.poll() is None]
+    for process in started:
+        process.kill()
+        with contextlib.suppress(OSError):  # what it did not read
+            process.__exit__(None, None, None)
+    assert request.node.has_failed or left == []
 
 
 @pytest.fixture
