@@ -249,6 +249,7 @@ LATE: Dict[Any, Any] = {  # the other's answer, the first's -> the state in the 
     (202, 202): "settled",  (202, 503): "settled",  (202, 422): "settled",
     (503, 202): "settled",  (503, 503): "queued",   (503, 422): "queued",
     (422, 202): "settled",  (422, 503): "dead",     (422, 422): "dead",
+    ("sends", 202): "settled",  ("sends", 503): "claimed",  ("sends", 422): "claimed",
 }
 # fmt: on
 
@@ -260,7 +261,10 @@ def test_a_late_word_counts_only_where_the_service_has_the_decision(box, clock, 
 
     def meanwhile(key: str) -> None:
         clock.now += LEASE_SECONDS
-        flushed(box, Service(k=(other, {"who": "other"})))
+        if other == "sends":
+            leave_claimed(box, 1, clock.now + LEASE_SECONDS)
+        else:
+            flushed(box, Service(k=(other, {"who": "other"})))
         before.append(box.get(1))
 
     before: Any = []
@@ -316,13 +320,23 @@ def test_a_claim_that_is_lost_in_a_race(path, clock):
     assert (winner.keys, loser.keys) == (["older", "k"], ["k"])
 
 
+def test_a_decision_that_there_is_no_time_to_send_is_queued(box):
+    service = Service()
+    with client_of(box, service, timeout=1e-7) as client:
+        result = client.approve("k")
+    assert (result.queued, result.extra["reason"]) == (True, "no time was left to send it")
+    assert (states(box), service.keys) == ([("k", "queued")], [])
+    assert flushed(box, service) == FlushReport(sent=1)
+
+
 # The order of a flush
 
 
 def test_a_flush_sends_oldest_first_in_each_thread_and_reports(box):
+    threads = {"a": "z", "b": "y", "c": "x", "d": "w"}
     for key in ("a1", "b1", "a2", "c1", "b2", "c2", "d1"):
-        queue(box, key, thread_id=key[0])
-    queue(box, "e1", thread_id="a", tenant_id=None, api_key="s3cr3t")
+        queue(box, key, thread_id=threads[key[0]])
+    queue(box, "e1", thread_id="z", tenant_id=None, api_key="s3cr3t")
     service = Service(a1=409, b1=500, c1=422)
     assert flushed(box, service) == FlushReport(sent=3, duplicate=1, queued=2, dead=1, elsewhere=1)
     assert service.keys == ["a1", "a2", "b1", "c1", "c2", "d1"]  # b2 waits for b1, c2 not for what is dead
