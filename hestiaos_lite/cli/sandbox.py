@@ -10,16 +10,18 @@ from .exits import DONE, BadData
 from .output import Output
 from .parser import Arguments, Parser, count, seconds
 
-_POLICY = """
-A policy file holds a JSON list of rules; the first one whose pattern is found in the text decides, and where none is found the
-text is allowed. "pattern" (a regular expression, in any case) and "decision" (ALLOW, THROTTLE or BLOCK) are required,
-"severity" (none, low, medium, high, critical), "policy", "reason" and "budget" (0 to 1) have defaults. A pattern repeats one
-character or class, and within a bound: say .{0,200} in place of .*
+_POLICY = """\
+A policy file holds a JSON list of rules; the first one whose pattern is found in the text decides, and
+where none is found the text is allowed. "pattern" (a regular expression, in any case) and "decision"
+(ALLOW, THROTTLE or BLOCK) are required, "severity" (none, low, medium, high, critical), "policy", "reason"
+and "budget" (0 to 1) have defaults. A pattern repeats one character or class, and within a bound: say
+.{0,200} in place of .*
 
   [{"pattern": "\\\\bpayroll\\\\b", "decision": "BLOCK", "policy": "payroll", "reason": "payroll is not for agents"}]
 
-With --fault a request meets one of these faults with the probability --fault-rate: a status (400 to 599) is answered and
-nothing is done; drop: the connection is closed and nothing is done; lose: it is done, and its answer is lost.
+With --fault a request meets one of these faults with the probability --fault-rate: a status (400 to 599) is
+answered and nothing is done; drop: the connection is closed and nothing is done; lose: it is done, and its
+answer is lost.
 """
 _FOR_EVER = 10**9  # requests
 
@@ -27,7 +29,7 @@ _FOR_EVER = 10**9  # requests
 def declare(parser: Parser) -> None:
     """Declare ``sandbox``."""
     parser.takes = ("api_key", "api_key_file", "quiet", "verbose")
-    parser.epilog = _POLICY.lstrip()
+    parser.epilog = _POLICY
 
     def add(name: str, help: str, **options: object) -> None:
         parser.add_argument(name, help=help, **options)
