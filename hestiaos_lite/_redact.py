@@ -50,50 +50,58 @@ class Secrets(Tuple[str, ...]):
     def mask(self, text: str, stop: Optional[int] = None) -> str:
         """Return ``text`` up to ``stop`` with each of these masked, one that begins before it whole."""
         stop = len(text) if stop is None else min(stop, len(text))
-        is_word, _, _ = self._index()
-        if len(is_word) < 10 and not any(form in text for form in is_word):
-            return text[:stop]
+        if "_finder" not in self.__dict__:
+            self._finder = _Finder(self)
         pieces: List[str] = []
-        at = kept = 0
-        while at < stop:
-            length = self._length_at(text, at)
-            if length:
-                pieces += [text[kept:at], MASK]
-                kept = at + length
-            at += length or 1
+        kept = 0
+        found = self._finder.find(text, 0)
+        while found is not None and found[0] < stop:
+            pieces += [text[kept : found[0]], MASK]
+            kept = found[1]
+            found = self._finder.find(text, kept)
         return "".join(pieces) + text[kept:stop]
 
-    def _length_at(self, text: str, at: int) -> int:
-        """Return the length of the longest form that stands at a place of a text, or 0."""
-        is_word, lengths, widths = self._index()
-        for width in widths:
-            for length in lengths.get(text[at : at + width], ()):
-                end = at + length
-                found = is_word.get(text[at:end])
-                if (
-                    found is False
-                    or found
-                    and not re.search(r"\w", text[max(0, at - 1) : at] + text[end : end + 1])
-                ):
-                    return length
-        return 0
 
-    def _index(self) -> Tuple[Dict[str, bool], Dict[str, List[int]], List[int]]:
-        """Return what is made once: each form and whether it must be a whole word; beginnings -> lengths; their widths."""
-        if "_made" not in self.__dict__:
-            is_word: Dict[str, bool] = {}
-            for value in filter(None, self):
-                written = {str(value)}
-                if not (value.isascii() and value.isprintable()) or '"' in value or "\\" in value:
-                    written |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-                for form in written:
-                    is_word[form] = len(value) < _LONG_ENOUGH
+class _Finder:
+    """Finds the first of many secrets in a text: by one pattern, or where they are too many for that, by how they begin."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._is_word: Dict[str, bool] = {}  # each form -> whether it must be a whole word
+        for value in filter(None, secrets):
+            forms = {str(value)}
+            if not (value.isascii() and value.isprintable()) or '"' in value or "\\" in value:
+                forms |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+            self._is_word.update(dict.fromkeys(forms, len(value) < _LONG_ENOUGH))
+        self._is_many = len(self._is_word) > 100
+        if self._is_many:
             lengths: Dict[str, Set[int]] = {}
-            for form in is_word:
+            for form in self._is_word:
                 lengths.setdefault(form[:_LONG_ENOUGH], set()).add(len(form))
-            descending = {begin: sorted(found, reverse=True) for begin, found in lengths.items()}
-            self._made = is_word, descending, sorted(set(map(len, descending)), reverse=True)
-        return self._made
+            self._lengths = {begin: sorted(found, reverse=True) for begin, found in lengths.items()}
+            self._widths = sorted({len(begin) for begin in lengths}, reverse=True)
+            patterns = [re.escape(begin) for begin in {begin[0] for begin in lengths}]
+        else:
+            longest_first = sorted(self._is_word, key=len, reverse=True)
+            patterns = [
+                (r"(?<!\w){}(?!\w)" if self._is_word[form] else "{}").format(re.escape(form))
+                for form in longest_first
+            ]
+        self._pattern = re.compile("|".join(patterns) or r"(?!)")
+
+    def find(self, text: str, at: int) -> Optional[Tuple[int, int]]:
+        """Return where the first one from a place on begins and ends."""
+        match = self._pattern.search(text, at)
+        while self._is_many and match is not None:
+            begin = match.start()
+            for width in self._widths:
+                for length in self._lengths.get(text[begin : begin + width], ()):
+                    end = begin + length
+                    is_word = self._is_word.get(text[begin:end])
+                    beside = text[max(0, begin - 1) : begin] + text[end : end + 1]
+                    if is_word is False or is_word and not re.search(r"\w", beside):
+                        return begin, end
+            match = self._pattern.search(text, begin + 1)
+        return None if match is None else match.span()
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
