@@ -128,6 +128,7 @@ class HestiaError(Exception):
         changes: the call changes something, so that it matters whether it took effect.
         has_idempotency_key: the call may be sent again without taking effect twice.
         earlier_effect: the gravest `effect` of the attempts before the last one.
+        never_left: the last attempt never reached the service, though an earlier one may have (`delivered`).
         is_final: another attempt would fail alike, such as on a certificate that is not trusted.
     """
 
@@ -136,6 +137,7 @@ class HestiaError(Exception):
     has_idempotency_key = False
     earlier_effect = NONE
     is_final = False
+    never_left = False
     _exit_code: Optional[int] = None  # in place of the table's
 
     def __init__(
@@ -185,7 +187,7 @@ class HestiaError(Exception):
         return max(self.earlier_effect, self._last_effect(), key=EFFECTS.index)
 
     def _last_effect(self) -> str:
-        if self.delivered is False:
+        if self.delivered is False or self.never_left:
             return NONE
         if self.status is None or self.delivered is None:
             return self._meaning()[0]
@@ -222,7 +224,7 @@ class HestiaError(Exception):
     def _meaning(self) -> _Meaning:
         """Find the row of the table that is most like this error."""
         keys = [self.code, self.status, _hundred(self.status), None]
-        if self.delivered is False and self.attempts:
+        if (self.delivered is False or self.never_left) and self.attempts:
             keys.insert(0, "never left")
         return next(
             _BY_CLASS[cls.__name__, key]

@@ -12,7 +12,7 @@ from .._json import NamedTwice, loads
 from .._redact import bare_url, one_line, without
 from .body import UnusableBody, finish, iter_body, read_body
 from .call import Call
-from .failures import CONNECTION_ERRORS, advice_on_proxy
+from .failures import CONNECTION_ERRORS, advice_on_proxy, proxy_of
 from .retry import parse_retry_after
 from .sockets import Attempt
 
@@ -137,7 +137,9 @@ def refused(
     )
     url = bare_url(call.base_url)
     if status == 407:
-        error.with_facts(advice=advice_on_proxy(call, attempt))
+        # where no proxy reads the request, the service itself or what stands for it has said so
+        is_proxys = bool(proxy_of(call, attempt)) and not call.base_url.startswith("https:")
+        error.with_facts(advice=advice_on_proxy(call, attempt), delivered=not is_proxys)
     elif isinstance(error, errors.ServerError) and status < 500:
         error.with_facts(
             advice="a gateway said it, not the service: try again later, or check that {} is the service".format(

@@ -115,7 +115,22 @@ def finish(raw: Any) -> None:
         # http.client before 3.12 does not notice that read1 has read a body of known length to its end
         inner.close()
     if isinstance(raw, Urllib3Response):
+        if _has_more(raw, inner):
+            raw.close()  # the next call would read it as its answer
         raw.release_conn()
+
+
+def _has_more(raw: Any, inner: Any) -> bool:
+    """True when the service said more than its answer: in http.client's buffer, or in what TLS has decrypted.
+
+    What is still in the socket urllib3 sees before the next call.
+    """
+    if getattr(inner, "has_more", False):
+        return True
+    sock = getattr(raw.connection, "sock", None)
+    # the TLS object of ssl, of urllib3's TLS within TLS, of pyOpenSSL
+    holders: Any = (sock, getattr(sock, "sslobj", None), getattr(sock, "connection", None))
+    return any(holder.pending() for holder in holders if hasattr(holder, "pending"))
 
 
 def close(response: Any) -> None:

@@ -47,6 +47,7 @@ _TUNNEL_ASKS = "Tunnel connection failed: 407"  # http.client's words
 _NEVER_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ClosedPoolError,  # the lender has closed the session just now
 ) + _NOT_TRUSTED
 
 
@@ -111,17 +112,17 @@ def _explained(
 def _way(call: Call, attempt: Attempt) -> str:
     """Say where the request was to go, and through which proxy."""
     service = bare_url(call.base_url)
-    proxy = _proxy(call, attempt)
+    proxy = proxy_of(call, attempt)
     return "{}, through the proxy {}".format(service, proxy) if proxy else service
 
 
 def advice_on_proxy(call: Call, attempt: Attempt) -> str:
     """Say where the credentials belong that a proxy asks for."""
-    named = " " + _proxy(call, attempt) if _proxy(call, attempt) else ""
+    named = " " + proxy_of(call, attempt) if proxy_of(call, attempt) else ""
     return "check the credentials in the URL of the proxy{} (http_proxy, https_proxy)".format(named)
 
 
-def _proxy(call: Call, attempt: Attempt) -> str:
+def proxy_of(call: Call, attempt: Attempt) -> str:
     """The proxy that a request goes through, or an empty text."""
     proxy = select_proxy(call.base_url, attempt.proxies) or ""
     return bare_url(proxy if "://" in proxy or not proxy else "http://" + proxy)

@@ -12,11 +12,10 @@ import time
 from typing import Any, Dict
 
 from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ClosedPoolError
 
 from .sockets import LimitedConnection, LimitedSocksConnection
 
-# A NAT or firewall forgets a silent connection without a word, and what is then sent on it waits for the whole deadline.
-_LONGEST_IDLE_SECONDS = 5.0
 _PROBED_AFTER_SECONDS = 60
 
 SOCKET_OPTIONS = list(getattr(HTTPConnection, "default_socket_options", ()))  # urllib3 has none for Pyodide
@@ -60,14 +59,20 @@ class _Pool:
             conn.connect()
 
     def _get_conn(self, timeout: Any = None) -> Any:
-        conn = super()._get_conn(timeout)  # type: ignore[misc]
-        if time.monotonic() - getattr(conn, "idle_since", time.monotonic()) > _LONGEST_IDLE_SECONDS:
+        try:
+            conn: Any = super()._get_conn(timeout)  # type: ignore[misc]
+        except (
+            ClosedPoolError
+        ):  # by another thread's `Client.close` just now: this call has a connection to itself
+            return self._new_conn()  # type: ignore[attr-defined]
+        idle_since = getattr(conn, "idle_since", 0.0)
+        if idle_since and time.monotonic() - idle_since >= conn.longest_idle_seconds:
             conn.close()
             conn = self._new_conn()  # type: ignore[attr-defined]
         return conn
 
     def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
+        if isinstance(conn, LimitedConnection):
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)  # type: ignore[misc]
 

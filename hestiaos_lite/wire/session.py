@@ -17,6 +17,7 @@ from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
+from urllib3.util import Retry
 
 from .._redact import bare_url
 from .body import close
@@ -63,10 +64,19 @@ class LentSession:
         request.hooks["response"].append(refuse_redirect)
         return session, request, settings
 
-    def is_single_try(self) -> bool:
-        """False when an adapter of the session repeats requests by itself."""
-        retries = getattr(self._session.get_adapter(self._base_url), "max_retries", None)
-        return not getattr(retries, "total", retries)
+    def is_single_try(self, request: requests.PreparedRequest) -> bool:
+        """True when the session certainly sends a request once: by requests' own code, told to repeat nothing."""
+        adapter = self._session.get_adapter(str(request.url))
+        retry = getattr(adapter, "max_retries", None)
+        if type(adapter) is not HTTPAdapter or type(retry) is not Retry:
+            return False
+        if getattr(self._session.send, "__func__", None) is not requests.Session.send:
+            return False
+        # a total of 0 bounds the others; None bounds nothing
+        counters = (retry.connect, retry.read, retry.redirect, retry.status, getattr(retry, "other", 0))
+        return retry.total in (0, False) or (
+            retry.total is None and all(count in (0, False) for count in counters)
+        )
 
     def close(self) -> None:
         """Do nothing: what is lent is the lender's to close."""
@@ -106,7 +116,7 @@ class OwnSessions:
             self._auth(request)
         return session, request, self._settings
 
-    def is_single_try(self) -> bool:
+    def is_single_try(self, request: requests.PreparedRequest) -> bool:
         """True: our adapters repeat nothing."""
         return True
 
@@ -164,17 +174,17 @@ class _Adapter(HTTPAdapter):
     them, and the cookies of the answer, anew each time (a fifth of a call: tests/bench/calls.py).
     """
 
-    _settings: Any = None
-    _pool: Any = None
+    _last: Tuple[Any, Any] = (None, None)  # settings and their pool
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
         """Return the pool of the last call while its settings are the same (requests 2.32 and later ask here)."""
-        if proxies is None or proxies is not self._settings:
-            self._settings = proxies
-            self._pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-        return self._pool
+        settings, pool = self._last  # at once: another thread may be closing the client
+        if proxies is None or proxies is not settings or pool.pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._last = proxies, pool
+        return pool
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Wrap urllib3's response, without its cookies."""
@@ -200,7 +210,7 @@ class _Adapter(HTTPAdapter):
                 pool = manager.pools.get(key)
                 if pool is not None:
                     pool.close()
-        self._settings = self._pool = None
+        self._last = None, None
         super().close()
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:

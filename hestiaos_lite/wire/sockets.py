@@ -11,6 +11,7 @@ import _socket
 import http.client
 import io
 import ipaddress
+import re
 import socket
 import threading
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ from ..deadline import Deadline, SilenceLimit
 
 _LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
 _READ_BUFFER_BYTES = 32 * 1024
+# A NAT or firewall forgets a silent connection without a word, and what is then sent on it waits for the whole deadline.
+# Less than the 5 s after which uvicorn, Node and Apache close one, so that no request meets the close on its way.
+LONGEST_IDLE_SECONDS = 4
+_KEPT_FOR = re.compile(r"timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE)
 
 _T = TypeVar("_T")
 _current = threading.local()
@@ -66,9 +71,12 @@ class Attempt:
         """Take the socket of an answer (urllib3's) that came over a connection that is not ours."""
         if self.sock is not None:
             return
-        file = getattr(getattr(raw, "_fp", None), "fp", None)
+        answer: Any = getattr(raw, "_fp", None)
+        file: Any = getattr(answer, "fp", None)
         self.sock = getattr(getattr(file, "raw", None), "_sock", None)
-        self._is_borrowed = self.sock is not None
+        if self.sock is not None:
+            self._is_borrowed = True
+            answer.fp = WatchedFile(answer, file, self.sock)
 
     def before_read(self) -> None:
         """Hold the limit before a piece of the body is read; a connection of ours holds it below, at every read."""
@@ -94,6 +102,8 @@ class LimitedConnection:
     """What a connection of ours does differently from the class of urllib3's that it is mixed into (see `pools`)."""
 
     _connecting = False
+    longest_idle_seconds = LONGEST_IDLE_SECONDS
+    idle_since = 0.0  # when it was given back
 
     def _new_conn(self: Any) -> socket.socket:
         attempt = current_attempt()
@@ -154,7 +164,7 @@ class LimitedConnection:
         if attempt is None:
             return http.client.HTTPResponse(sock, *args, **kwargs)
         attempt.sock = sock
-        return _Response(_LimitedReads(sock, attempt), *args, **kwargs)
+        return _Response(self, _LimitedReads(sock, attempt), *args, **kwargs)
 
 
 class LimitedSocksConnection(LimitedConnection):
@@ -170,9 +180,10 @@ class LimitedSocksConnection(LimitedConnection):
 
 
 class _Response(http.client.HTTPResponse):
-    """http.client's response, but for two things it misses in the head of an answer."""
+    """http.client's response, but for two things it misses in the head of an answer, and the one it forgets at its end."""
 
-    def __init__(self, reads: _LimitedReads, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connection: Any, reads: _LimitedReads, *args: Any, **kwargs: Any) -> None:
+        self._connection = connection
         self._reads = reads
         super().__init__(reads, *args, **kwargs)  # type: ignore[arg-type]  # it asks for a makefile() and nothing more
 
@@ -186,9 +197,18 @@ class _Response(http.client.HTTPResponse):
             # to http.client the end of the connection ends the headers as a blank line does
             self.close()
             raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
+        said = _KEPT_FOR.search(self.msg.get("Keep-Alive", ""))
+        # one second less than it says: a request that is on its way then meets a service that still listens
+        seconds = LONGEST_IDLE_SECONDS if said is None else min(LONGEST_IDLE_SECONDS, int(said.group(1)) - 1)
+        self._connection.longest_idle_seconds = seconds
         # urllib3 logs a header line that it cannot parse, whatever the line may quote
         self.msg.defects = []
         self.msg.set_payload("")
+
+    @property
+    def has_more(self) -> bool:
+        """The service has said more than its answer."""
+        return self._reads.has_more
 
     def _read_status(self) -> Any:
         """Pass over interim answers (RFC 9110, 15.2); http.client knows 100 alone, and takes a 103 for the answer."""
@@ -212,18 +232,22 @@ class _LimitedReads(io.RawIOBase):
     def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
         super().__init__()
         self.ended = False
+        self.is_over = False  # nothing more may be read
+        self.has_more = False  # bytes were read that belong to no answer
         self._sock = sock
         self._attempt = attempt
         self._raw: Any = sock.makefile("rb", 0)  # a stand-in for a socket may name it otherwise
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Be what http.client takes for a socket."""
-        return io.BufferedReader(self, _READ_BUFFER_BYTES)
+        return _Reader(self, _READ_BUFFER_BYTES)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> Optional[int]:
+        if self.is_over:
+            return None
         self._sock.settimeout(self._attempt.wait_seconds())
         size: Optional[int] = self._raw.readinto(buffer)
         self.ended = size == 0
@@ -233,6 +257,47 @@ class _LimitedReads(io.RawIOBase):
         if not self.closed:
             self._raw.close()
         super().close()
+
+
+class _Reader(io.BufferedReader):
+    """The buffer over a socket's raw file; http.client closes it at the answer's end, whatever it still holds."""
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.is_over = True  # type: ignore[attr-defined]
+            self.raw.has_more = bool(self.peek(1))  # type: ignore[attr-defined]
+        super().close()
+
+
+class WatchedFile:
+    """What `_Reader` is for a connection of ours, for an answer of a lent session: put around http.client's own file."""
+
+    def __init__(self, answer: Any, file: io.BufferedReader, sock: socket.socket) -> None:
+        self._answer = answer
+        self._file = file
+        self._sock = sock
+        self.read, self.read1, self.readline = file.read, file.read1, file.readline
+        self.readinto, self.peek, self.flush = file.readinto, file.peek, file.flush
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def close(self) -> None:
+        """Close the file, once it is known whether the service has said more than its answer."""
+        if not self._file.closed:
+            seconds = self._sock.gettimeout()
+            try:
+                self._sock.settimeout(0)
+                # its end as well: of a TLS connection urllib3 would not see it before the next call is sent
+                raw: Any = self._file.raw
+                self._answer.has_more = bool(self._file.peek(1)) or raw.readinto(bytearray(1)) is not None
+            except (OSError, ValueError):
+                pass  # TLS has nothing to read, or the connection is gone, which urllib3 notices
+            try:
+                self._sock.settimeout(seconds)
+            except OSError:
+                pass  # it is gone
+        self._file.close()
 
 
 def _plain_socket(sock: Any) -> Optional[_socket.socket]:

@@ -100,7 +100,7 @@ class Transport:
                 with attempt.in_this_thread():
                     wait_seconds = attempt.wait_seconds()
                     session, request, settings = self._sessions.prepare(call, self._headers_of(call))
-                    attempt.is_single_try = self._sessions.is_single_try()
+                    attempt.is_single_try = self._sessions.is_single_try(request)
                     attempt.proxies = settings["proxies"]
                     log_request(call, request.headers)
                     attempt.handed_over = True
@@ -131,8 +131,8 @@ class Transport:
                     close(response)
                 log_attempt(call, response, started)
             failure.with_facts(earlier_effect=call.earlier_effect)
-            if failure.delivered is False:
-                failure.delivered = earlier_delivered
+            if failure.delivered is False and earlier_delivered is not False:
+                failure.with_facts(delivered=earlier_delivered, never_left=True)
             delay_seconds = call.retry.delay_seconds(failure, call.attempts)
             if delay_seconds is None or delay_seconds >= deadline.remaining():
                 # only now: a POST that may have been delivered is never repeated, not even one that changes nothing
@@ -142,8 +142,8 @@ class Transport:
                     raise failure.with_traceback(None)
                 finally:
                     del failure  # or it and this frame would hold each other until the collector runs
-            if failure.effect != errors.NONE:
-                call.earlier_effect, earlier_delivered = failure.effect, failure.delivered
+            call.earlier_effect = failure.effect  # the gravest so far
+            earlier_delivered = earlier_delivered or failure.delivered
             log_retry(call, delay_seconds, failure.code)
             self._sleep(delay_seconds)
 

@@ -387,22 +387,6 @@ def test_a_kept_connection_that_ends_with_the_next_request(session: Any) -> None
             assert (server.connections, server.hits) == (3, 5)
 
 
-def test_a_connection_that_was_idle_for_long_is_not_used_again() -> None:
-    """A NAT or firewall may have forgotten it: what is sent on it is never answered."""
-
-    def forgotten(wire: Wire) -> None:
-        wire.request()
-        wire.send(HEALTHY)
-        wire.hang()
-
-    with FaultServer(forgotten, answer(ok({"result": "r", "trace_id": "t"}))) as server:
-        with Client(server.url, timeout=PATIENT, retries=0) as client:
-            client.health()
-            time.sleep(5.1)
-            assert client.run("hello").trace_id == "t"
-        assert (server.connections, server.hits) == (2, 2)
-
-
 @pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="shows a connection's timers on Linux alone")
 def test_a_connection_on_which_an_answer_is_awaited_is_probed() -> None:
     """TCP keep-alive is on, so that a NAT does not forget it, and a service that is gone is noticed."""
