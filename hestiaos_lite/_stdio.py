@@ -38,7 +38,7 @@ class Writer:
         left = memoryview(self._encode(text.replace("\n", os.linesep)))
         while left:
             written = self._raw.write(left)
-            if written is None:
+            if not written:  # None: it does not block, and is full
                 _wait_until_ready(self._raw, is_output=True)
             else:
                 left = left[written:]
