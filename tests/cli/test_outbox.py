@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ..aegis.kit import sqlite_file
 from ..cli_call import Called, call
 
 
@@ -93,6 +94,25 @@ def test_a_decision_refused_in_a_flush_is_1_and_stays_dead(box: Any, tmp_path: A
         assert later.code == 1
         assert "1 dead in the outbox" in later.err
     assert [action["idempotency_key"] for action in box.actions()] == ["k2"]
+
+
+def test_what_looks_after_a_row_prints_it_as_json(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "o.db"), "-j"]
+    box.fail_next(422)
+    hitl(box, "approve", "k1", *outbox)
+    row = dict(call("outbox", "list", *outbox).json[0])
+    assert list(row)[:5] == ["id", "state", "service", "action", "idempotency_key"]
+    assert not {"owner", "payload_digest"} & set(row)  # of no use outside the file
+    requeued = call("outbox", "requeue", "1", *outbox).json
+    row.update(state="queued", ended_ms=None)
+    for name in ("changed_ms", "next_attempt_ms"):
+        row[name] = requeued[name]
+    assert requeued == row
+    assert call("outbox", "drop", "1", *outbox).json == row
+    hitl(box, "approve", "k2", *outbox)
+    sqlite_file(tmp_path / "o.db", "UPDATE decision SET action = 'x'")
+    assert call("outbox", "drop", "2", *outbox).json == {"id": 2}
+    assert call("outbox", "list", *outbox).json == []
 
 
 def test_the_lease_outlasts_a_timeout_of_the_environment(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
