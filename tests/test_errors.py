@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
 import pytest
 
 from hestiaos_lite import errors
@@ -112,42 +107,6 @@ def full(cls):
     if cls is HestiaError:
         return HestiaError("CODE", "what happened", "trace-1", details={"secret": "value"}, **FACTS)
     return cls(message="what happened", trace_id="trace-1", details={"secret": "value"}, code="CODE", **FACTS)
-
-
-def same_error(error):
-    """Sent to another process and back."""
-    return error
-
-
-def raise_it(cls):
-    raise full(cls)
-
-
-@pytest.mark.parametrize("cls", [HestiaError] + list(CODES), ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_every_error_pickles_with_its_facts_and_without_the_body(cls, protocol):
-    error = full(cls)
-    dumped = pickle.dumps(error, protocol)
-    again = pickle.loads(dumped)
-    assert type(again) is cls
-    assert (
-        facts_of(again)
-        == facts_of(error)
-        == dict(FACTS, code="CODE", message="what happened", trace_id="trace-1")
-    )
-    assert (again.args, str(again), repr(again)) == (error.args, str(error), repr(error))
-    assert again.details is None
-    assert b"secret" not in dumped
-    assert type(copy.copy(error)) is cls
-
-
-def test_errors_cross_a_process_pool():
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        for cls in CODES:
-            assert facts_of(pool.submit(same_error, full(cls)).result(60)) == facts_of(full(cls))
-            with pytest.raises(cls) as caught:
-                pool.submit(raise_it, cls).result(60)
-            assert facts_of(caught.value) == facts_of(full(cls))
 
 
 @pytest.mark.parametrize(

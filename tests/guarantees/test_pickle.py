@@ -1,4 +1,4 @@
-"""Every error and every model travels between processes and comes out equal."""
+"""Every error and every model travels between processes and comes out equal; a client, which holds a key, does not travel."""
 
 from __future__ import annotations
 
@@ -16,52 +16,49 @@ from hestiaos_lite.errors import HestiaError
 from hestiaos_lite.sandbox import Sandbox
 
 FACTS: Dict[str, Any] = {
+    "trace_id": "t-1",
     "status": 503,
     "request_id": "r-1",
     "attempts": 3,
     "delivered": None,
     "retry_after": 1.5,
     "code": "CODE",
-    "details": {"a": 1},
+    "details": {"a": "s3cret"},
+    "advice": "go on",
 }
 ERRORS = {
     name: value
     for name, value in ((name, getattr(hestiaos_lite, name)) for name in hestiaos_lite.__all__)
     if isinstance(value, type) and issubclass(value, HestiaError)
 }
-WIRE: Dict[str, Dict[str, Any]] = {
-    "ActionStatus": {"request_id": "r", "status": "COMMITTED", "action": "approve", "data": {"a": [1]}},
-    "AgentResult": {"agent_id": "a", "output": "done", "status": "COMPLETED", "colour": "blue"},
-    "ChatResponse": {"response": "hello", "session_id": "s", "model": "m", "processing_time": 0.5},
-    "ErrorResponse": {"code": "C", "message": "m", "details": [1, {"b": None}]},
-    "Conclusion": {"idempotency_key": "k", "outcome": "expired", "request_id": "r", "attempts": 2},
-    "HealthResponse": {"status": "ok", "version": "1", "uptime_seconds": 5},
-    "Ruling": {"decision": "ALLOW", "reason": "r", "risk_score": 0.5},
-    "RunResponse": {
-        "result": "ALLOW",
-        "trace_id": "t",
-        "output": "o",
-        "budget": 1,
-        "colour": {"deep": ["blue"]},
-    },
-    "StreamEvent": {"type": "token", "data": {"text": "x"}, "trace_id": "t", "timestamp": "now"},
-    "SystemMetrics": {"metrics": {"cpu_percent": 5.0, "other": {"a": 1}}},
-    "SystemStatus": {"status": "ok", "ollama": True, "storage": False},
-    "TraceResponse": {
-        "trace_id": "t",
-        "decision": "BLOCK",
-        "violations": [{"reason": "r", "severity": "HIGH"}],
-    },
+# what any model needs, and more than it knows
+WIRE = dict.fromkeys(
+    [
+        "agent_id",
+        "code",
+        "decision",
+        "idempotency_key",
+        "message",
+        "outcome",
+        "request_id",
+        "result",
+        "status",
+        "trace_id",
+        "type",
+    ],
+    "x",
+)
+MODELS: Dict[str, Any] = {
+    name: getattr(models, name).from_dict(
+        dict(WIRE, data={"a": [1]}, metrics={"b": {"c": None}}, colour=["blue"])
+    )
+    for name in models.__all__
 }
-MODELS: Dict[str, Any] = {name: getattr(models, name).from_dict(wire) for name, wire in WIRE.items()}
-MODELS["ActionResult"] = models.ActionResult(202, "key", "r", 2, {"a": 1})
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 def make(name: str) -> HestiaError:
-    facts = dict(FACTS)
-    if name == "HestiaError":
-        return HestiaError(facts.pop("code"), "what happened", "t-1", **facts)
-    return ERRORS[name](message="what happened", trace_id="t-1", **facts)
+    return ERRORS[name](message="what happened", **FACTS)
 
 
 def raise_it(name: str) -> None:
@@ -74,44 +71,36 @@ def return_it(name: str) -> Any:
     return MODELS[name]
 
 
-def test_nothing_is_left_out() -> None:
-    assert set(MODELS) == set(models.__all__)
-    assert len(ERRORS) == 14
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("name", ERRORS)
-def test_an_error_keeps_its_facts(name: str, protocol: int) -> None:
-    error = make(name)
-    again = pickle.loads(pickle.dumps(error, protocol))
-    assert type(again) is type(error)
-    assert vars(again) == dict(vars(error), details=None)  # what may quote a secret stays in its process
-    assert (str(again), repr(again), again.args) == (str(error), repr(error), error.args)
-    assert isinstance(again, TimeoutError) == (name == "RequestTimeout")
+def test_an_error_keeps_its_facts(name: str) -> None:
+    error, bare = make(name), ERRORS[name]("CODE", "message") if name == "HestiaError" else ERRORS[name]()
+    for protocol in PROTOCOLS:
+        dumped = pickle.dumps(error, protocol)
+        again = pickle.loads(dumped)
+        assert type(again) is type(error)
+        assert vars(again) == dict(vars(error), details=None)  # what may quote a secret stays in its process
+        assert b"s3cret" not in dumped
+        assert (str(again), repr(again), again.args) == (str(error), repr(error), error.args)
+    for again in (pickle.loads(pickle.dumps(bare)), copy.copy(bare), copy.deepcopy(bare)):
+        assert (type(again), vars(again), str(again)) == (type(bare), vars(bare), str(bare))
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_an_error_as_it_is_made_by_hand(name: str) -> None:
-    error = ERRORS[name]("CODE", "message") if name == "HestiaError" else ERRORS[name]()
-    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
-        assert (type(again), vars(again), str(again)) == (type(error), vars(error), str(error))
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_comes_out_equal(name: str, protocol: int) -> None:
+def test_a_model_comes_out_equal(name: str) -> None:
     model = MODELS[name]
-    again = pickle.loads(pickle.dumps(model, protocol))
-    assert again == model
-    assert (repr(again), getattr(again, "extra", None)) == (repr(model), getattr(model, "extra", None))
-    assert copy.deepcopy(model) == model
+    for again in [pickle.loads(pickle.dumps(model, protocol)) for protocol in PROTOCOLS] + [
+        copy.deepcopy(model)
+    ]:
+        assert again == model
+        assert (repr(again), again.extra) == (repr(model), model.extra)
+    assert model.extra["colour"] == ["blue"]
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods()[:2])
 def test_through_a_process_pool(method: str) -> None:
     if method == "fork":
         method = "forkserver"  # this process has threads, and a newer Python warns of forking it
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
         raised = {name: pool.submit(raise_it, name) for name in ERRORS}
         returned = {name: pool.submit(return_it, name) for name in MODELS}
         for name, future in raised.items():
@@ -121,12 +110,12 @@ def test_through_a_process_pool(method: str) -> None:
         assert {name: future.result(timeout=30) for name, future in returned.items()} == MODELS
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_client_stays_in_its_process_used_or_not(protocol: int, box: Sandbox) -> None:
+def test_a_client_stays_in_its_process_used_or_not(box: Sandbox) -> None:
     with Client(box.url) as client, AegisClient(box.url, tenant_id="a", thread_id="b") as aegis:
         for _ in range(2):
             for one in (client, aegis, client.run, client.chat):
-                with pytest.raises(TypeError, match="a client cannot leave its process"):
-                    pickle.dumps(one, protocol)
+                for protocol in PROTOCOLS:
+                    with pytest.raises(TypeError, match="a client cannot leave its process"):
+                        pickle.dumps(one, protocol)
             client.health()
             aegis.approve("key")
