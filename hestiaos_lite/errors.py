@@ -94,8 +94,6 @@ _BY_CLASS: Mapping[Tuple[str, Union[int, str, None]], _Meaning] = {
 _BY_CODE: Mapping[str, int] = {
     "AGENT_FAILED": 1,
     "BAD_DATA": 65,  # EX_DATAERR
-    "BATCH_BUSY": 75,  # EX_TEMPFAIL: another run has the files
-    "BATCH_FILE": 74,  # EX_IOERR
     "CONFIGURATION": 78,  # EX_CONFIG
     "JOURNAL": 78,  # foreign, damaged or others may write it
     "JOURNAL_BUSY": 75,  # locked by another program
@@ -104,6 +102,7 @@ _BY_CODE: Mapping[str, int] = {
     "OUTBOX": 78,
     "OUTBOX_BUSY": 75,
     "OUTBOX_DISK": 74,
+    "RESULTS": 74,  # EX_IOERR: a batch's result file cannot be written
 }
 # fmt: on
 

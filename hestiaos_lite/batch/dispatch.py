@@ -338,7 +338,10 @@ def _result(
     sending: Sending, response: Optional[Dict[str, Any]] = None, error: Optional[HestiaError] = None
 ) -> BatchResult:
     facts = None if error is None else error_facts(error)
-    return BatchResult(sending.item.id, error is None, response, facts, sending.attempts, sending.seconds)
+    request_id = None if error is None else error.request_id
+    return BatchResult(
+        sending.item.id, error is None, response, facts, sending.attempts, sending.seconds, request_id
+    )
 
 
 def _named(error: BaseException) -> str:

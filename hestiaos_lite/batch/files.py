@@ -1,192 +1,147 @@
-"""Files of whole lines: appended in one piece, repaired after a crash, rewritten without a moment of half a file."""
+"""The files of one run, in step: a result is in the journal first (`store`), then in OUT or BAD (`output`)."""
 
 from __future__ import annotations
 
 import os
-import stat
-import tempfile
-from typing import Any, Callable, Iterator, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
-from ..errors import HestiaError
+from ..errors import HestiaError, InvalidInput
+from .input import MAX_ROW_CHARS, BatchInput
+from .output import JsonLines, Table
+from .results import BatchResult
+from .rows import BatchRow
+from .store import JOURNAL_SUFFIX, Retry, Store, Terms
 
-BATCH_FILE = "BATCH_FILE"  # the code of an error about one of the batch's own files
-BATCH_BUSY = "BATCH_BUSY"  # another run has it
-
-
-def trouble(path: str, doing: str, error: OSError) -> HestiaError:
-    """The error of a file that cannot be read or written."""
-    reason = error.strerror or str(error)
-    message = "{} cannot be {}: {}".format(path, doing, reason[:1].lower() + reason[1:])
-    return HestiaError(BATCH_FILE, message, delivered=False)
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-class LineFile:
-    """An append-only file of lines.
-
-    A line is written by one ``write`` call on a descriptor that appends, so after a crash at most the last line is half;
-    what cannot be written whole is taken back. Made when missing; its folder must exist. Every failure is a HestiaError
-    naming the path.
+class Files:
+    """OUT, BAD and the journal of one run over one input.
 
     Args:
-        path: a regular file, or a name that is free. This user's own link is followed, so that rewriting keeps it.
+        out: path of the results; ``-`` hands them to ``sink``: such a run has no journal and cannot be resumed.
+        bad: path for results that are not ok; None: with the others, or where an earlier run has put them.
+        resume: go on from earlier runs, and which rows to repeat; None begins anew and refuses files that hold something.
+        sink: takes one result line, without its end.
+
+    Raises:
+        InvalidInput: the paths cannot be used like that.
+        HestiaError: a file cannot be used; code ``JOURNAL``, ``JOURNAL_BUSY`` (another run has it), ``JOURNAL_DISK``.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        _refuse_link_of_another(path)
-        self._real = os.path.realpath(path)
-        self._fd = -1
-        self._unsynced = False
-        self._locked = False
-        self._open()
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-        return os.fstat(self._fd).st_size
-
-    def lock(self) -> None:
-        """Keep every other run from the file until it is closed, or this process ends in whatever way."""
-        try:
-            _lock(self._fd)
-        except OSError as error:
+    def __init__(
+        self,
+        source: BatchInput,
+        out: str,
+        bad: Optional[str],
+        *,
+        resume: Optional[Retry] = None,
+        sink: Callable[[str], Any] = print,
+    ) -> None:
+        self._source = source
+        self._resume = resume
+        delimiter = _DELIMITERS.get(os.path.splitext(out)[1].lower())
+        journal = None if out == "-" else os.path.realpath(out) + JOURNAL_SUFFIX
+        _check_paths(out, bad, journal, resume is not None, delimiter is not None)
+        named = [path for path in (journal, None if out == "-" else out, bad) if path]
+        if resume is None:
+            _refuse_content(named)
+        elif journal and not _has_content(journal) and _has_content(out):
             raise HestiaError(
-                BATCH_BUSY,
-                "{} is in use by another run; wait for it to end, or name another file".format(self.path),
-                delivered=False,
-            ) from error
-        self._locked = True
-
-    def is_still_there(self) -> bool:
-        """False when the path no longer leads to the file that was opened."""
-        try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(self._real))
-        except OSError:
-            return False
-
-    def check_still_there(self) -> None:
-        """Raise when the file was moved, or its folder removed: what is written to it would not be found."""
-        if not self.is_still_there():
-            raise HestiaError(
-                BATCH_FILE,
-                "{} was moved or removed during the run; put it back before you resume".format(self.path),
+                "JOURNAL",
+                "{} is missing, so nobody can know what was sent beside the rows that {} has results of: put it back".format(
+                    journal, out
+                ),
                 delivered=False,
             )
-
-    def append(self, data: bytes) -> None:
-        """Append whole lines; all of them, or none."""
-        before = self.size
-        written = 0
+        self.notices: List[str] = []
+        if resume is not None and journal and not _has_content(journal):
+            self.notices.append(
+                "there was nothing to resume: {} is not there, and every row is sent".format(journal)
+            )
+        self.store = Store(journal)
         try:
-            while written < len(data):
-                written += os.write(self._fd, data[written:] if written else data)
-        except OSError as error:
-            try:
-                os.ftruncate(self._fd, before)
-            except OSError:
-                pass  # the half line is cut out when the batch is resumed
-            raise trouble(self.path, "written", error) from error
-        self._unsynced = True
+            folder = os.path.dirname(journal or "")
+            before = self.store.bad()
+            if before is not None and bad is None:
+                bad = os.path.join(folder, os.fsdecode(before))
+                self.notices.append(
+                    "results that are not ok go on to {}; --failed names another file".format(bad)
+                )
+            self._bad = (
+                None if bad is None else os.fsencode(os.path.relpath(os.path.realpath(bad), folder or "."))
+            )
+            if bad is not None and self._bad != before:
+                _refuse_content_of_others(bad)
+            self._output: Union[JsonLines, Table] = (
+                Table(out, delimiter) if delimiter else JsonLines(None if out == "-" else out, bad, sink)
+            )
+        except BaseException:
+            self.store.close()
+            raise
 
-    def sync(self) -> None:
-        """Have what was appended survive a loss of power."""
-        if self._unsynced:
-            self._unsynced = False
-            try:
-                getattr(os, "fdatasync", os.fsync)(self._fd)
-            except OSError as error:
-                raise trouble(self.path, "written", error) from error
-
-    def lines(self) -> Iterator[bytes]:
-        """Read the lines, each without its end; the last one may lack its end, after a crash."""
-        with open(self._real, "rb") as file:
-            for line in file:
-                yield line[:-1] if line.endswith(b"\n") else line
-
-    def ends_in_a_line(self) -> bool:
-        """True when nothing follows the last end of a line."""
-        with open(self._real, "rb") as file:
-            if not self.size:
-                return True
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-
-    def keep_lines(self, keep: Callable[[bytes], bool]) -> None:
-        """Rewrite the file with the lines for which ``keep`` is true: beside it, then put in its place in one step."""
-        folder, name = os.path.split(self._real)
+    def begin(self, call: str, service: str, *, moved: bool = False) -> Tuple[int, List[str]]:
+        """Take in the input (`Store.begin`) and make OUT and BAD say what the journal says."""
         try:
-            fd, draft = tempfile.mkstemp(
-                prefix=name + ".", suffix=".rewriting", dir=folder
-            )  # 0600, follows no link
-            try:
-                with open(fd, "wb") as file:
-                    if hasattr(os, "fchmod"):
-                        os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
-                    file.writelines(line + b"\n" for line in self.lines() if keep(line))
-                    file.flush()
-                    os.fsync(fd)
-                os.replace(draft, self._real)
-            except BaseException:
-                os.unlink(draft)
-                raise
-        except OSError as error:
-            raise trouble(self.path, "rewritten", error) from error
-        self._sync_folder()
-        os.close(self._fd)
-        self._open()
-        if self._locked:
-            self.lock()
+            terms = Terms(call, service, self._bad)
+            found = self.store.begin(terms, self._source, retry=self._resume or Retry(), moved=moved)
+            if not found[0]:
+                anew = self._output.open(self.store)
+                self.notices += [*self.store.notices, *([] if any(self._resume or ()) else anew)]
+        except BaseException:
+            self._close()
+            raise
+        if found[0]:
+            self._close()
+        return found
 
-    def remove(self) -> None:
-        """Remove the file."""
-        try:
-            os.unlink(self._real)
-        except OSError as error:
-            raise trouble(self.path, "removed", error) from error
+    def before_send(self, rows: Sequence[BatchRow]) -> None:
+        """Record that these rows are about to be sent."""
+        self._output.check_still_there()
+        self.store.before_send(rows)
+
+    def unsent(self) -> Iterator[BatchRow]:
+        """The rows to send."""
+        return self.store.unsent(self._source)
+
+    def finish(self, result: BatchResult) -> None:
+        """Record a result."""
+        self._output.write(result.ok, self.store.finish(result))
 
     def close(self) -> None:
-        """Close it, which unlocks it."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def _open(self) -> None:
-        """Open it, or make it: a new one is this user's alone, and no link planted in between is followed."""
-        flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        """Finish OUT and BAD; a run that has left no result and no doubt removes its files."""
         try:
-            try:
-                self._fd = os.open(self._real, flags)
-            except FileNotFoundError:
-                self._fd = os.open(self._real, flags | os.O_CREAT | os.O_EXCL, 0o600)
-                self._sync_folder()
-        except OSError as error:
-            raise trouble(self.path, "opened", error) from error
-
-    def _sync_folder(self) -> None:
-        """Have a new name in the folder survive a loss of power, where folders can be synced."""
-        try:
-            fd = os.open(os.path.dirname(self._real) or ".", os.O_RDONLY)
-        except OSError:
-            return  # Windows does not open folders
-        try:
-            os.fsync(fd)
-        except OSError:
-            pass  # some network file systems do not sync folders
+            if not self.store.has_left_nothing:
+                self._output.check_still_there()
+                self._output.close(self.store, self._source)
         finally:
-            os.close(fd)
+            self._close()
+
+    def _close(self) -> None:
+        remove = False
+        try:
+            remove = self.store.has_left_nothing
+        finally:
+            self._output.abandon(remove=remove)
+            self.store.close(remove=remove)
 
 
-def _refuse_link_of_another(path: str) -> None:
-    """Refuse a link that is not this user's or root's: it would choose the file that we write to."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return
-    if stat.S_ISLNK(found.st_mode) and hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
-        raise HestiaError(BATCH_FILE, "{} is a link of another user's".format(path), delivered=False)
+def _check_paths(
+    out: str, bad: Optional[str], journal: Optional[str], is_resumed: bool, is_table: bool
+) -> None:
+    for path in (out, bad):
+        if path is not None and (path == "-" and path is bad or not _is_regular(path)):
+            raise InvalidInput("{} takes no results: name a file".format(path))
+    if bad is not None and is_table:
+        raise InvalidInput("{} is a table, which has a line for every row: leave out --failed".format(out))
+    if journal is None:
+        if is_resumed:
+            raise InvalidInput("a run that writes to standard output cannot be resumed: name a file")
+    elif bad is not None and (are_same(out, bad) or are_same(bad, journal)):
+        raise InvalidInput("{} and {} must be two files".format(out, bad))
 
 
-def is_regular(path: str) -> bool:
+def _is_regular(path: str) -> bool:
     """True for a regular file, for a name that is free, and for ``-``; False for a folder, a pipe, a device."""
     return not os.path.exists(path) or os.path.isfile(path)
 
@@ -198,7 +153,7 @@ def are_same(first: str, second: str) -> bool:
     )
 
 
-def has_content(path: str) -> bool:
+def _has_content(path: str) -> bool:
     """True when the file exists and is not empty."""
     try:
         return os.stat(path).st_size > 0
@@ -206,21 +161,20 @@ def has_content(path: str) -> bool:
         return False
 
 
-def _lockers() -> Tuple[Any, Any]:
-    try:
-        import fcntl
-
-        return fcntl, None
-    except ImportError:  # Windows
-        import msvcrt
-
-        return None, msvcrt
+def _refuse_content_of_others(path: str) -> None:
+    """Refuse a file that does not begin with a result: it was named by mistake, and would be overwritten."""
+    if _has_content(path):
+        with open(path, "rb") as file:
+            line = file.readline(MAX_ROW_CHARS)
+        if not (line.startswith(b'{"id": ') and b', "ok": ' in line):
+            raise InvalidInput("{} holds something else: name another file".format(path))
 
 
-def _lock(fd: int) -> None:
-    unix, windows = _lockers()
-    if unix is not None:
-        unix.flock(fd, unix.LOCK_EX | unix.LOCK_NB)
-    else:
-        os.lseek(fd, 2**30, os.SEEK_SET)  # a byte beyond the content: a locked one cannot be read there
-        windows.locking(fd, windows.LK_NBLCK, 1)
+def _refuse_content(paths: Sequence[str]) -> None:
+    for path in paths:
+        if _has_content(path):
+            raise InvalidInput(
+                "{} holds results of an earlier run: go on with --resume; only another input needs another file".format(
+                    path
+                )
+            )

@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import json
 import os
-import shutil
 import tempfile
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
+from .._json import loads
 from .._stdio import read_stdin
 from ..errors import InvalidInput
-from .index import RowIndex
-from .rows import FORMS, BatchRow, check_row, digest, id_key
-from .table import DELIMITERS, Table
+from .rows import FORMS, BatchRow, check_row
 
 JSONL, TEXT, CSV, TSV = FORMATS = ("jsonl", "text", "csv", "tsv")
-MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_ROW_CHARS = 16 * 1024 * 1024
 _BY_SUFFIX = {".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".txt": TEXT, ".csv": CSV, ".tsv": TSV}
-_BOM = b"\xef\xbb\xbf"
+_BY_BOM = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_DELIMITERS = ",;\t|"
+_NAMED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|"}
+_UNDECODABLE = "hestiaos_lite.undecodable"  # surrogateescape knows single bytes only, and so fails for UTF-16
+_TOO_LONG = "is longer than {} MiB".format(MAX_ROW_CHARS >> 20)
+
+
+codecs.register_error(_UNDECODABLE, lambda error: ("\udcff", error.end))  # type: ignore[attr-defined]
 
 
 class Line(NamedTuple):
-    """One line of the input: its number, from 1, and the row it holds, or what is wrong with it."""
+    """One row of the input: the number of its first line, the row or what is wrong with it, and a table's own cells."""
 
     number: int
     row: Union[BatchRow, str]
+    cells: Sequence[str] = ()
+
+
+class Shape(NamedTuple):
+    """How an input is to be read; what is None is found out.
+
+    Attributes:
+        format: ``jsonl``: a JSON object a line; ``text``: an input a line, with its line number as id; ``csv``, ``tsv``: a
+            table whose header names the columns. By default by the name's ending (``.jsonl``, ``.ndjson``, ``.json``,
+            ``.txt``, ``.csv``, ``.tsv``), else a table where a column is named, else JSON where the first line begins
+            with ``{``.
+        column: of a table, the one that is the call's main argument; by default ``input``, or the one named as that is.
+        id_column: the one that is the id; by default ``id``, or the number of the row's first line.
+        delimiter: of a table's cells; by default the one of ``, ; tab |`` under which the header names what is needed.
+        encoding: of the text, by default UTF-8; a byte order mark of UTF-8 or UTF-16 is believed before this.
+    """
+
+    format: Optional[str] = None
+    column: Optional[str] = None
+    id_column: Optional[str] = None
+    delimiter: Optional[str] = None
+    encoding: Optional[str] = None
+
+
+_ANY = Shape()
 
 
 class BatchInput:
@@ -34,39 +67,55 @@ class BatchInput:
         path: the file; ``-`` is standard input. What cannot be rewound (a pipe) is first copied to a temporary file, since
             it is checked whole before anything is sent.
         call: the call that the rows are for.
-        format: ``jsonl``: a JSON object a line; ``text``: an input a line, with its line number as id; ``csv``, ``tsv``: a
-            `Table`. None goes by the name's ending (``.jsonl``, ``.ndjson``, ``.json``, ``.txt``, ``.csv``, ``.tsv``), else
-            it is ``csv`` where a column is named, else goes by whether the first line begins with ``{``.
-        column, id_column: of a table.
 
-    Empty lines are skipped. Raises OSError when the file cannot be read, InvalidInput for text where the call needs more, and
-    for a table whose header does not name what is needed.
+    Empty lines are skipped. Raises OSError when the file cannot be read, InvalidInput for text where the call needs more, for
+    a table whose header does not name what is needed, and for an unknown encoding.
     """
 
-    def __init__(
-        self,
-        path: str,
-        call: str,
-        format: Optional[str] = None,
-        column: Optional[str] = None,
-        id_column: Optional[str] = None,
-    ) -> None:
+    def __init__(self, path: str, call: str, shape: Shape = _ANY) -> None:
         self.name = "standard input" if path == "-" else path
         self._call = call
         self._file = _rewindable(path)
-        self._table: Optional[Table] = None
+        self._text: Optional[io.TextIOWrapper] = None
+        self._columns: Dict[str, int] = {}  # the call's argument, or id -> the place of its cell
+        self.columns: List[str] = []  # of a table; else what a row may have
+        self.delimiter: Optional[str] = None
+        self.line_end = "\n"
         try:
-            self.format = self._format(format, os.path.splitext(path)[1].lower(), column or id_column)
-            if self.format in DELIMITERS:
-                delimiter = DELIMITERS[self.format]
-                self._table = Table(self._file, self.name, delimiter, call, column, id_column)
+            self.encoding = self._encoding(shape.encoding)
+            column = shape.column or shape.id_column or shape.delimiter
+            self.format = self._format(shape.format, os.path.splitext(path)[1].lower(), column)
+            form = FORMS[call]
+            self._kinds = dict(form.required, **form.optional)
+            if self._is_table:
+                self._read_header(shape, form.main)
+            else:
+                self.columns = ["id", *self._kinds]
         except BaseException:
             self._file.close()
             raise
 
     def describe(self) -> str:
         """What a row is read from."""
-        return self.format if self._table is None else "{}: {}".format(self.format, self._table.describe())
+        if not self._is_table:
+            return self.format
+        used = ["{} from column {}".format(field, self.columns[at]) for field, at in self._columns.items()]
+        if "id" not in self._columns:
+            used.append("the line's number as id")
+        unused = [name for at, name in enumerate(self.columns) if at not in self._columns.values()]
+        return "{}: {}{}".format(
+            self.format, ", ".join(used), "; not used: " + ", ".join(unused) if unused else ""
+        )
+
+    def has_changed(self, number: int = 0) -> InvalidInput:
+        """Build the error of an input that is no longer what was checked."""
+        what = "line {}".format(number) if number else "it ends early and"
+        return InvalidInput(
+            "{}: {} has changed since it was checked; put it back as it was, and --resume".format(
+                self.name, what
+            ),
+            code="BAD_DATA",
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -74,46 +123,36 @@ class BatchInput:
 
     def lines(self) -> Iterator[Line]:
         """Read from the beginning."""
-        if self._table is not None:
-            for number, values in self._table.rows():
-                yield Line(number, values if isinstance(values, str) else self._checked(values))
-            return
-        self._file.seek(0)
-        number = 0
-        while True:
-            raw = self._file.readline(MAX_LINE_BYTES + 1)
-            if not raw:
-                return
-            number += 1
-            if len(raw) > MAX_LINE_BYTES:
-                yield Line(number, "longer than {} MiB".format(MAX_LINE_BYTES >> 20))
-                while raw and not raw.endswith(b"\n"):
-                    raw = self._file.readline(MAX_LINE_BYTES)
-                continue
-            if number == 1 and raw.startswith(_BOM):
-                raw = raw[len(_BOM) :]
-            if raw.strip():
-                yield Line(number, self._row(number, raw))
+        return self._table_lines() if self._is_table else self._text_lines()
 
-    def rows(self) -> Iterator[BatchRow]:
-        """Read the rows again after `check` found no fault; raises InvalidInput if the file has changed since."""
-        for number, row in self.lines():
-            if isinstance(row, str):
-                raise InvalidInput(
-                    "{} line {}: {} (it has changed while it was read)".format(self.name, number, row),
-                    code="BAD_DATA",
+    @property
+    def _is_table(self) -> bool:
+        return self.format in (CSV, TSV)
+
+    # -- lines of text, or of JSON
+
+    def _text_lines(self) -> Iterator[Line]:
+        text = self._opened("\n")
+        for number, line in enumerate(_bounded(text), 1):
+            if line is None:
+                yield Line(number, _TOO_LONG)
+            elif line.strip():
+                row = self._row(number, line.rstrip("\r\n"))
+                cells = (
+                    ()
+                    if isinstance(row, str)
+                    else [_as_cell(row.id), *map(_as_cell, map(row.arguments.get, self._kinds))]
                 )
-            yield row
+                yield Line(number, row, cells)
 
-    def _row(self, number: int, raw: bytes) -> Union[BatchRow, str]:
-        try:
-            text = raw.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            return "is not UTF-8 text (byte {})".format(error.start + 1)
+    def _row(self, number: int, text: str) -> Union[BatchRow, str]:
+        fault = self._fault_in(text)
+        if fault:
+            return fault
         if self.format == TEXT:
             return BatchRow(number, {FORMS[self._call].main: text})
         try:
-            return self._checked(_decode(text))
+            return self._checked(loads(text))
         except json.JSONDecodeError as error:
             return "is not JSON: {} at column {}".format(error.msg, error.colno)
         except (ValueError, RecursionError) as error:
@@ -125,9 +164,135 @@ class BatchInput:
         except InvalidInput as error:
             return error.message
 
+    # -- a table
+
+    def _read_header(self, shape: Shape, main: str) -> None:
+        """Find the delimiter and which column is what; raises InvalidInput where the header does not name what is needed."""
+        mains = ["input", main] if shape.column is None else [shape.column]
+        needed = [mains, [shape.id_column]] if shape.id_column else [mains]
+        given = shape.delimiter or ("\t" if self.format == TSV else None)
+        headers: Dict[str, Union[List[str], str]] = {}
+        for delimiter in given or _DELIMITERS:
+            self.delimiter = delimiter
+            _, header = next(self._records(), (0, []))
+            headers[delimiter] = header
+            if not isinstance(header, str):
+                headers[delimiter] = self.columns = [cell.strip() for cell in header]
+                if all(set(names) & set(self.columns) for names in needed):
+                    break
+        else:
+            raise self._no_such_column(headers, needed)
+        line = self._opened("").readline(MAX_ROW_CHARS)
+        self.line_end = "\r\n" if line.endswith("\r\n") else "\n"
+        names = {main: next(name for name in mains if name in self.columns), "id": shape.id_column or "id"}
+        names.update((field, field) for field in self._kinds if field not in [main, *names.values()])
+        for field, name in names.items():
+            if self.columns.count(name) > 1:
+                raise InvalidInput("{}: its header names the column {} twice".format(self.name, name))
+            if name in self.columns:
+                self._columns[field] = self.columns.index(name)
+
+    def _no_such_column(
+        self, headers: Mapping[str, Any], needed: Sequence[Sequence[Optional[str]]]
+    ) -> InvalidInput:
+        """Say what the header has, by the separator under which it has most."""
+        read = {delimiter: header for delimiter, header in headers.items() if not isinstance(header, str)}
+        if not read:
+            return InvalidInput("{} line 1: {}".format(self.name, next(iter(headers.values()))))
+        delimiter, header = max(read.items(), key=lambda item: len(item[1]))
+        names = next(names for names in needed if not set(names) & set(header))
+        if any("\0" in cell for cell in header):
+            return InvalidInput(
+                "{} is not {} text: save it as UTF-8, or name its --encoding".format(self.name, self.encoding)
+            )
+        return InvalidInput(
+            "{}: its header names no column {}; {} it has {}: choose with {}".format(
+                self.name,
+                names[0],
+                "separated by {},".format(_NAMED.get(delimiter, delimiter)) if len(header) > 1 else "",
+                ", ".join(header) or "none",
+                "--column" if names is needed[0] else "--id-column",
+            ).replace(";  it", "; it")
+        )
+
+    def _table_lines(self) -> Iterator[Line]:
+        records = self._records()
+        next(records, None)
+        for number, cells in records:
+            if isinstance(cells, str):
+                yield Line(number, cells)
+                continue
+            fault = self._fault_in("".join(cells))
+            if not fault and len(cells) != len(self.columns):
+                fault = "has {} cells, and the header has {}".format(len(cells), len(self.columns))
+            if fault:
+                yield Line(number, fault)
+                continue
+            values = {
+                field: _READERS.get(self._kinds.get(field, ""), str)(cells[place])
+                for field, place in self._columns.items()
+                if cells[place]
+            }
+            yield Line(
+                number, self._checked(values if "id" in self._columns else dict(values, id=number)), cells
+            )
+
+    def _records(self) -> Iterator[Tuple[int, Union[List[str], str]]]:
+        """The cells of each record, or what is wrong with it, and the number of its first line."""
+        csv.field_size_limit(MAX_ROW_CHARS)  # for the process: the module has no other
+        lines = _Lines(self._opened(""))
+        assert self.delimiter is not None  # noqa: S101 - a table has one
+        reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+        while True:
+            number = reader.line_num + 1
+            lines.chars = 0
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except _TooLong:
+                yield number, _TOO_LONG + " (is a quote left open?); what follows was not read"
+                return
+            except csv.Error as error:
+                yield number, "is not CSV: {}".format(error)
+                continue
+            if cells:
+                yield number, cells
+
+    # -- bytes and text
+
+    def _opened(self, newline: str) -> io.TextIOWrapper:
+        """The text from its beginning; what does not decode becomes lone surrogates, which `_fault_in` looks for."""
+        if self._text is not None:
+            self._text.detach()  # else it would close the file when it is forgotten
+        self._file.seek(0)
+        self._text = io.TextIOWrapper(self._file, self.encoding, _UNDECODABLE, newline)
+        return self._text
+
+    def _fault_in(self, text: str) -> str:
+        if text.isascii():
+            return ""
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            name = "UTF-8" if self.encoding.startswith("utf-8") else self.encoding
+            what = "is not {} text (after {} characters): save it as UTF-8, or name its --encoding"
+            return what.format(name, error.start)
+        return ""
+
+    def _encoding(self, given: Optional[str]) -> str:
+        self._file.seek(0)
+        head = self._file.read(4)
+        found = next((name for mark, name in _BY_BOM if head.startswith(mark)), given or "utf-8")
+        try:
+            "".encode(found)
+        except LookupError as error:
+            raise InvalidInput("--encoding: {}".format(error)) from None
+        return found
+
     def _format(self, format: Optional[str], suffix: str, column: Optional[str]) -> str:
         format = format or _BY_SUFFIX.get(suffix) or (CSV if column else self._guess())
-        if column and format not in DELIMITERS:
+        if column and format not in (CSV, TSV):
             raise InvalidInput(
                 "{} is read as {}, which has no columns: --format csv".format(self.name, format)
             )
@@ -136,49 +301,63 @@ class BatchInput:
         return format
 
     def _guess(self) -> str:
-        self._file.seek(0)
-        head = self._file.read(65536)
-        return JSONL if head.replace(_BOM, b"", 1).lstrip()[:1] == b"{" else TEXT
+        head = self._opened("\n").read(65536)
+        return JSONL if head.lstrip()[:1] == "{" else TEXT
 
 
-def check(source: BatchInput, call: str, index: RowIndex) -> Tuple[int, List[str]]:
-    """Read the whole input into the index.
-
-    Returns:
-        How many lines are faulty, and what is wrong with the first twenty.
-    """
-    count = 0
-    faults: List[str] = []
-    for number, row in source.lines():
-        fault = ""
-        if isinstance(row, str):
-            fault = row
-        else:
-            earlier = index.add(id_key(row.id), number, digest(call, row))
-            if earlier is not None:
-                fault = "the id {} stands in line {} already".format(id_key(row.id), earlier)
-        if fault:
-            count += 1
-            if len(faults) < 20:
-                faults.append("{} line {}: {}".format(source.name, number, fault))
-    return count, faults
+class _TooLong(Exception):
+    """A row is longer than it may be."""
 
 
-def _decode(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+class _Lines:
+    """The lines of a text, for the csv module; raises `_TooLong` where those of one record have too many characters."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text = text
+        self.chars = 0  # of the record that is being read
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_ROW_CHARS + 1)
+        self.chars += len(line)
+        if self.chars > MAX_ROW_CHARS:
+            raise _TooLong
+        if not line:
+            raise StopIteration
+        return line
 
 
-def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError("the name {} stands twice in one object".format(json.dumps(twice)))
-    return values
+def _bounded(text: io.TextIOWrapper) -> Iterator[Optional[str]]:
+    """The lines of a text; None for one that is too long, of which no more is held."""
+    while True:
+        line = text.readline(MAX_ROW_CHARS + 1)
+        if not line:
+            return
+        yield line if len(line) <= MAX_ROW_CHARS else None
+        while len(line) > MAX_ROW_CHARS and not line.endswith("\n"):
+            line = text.readline(MAX_ROW_CHARS + 1)
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError("{} is no JSON value".format(name))
+def _as_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _number(cell: str) -> Any:
+    return int(cell) if cell.isdigit() and cell.isascii() and len(cell) < 19 else cell
+
+
+def _object(cell: str) -> Any:
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell  # which is refused for what it is
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {"ms": _number, "object": _object}
 
 
 def _rewindable(path: str) -> Any:
@@ -188,10 +367,7 @@ def _rewindable(path: str) -> Any:
         return file
     spool = tempfile.TemporaryFile(prefix="hestiaos-lite-batch-")  # noqa: SIM115 - likewise
     try:
-        if file is None:
-            spool.writelines(read_stdin())
-        else:
-            shutil.copyfileobj(file, spool)
+        spool.writelines(read_stdin() if file is None else file)
     except BaseException:
         spool.close()
         raise

@@ -30,6 +30,7 @@ class BatchResult:
             or None. Where a good answer's content says no (BLOCK, an agent that FAILED) there is a response as well.
         attempts: how many times the request was tried; 0 when it was never sent.
         seconds: time spent in calls for this row, its repetitions included, pauses between them not.
+        request_id: the ``X-Request-Id`` of the last request that failed, by which an unknown row may be looked up; else None.
     """
 
     id: Optional[RowId]
@@ -38,6 +39,7 @@ class BatchResult:
     error: Optional[Dict[str, Any]] = None
     attempts: int = 0
     seconds: float = 0.0
+    request_id: Optional[str] = None
 
     @property
     def outcome(self) -> str:
@@ -53,7 +55,7 @@ class BatchResult:
         return outcome_of(self.error)
 
     def to_dict(self) -> Dict[str, Any]:
-        """The line of the result file: ``id``, ``ok``, ``response`` or ``error``, ``attempts``, ``seconds``."""
+        """The line of the result file: ``id``, ``ok``, ``response`` or ``error``, ``attempts``, ``seconds``, ``request_id``."""
         line: Dict[str, Any] = {"id": self.id, "ok": self.ok}
         if self.error is not None:
             line["error"] = self.error
@@ -61,6 +63,8 @@ class BatchResult:
             line["response"] = self.response
         line["attempts"] = self.attempts
         line["seconds"] = round(self.seconds, 3)
+        if self.request_id is not None:
+            line["request_id"] = self.request_id
         return line
 
 

@@ -110,8 +110,9 @@ def _check_sendable_text(name: str, value: Any) -> str:
 def _check_plain_object(name: str, value: Any) -> Any:
     """Return it as plain JSON values: what crosses to a worker is plain, whatever mapping the caller has made it of."""
     try:
-        return json.loads(json.dumps(check_optional_mapping(name, value), allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(check_optional_mapping(name, value), ensure_ascii=False, allow_nan=False)
+        return json.loads(text.encode("utf-8").decode("utf-8"))
+    except (TypeError, ValueError, RecursionError):  # also a lone surrogate
         raise InvalidInput("{} cannot be sent as JSON".format(name)) from None
 
 

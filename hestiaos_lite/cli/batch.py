@@ -8,22 +8,23 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .. import errors
 from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, NOT_WRITTEN, REFUSED, TRY_LATER, UNKNOWN, BadData
 from .output import Output
-from .parser import Arguments, Parser, count, seconds
+from .parser import Arguments, Parser, count, seconds, text
 
 if TYPE_CHECKING:
     from ..batch.dispatch import Dispatcher, Settled
-    from ..batch.index import RowIndex
+    from ..batch.files import Files
     from ..batch.input import BatchInput
-    from ..batch.ledger import Ledger
     from ..batch.rows import BatchRow
+    from ..client import Client
     from .progress import Progress
 
 _ONE_SIGNAL_SECONDS = 0.5
+_SHOWN = 10
 
 _EPILOG = """\
 a row is {"id": ..., "input": ...} with any of the call's other arguments (session_id, agent_id, mode_hint, timeout_ms;
@@ -31,7 +32,7 @@ chat: message; agent: agent_id, task, config); in plain text each line is an inp
 TSV the header names the columns: --column is the input (default: the one named input), the others by their names
 
 a row is journalled in OUT.journal before it is sent, so that a run that was killed is resumed without sending twice what
-may have been executed; keep the journal beside OUT as long as you may resume
+may have been executed; keep the journal (after a kill also its -wal file) beside OUT as long as you may resume
 
 429, 503 and a service that is not there pause all workers; such a row is sent again, --retries times (default 5)
 
@@ -44,9 +45,17 @@ def declare(parser: Parser) -> None:
     """Declare ``batch``."""
     parser.epilog = _EPILOG
     parser.add_argument("input", metavar="IN", help="JSON lines, plain text, CSV or TSV; - is standard input")
-    parser.add_argument("--out", metavar="OUT", help="results, a JSON object a line; - is standard output")
     parser.add_argument(
-        "--failed", metavar="BAD", help="results that are not ok, instead of with the others in OUT"
+        "--out",
+        type=text,
+        metavar="OUT",
+        help="results, a JSON object a line, or a table (.csv, .tsv); - is standard output",
+    )
+    parser.add_argument(
+        "--failed",
+        type=text,
+        metavar="BAD",
+        help="results that are not ok, instead of with the others in OUT",
     )
     parser.add_argument(
         "--call", choices=("run", "chat", "agent"), default="run", help="what each row is given to"
@@ -56,9 +65,23 @@ def declare(parser: Parser) -> None:
         choices=("jsonl", "text", "csv", "tsv"),
         help="of IN; default by its name or its first line",
     )
-    parser.add_argument("--column", metavar="NAME", help="the column of a CSV or TSV that is the input")
     parser.add_argument(
-        "--id-column", metavar="NAME", help="the column that is the id (default id, else the line)"
+        "--column", type=text, metavar="NAME", help="the column of a CSV or TSV that is the input"
+    )
+    parser.add_argument(
+        "--id-column", type=text, metavar="NAME", help="the column that is the id (default id, else the line)"
+    )
+    parser.add_argument(
+        "--delimiter",
+        type=_delimiter,
+        metavar="CHAR",
+        help="of a CSV; default the one of , ; tab | that fits its header",
+    )
+    parser.add_argument(
+        "--encoding",
+        type=text,
+        metavar="NAME",
+        help="of IN (default UTF-8); a byte order mark is believed before it",
     )
     parser.add_argument(
         "--check", action="store_true", help="read and check IN, say what it holds, send nothing"
@@ -81,6 +104,9 @@ def declare(parser: Parser) -> None:
         "--retry-unknown", action="store_true", help="resume, and repeat rows whose outcome is unknown"
     )
     parser.add_argument(
+        "--moved", action="store_true", help="resume at another base URL: the service has moved there"
+    )
+    parser.add_argument(
         "--max-failures", type=_jobs, metavar="N", help="stop after N failures (a block is not one)"
     )
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after that time")
@@ -90,37 +116,39 @@ def declare(parser: Parser) -> None:
 
 
 def _batch(args: Arguments, output: Output) -> int:
-    from ..batch.index import RowIndex
+    from .connect import open_client
 
     if args.out is None and not args.check:
         raise errors.InvalidInput("name a file for the results: --out OUT (or --check, which sends nothing)")
-    with contextlib.closing(RowIndex()) as index, contextlib.closing(_open_input(args)) as source:
-        _check(args, source, index, output)
+    with contextlib.closing(_open_input(args)) as source:
         if args.check:
-            return _tell_checked(args, source, index, output)
+            return _report_checked(args, source, output)
+        # the batch repeats what may be repeated, so that a refusal pauses all workers at once
+        client = open_client(argparse.Namespace(**dict(vars(args), retries=0)), output)
+        args.asked_url = client.base_url
         try:
-            ledger = _open_ledger(args, index, output)
+            files = _open_files(args, source, client.base_url, output)
+        except errors.InvalidInput:
+            raise
         except errors.HestiaError as error:
-            return _cannot_begin(error, output)
-        for notice in ledger.notices:
-            output.notice(notice)
-        return _Run(args, source, index, ledger, output).go()
+            output.report(error, exit_code=error.exit_code)
+            return error.exit_code
+        return _Run(args, files, client, output).go()
 
 
 class _Run:
     """One run over a checked input, with open files."""
 
-    def __init__(
-        self, args: Arguments, source: BatchInput, index: RowIndex, ledger: Ledger, output: Output
-    ) -> None:
+    def __init__(self, args: Arguments, files: Files, client: Client, output: Output) -> None:
         self._args = args
-        self._source = source
-        self._index = index
-        self._ledger = ledger
+        self._files = files
+        self._tally = files.store.tally
+        self._client = client
         self._output = output
         self._stop = threading.Event()
         self._signal: Optional[int] = None
         self._failures = 0
+        self._unknown: List[str] = []  # what is to be looked up: the first of them
         self._progress: Optional[Progress] = None
 
     def go(self) -> int:
@@ -128,64 +156,57 @@ class _Run:
         from .progress import Progress
 
         failure: Optional[Exception] = None
-        counts = self._index.counts()
         try:
             dispatcher = self._dispatcher()
             quiet = self._output.quiet
-            self._progress = Progress(sum(counts.values()), counts, dispatcher.pause, quiet=quiet)
+            self._progress = Progress(sum(self._tally.values()), self._tally, dispatcher.pause, quiet=quiet)
             with self._signals(), self._progress:
                 for _ in dispatcher.settled():
                     pass  # `_settled` has seen each, before anything further was sent
-        except Exception as error:  # noqa: BLE001 - what ended the run is told after the tally, by `_end`
+        except Exception as error:  # noqa: BLE001 - what ended the run is reported after the tally, by `_end`
             failure = error
-        finally:
-            counts = self._index.counts()
-            try:
-                self._ledger.close()
-            except errors.HestiaError as error:
-                failure = failure or error
-        return self._end(failure, counts)
+        try:
+            self._files.close()
+        except errors.HestiaError as error:
+            failure = failure or error
+        return self._end(failure)
 
     def _dispatcher(self) -> Dispatcher:
         from ..batch.dispatch import Dispatcher
         from ..batch.ending import Limits
         from ..batch.rate import TokenBucket
         from ..batch.worker import Lent, Task
-        from .connect import open_client
 
         args = self._args
-        # the batch repeats what may be repeated, so that a refusal pauses all workers at once
-        client = open_client(argparse.Namespace(**dict(vars(args), retries=0)), self._output)
         granted_ms = None if args.timeout is None else max(1, min(30000, int(args.timeout * 1000)))
         return Dispatcher(
-            Task(args.call, Lent(client)),
+            Task(args.call, Lent(self._client)),
             self._unsent_rows(granted_ms),
             limits=Limits(
                 args.jobs, 5 if args.retries is None else args.retries, args.patience, args.deadline
             ),
             bucket=None if args.rate is None else TokenBucket(args.rate),
             stop=self._stop,
-            before_send=self._ledger.before_send,
-            on_turned_away=self._ledger.turned_away,
+            before_send=self._files.before_send,
+            on_turned_away=lambda row: self._files.store.take_back(row.id),
             on_settled=self._settled,
         )
 
     def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[BatchRow]:
         """The rows to send; the service is granted no more time for one than ``--timeout``, as with ``run``."""
-        from ..batch.index import UNSENT
-        from ..batch.rows import id_key
-
-        for row in self._source.rows():
-            if self._index.state(id_key(row.id)) == UNSENT:
-                if granted_ms is not None and self._args.call == "run":
-                    row.arguments.setdefault("timeout_ms", granted_ms)
-                yield row
+        for row in self._files.unsent():
+            if granted_ms is not None and self._args.call == "run":
+                row.arguments.setdefault("timeout_ms", granted_ms)
+            yield row
 
     def _settled(self, settled: Settled) -> None:
-        self._ledger.settle(settled)
         if settled.unsent:
+            self._files.store.take_back(settled.result.id)
             return
+        self._files.finish(settled.result)
         outcome = settled.result.outcome
+        if outcome == "unknown" and len(self._unknown) < _SHOWN:
+            self._unknown.append("{} (request id {})".format(settled.result.id, settled.result.request_id))
         if self._progress is not None:
             self._progress.note(outcome)
         if outcome not in ("ok", "blocked"):
@@ -215,7 +236,7 @@ class _Run:
                 with contextlib.suppress(Exception):
                     if self._progress is not None:
                         self._progress.close()
-                    self._tell(None, self._index.counts(), 128 + number)
+                    self._report(None, 128 + number)
                 os._exit(128 + number)
             self._signal, first_at = number, time.monotonic()
             self._stop.set()
@@ -229,12 +250,13 @@ class _Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _end(self, failure: Optional[Exception], counts: Mapping[str, int]) -> int:
-        code = self._exit_code(failure, counts)
-        self._tell(failure, counts, code)
+    def _end(self, failure: Optional[Exception]) -> int:
+        code = self._exit_code(failure)
+        self._report(failure, code)
         return code
 
-    def _exit_code(self, failure: Optional[Exception], counts: Mapping[str, int]) -> int:
+    def _exit_code(self, failure: Optional[Exception]) -> int:
+        counts = self._tally
         if self._signal is not None:
             return 128 + self._signal
         code = failure.exit_code if isinstance(failure, errors.HestiaError) else DONE
@@ -248,14 +270,17 @@ class _Run:
             return TRY_LATER
         return REFUSED if counts.get("blocked") or counts.get("refused") else DONE
 
-    def _tell(self, failure: Optional[Exception], counts: Mapping[str, int], code: int) -> None:
-        output = self._output
+    def _report(self, failure: Optional[Exception], code: int) -> None:
+        output, counts = self._output, self._tally
         if failure is not None and not isinstance(failure, errors.HestiaError):
             raise failure  # standard output is closed, or a bug: the caller's to report
         if output.json and self._args.out != "-":
             output.document(dict(_tally(counts), exit_code=code))
         else:
             output.notice(", ".join("{} {}".format(name, number) for name, number in _tally(counts).items()))
+        if self._unknown and not output.json:
+            more = " and more" if counts.get("unknown", 0) > len(self._unknown) else ""
+            output.notice("unknown: {}{}".format(", ".join(self._unknown), more))
         for advice in _advice(counts, self._args):
             output.notice(advice)
         if failure is not None:
@@ -263,26 +288,46 @@ class _Run:
 
 
 def _open_input(args: Arguments) -> BatchInput:
-    from ..batch.input import BatchInput
-
-    try:
-        return BatchInput(args.input, args.call, args.format, args.column, args.id_column)
-    except OSError as error:
-        raise BadData("{} cannot be read: {}".format(args.input, error.strerror or error)) from error
-
-
-def _check(args: Arguments, source: BatchInput, index: RowIndex, output: Output) -> None:
-    """Refuse an input with faulty lines, naming them, before anything is sent."""
     from ..batch.files import are_same
-    from ..batch.input import check
+    from ..batch.input import BatchInput, Shape
 
     for path in (args.out, args.failed):
         if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
             raise errors.InvalidInput("{} is the input: name another file for the results".format(path))
+    shape = Shape(args.format, args.column, args.id_column, args.delimiter, args.encoding)
     try:
-        number, faults = check(source, args.call, index)
+        return BatchInput(args.input, args.call, shape)
+    except OSError as error:
+        raise BadData("{} cannot be read: {}".format(args.input, error.strerror or error)) from error
+
+
+def _open_files(args: Arguments, source: BatchInput, service: str, output: Output) -> Files:
+    """Check the input, take it into the journal, and open OUT and BAD."""
+    from ..batch.files import Files
+    from ..batch.store import Retry
+
+    retry = Retry(failed=args.retry_failed, unknown=args.retry_unknown)
+
+    resume = retry if args.resume or args.moved or any(retry) else None
+    files = Files(source, args.out, args.failed, resume=resume, sink=output.text)
+    with _reading(source):
+        _refuse_faults(source, files.begin(args.call, service, moved=args.moved), output)
+    for notice in files.notices:
+        output.notice(notice)
+    return files
+
+
+@contextlib.contextmanager
+def _reading(source: BatchInput) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise BadData("{} cannot be read: {}".format(source.name, error.strerror or error)) from error
+
+
+def _refuse_faults(source: BatchInput, found: Tuple[int, Sequence[str]], output: Output) -> None:
+    """Refuse an input with faulty lines, naming them, before anything is sent."""
+    number, faults = found
     for fault in faults:
         output.complain(fault)
     if number:
@@ -290,28 +335,18 @@ def _check(args: Arguments, source: BatchInput, index: RowIndex, output: Output)
         raise BadData("{}: {} faulty lines{}; nothing was sent".format(source.name, number, more))
 
 
-def _tell_checked(args: Arguments, source: BatchInput, index: RowIndex, output: Output) -> int:
-    rows = sum(index.counts().values())
+def _report_checked(args: Arguments, source: BatchInput, output: Output) -> int:
+    from ..batch.store import Store, Terms
+
+    with contextlib.closing(Store(None)) as store, _reading(source):
+        _refuse_faults(source, store.begin(Terms(args.call), source), output)
+    rows = sum(store.tally.values())
     if output.json:
-        output.document(
-            {"rows": rows, "call": args.call, "format": source.format, "read_as": source.describe()}
-        )
+        facts = {"rows": rows, "call": args.call, "format": source.format, "read_as": source.describe()}
+        output.document(facts)
     else:
         output.text("{}: {} rows for {} ({})".format(source.name, rows, args.call, source.describe()))
     return DONE
-
-
-def _open_ledger(args: Arguments, index: RowIndex, output: Output) -> Ledger:
-    from ..batch.ledger import Retry, open_ledger
-
-    retry = Retry(failed=args.retry_failed, unknown=args.retry_unknown)
-    resume = retry if args.resume or any(retry) else None
-    return open_ledger(args.call, index, args.out, args.failed, resume=resume, sink=output.text)
-
-
-def _cannot_begin(error: errors.HestiaError, output: Output) -> int:
-    output.report(error, exit_code=error.exit_code)
-    return error.exit_code
 
 
 def _tally(counts: Mapping[str, int]) -> Dict[str, int]:
@@ -331,6 +366,15 @@ def _advice(counts: Mapping[str, int], args: Arguments) -> Iterator[str]:
         yield "--retry-failed repeats the {} that failed without effect".format(counts["again"])
     if counts.get("unknown") or counts.get("sent"):
         yield "look what became of the unknown ones first; --retry-unknown repeats them, executed or not"
+    if counts.get("sent"):
+        yield "keep {0}.journal and {0}.journal-wal together until then".format(args.out)
+
+
+def _delimiter(text: str) -> str:
+    char = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(char) != 1 or char in '\r\n"':
+        raise argparse.ArgumentTypeError("must be one character, or tab, not {!r}".format(text))
+    return char
 
 
 def _jobs(text: str) -> int:

@@ -1,20 +1,24 @@
 """A search for the state in which a batch breaks a promise: answers of every class, kills, lost power, edits, retries.
 
-The command, its files and the sockets are real. A kill comes at any write, sync, truncation or replacement that hypothesis
-chooses; a loss of power leaves of each file what was synced, and pages of what was not.
+The command, its files and the sockets are real, and so is a kill: of a forked process, as a request of hypothesis' choice has
+come. OUT and BAD may be damaged or gone at any time, and the service away for longer than the retries.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
+import signal
+import sqlite3
+import sys
 import tempfile
 import threading
+import time
 from collections import Counter
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
-from unittest import mock
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -23,11 +27,12 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from hestiaos_lite.batch.rate import SharedPause
 from hestiaos_lite.batch.results import outcome_of
+from hestiaos_lite.cli import main
 
-from ..cli.test_batch import Batch
-from ..cli_call import Called
+from ..batch.kit import Batch, read
+from ..cli_call import Called, call
 from ..faultserver import FaultServer, Wire, ok, reply
-from ..guarantees.test_batch_resume import after_a_loss_of_power, read
+from ..guarantees.test_batch_resume import after_a_loss_of_power
 
 PER_ROUND = 4  # rows that are added at a time
 ANSWERS = {
@@ -43,55 +48,38 @@ ANSWERS = {
 }  # class -> whether it took effect, the answer
 
 
-class Killed(BaseException):
-    """The process is gone; nothing after it happens."""
+OUTAGE = reply(503, b"{}")  # answered to everything while it lasts
 
 
-class Disk:
-    """The operations by which a batch changes files: one of them may be the last, and it knows what is synced."""
+class Child:
+    """The command in a forked process, which a test may kill: what the kernel has of its files is what stays."""
 
-    NAMES = ("write", "fdatasync", "fsync", "ftruncate", "replace", "unlink")
+    def __init__(self, arguments: List[str], err: str) -> None:
+        self._err = err
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 70
+            try:
+                fd = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(fd, 1)
+                os.dup2(fd, 2)
+                sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False)
+                code = main(arguments)
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
 
-    def __init__(self) -> None:
-        self.synced: Dict[int, int] = {}  # inode -> bytes that survive a loss of power
-        self._left: Optional[int] = None
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
-    def run(self, operations: Optional[int], function: Callable[[], Called]) -> Optional[Called]:
-        """Call a function that is killed at its n-th operation; None where it was."""
-        self._left = operations
-        patches = [mock.patch.object(os, name, self._mortal(name)) for name in self.NAMES]
-        for patch in patches:
-            patch.start()
-        try:
-            return function()
-        except Killed:
+    def wait(self) -> Optional[Called]:
+        """What it said; None where it was killed."""
+        _, status = os.waitpid(self.pid, 0)
+        if os.WIFSIGNALED(status):
             return None
-        finally:
-            for patch in patches:
-                patch.stop()
-            for thread in threading.enumerate():
-                if thread.name.startswith("hestiaos-lite-batch"):
-                    thread.join(
-                        30
-                    )  # a real kill ends it before its request; either way nothing is sent from now on
-
-    def _mortal(self, name: str) -> Callable[..., Any]:
-        real = getattr(os, name)
-
-        def operation(*args: Any, **options: Any) -> Any:
-            if self._left is not None:
-                self._left -= 1
-                if self._left == 0 and name == "write":
-                    real(args[0], args[1][: len(args[1]) // 2])
-                if self._left <= 0:
-                    raise Killed
-            result = real(*args, **options)
-            if name in ("fdatasync", "fsync"):
-                found = os.fstat(args[0])
-                self.synced[found.st_ino] = found.st_size
-            return result
-
-        return operation
+        with open(self._err, encoding="utf-8") as file:
+            return Called(os.WEXITSTATUS(status), "", file.read())
 
 
 class BatchMachine(RuleBasedStateMachine):
@@ -107,7 +95,11 @@ class BatchMachine(RuleBasedStateMachine):
         )  # how often a row may take effect: once, and once for each --retry-unknown
         self.kept: Dict[str, bytes] = {}  # id -> its result line, which must stay
         self.versions: List[int] = []  # of each row's text
-        self.disk = Disk()
+        self.outage = 0  # so many requests find the service away
+        self.child: Optional[Child] = None
+        self.kill_in = 0  # the child is killed as so many more requests have come; 0: it is not
+        self.active = 0
+        self.lock = threading.Lock()
         self.server = FaultServer(self.serve)
         self.batch = Batch(self.folder, self.server.url)
         self.add_rows()
@@ -117,14 +109,31 @@ class BatchMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def serve(self, wire: Wire) -> None:
-        while True:
-            number = int(json.loads(wire.request().body.decode("utf-8"))["input"].split()[1])
-            plan = self.plan.get(number)
-            takes_effect, answer = ANSWERS[plan.pop(0) if plan else "ok"]
-            self.effects[number] += takes_effect
-            if not answer:
-                return
-            wire.send(answer)
+        with self.lock:
+            self.active += 1
+        try:
+            while True:
+                text = json.loads(wire.request().body.decode("utf-8"))["input"]
+                with self.lock:
+                    answer = self.answer(int(text.split()[1]))
+                if not answer:
+                    return
+                wire.send(answer)
+        finally:
+            with self.lock:
+                self.active -= 1
+
+    def answer(self, number: int) -> bytes:
+        plan = self.plan.get(number)
+        self.kill_in -= 1
+        if self.kill_in == 0 and self.child is not None:
+            self.child.kill()
+        if self.outage:
+            self.outage -= 1
+            return OUTAGE
+        takes_effect, answer = ANSWERS[plan.pop(0) if plan else "ok"]
+        self.effects[number] += takes_effect
+        return answer
 
     def give(self) -> None:
         self.batch.give(
@@ -147,22 +156,52 @@ class BatchMachine(RuleBasedStateMachine):
         number = data.draw(st.integers(0, len(self.versions) - 1))
         self.plan[number] = data.draw(st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=4))
 
+    @rule(requests=st.integers(1, 12))
+    def service_is_away(self, requests: int) -> None:
+        self.outage = requests
+
+    @rule(data=st.data(), name=st.sampled_from(["out", "bad"]))
+    def somebody_changes_a_file(self, data: Any, name: str) -> None:
+        path = getattr(self.batch, name)
+        if os.path.exists(path):
+            left = after_a_loss_of_power(read(path), 0, random.Random(data.draw(st.integers(0, 999))))
+            with open(path, "wb") as file:
+                file.write(left)
+
+    @rule()
+    def another_input_is_refused(self) -> None:
+        """Of the same ids: what was sent under them is another thing, and nobody's journal is deleted."""
+        finished = [n for n in range(len(self.versions)) if self.effects[n]]
+        if not finished or not os.path.exists(self.batch.journal):
+            return
+        before = self.files()
+        self.batch.give([{"id": "r{}".format(n), "input": "row {} other".format(n)} for n in finished])
+        assert self.run(0, "--resume").code == 65
+        assert self.files() == before
+        self.batch.give([{"id": "another", "input": "row 0 {}".format(self.versions[0])}])
+        before_effects = Counter(self.effects)
+        assert call(*self.batch.arguments("--resume", "--deadline", "0.000001")).code in (3, 75)
+        assert os.path.exists(self.batch.journal)
+        assert self.effects == before_effects
+        self.give()
+        self.check("--resume", None)
+
     @rule(
         retry=st.sampled_from(["--resume", "--resume", "--retry-failed", "--retry-unknown"]),
         jobs=st.integers(1, 3),
-        killed_at=st.one_of(st.none(), st.integers(1, 16)),
-        power_loss=st.one_of(st.none(), st.integers(0, 999)),
+        kill_in=st.one_of(st.just(0), st.integers(1, 5)),
     )
-    def go(self, retry: str, jobs: int, killed_at: Optional[int], power_loss: Optional[int]) -> None:
+    def go(self, retry: str, jobs: int, kill_in: int) -> None:
         if len(self.kept) == len(self.versions):
             self.add_rows()  # a run with nothing to send finds nothing
+        self.allow_for(retry)
+        called = self.run(kill_in, retry, "--jobs", str(jobs), "--retries", "1", "--patience", "0.05")
+        self.check(retry, called)
+
+    def allow_for(self, retry: str) -> None:
         if retry == "--retry-unknown":
             for number in range(len(self.versions)):
                 self.allowed[number] += self.outcome(number) in (None, "unknown") and self.effects[number] > 0
-        called = self.run(killed_at, retry, "--jobs", str(jobs), "--retries", "1")
-        if called is None and power_loss is not None:
-            self.lose_power(random.Random(power_loss))
-        self.check(retry, called)
 
     @rule(data=st.data(), retry=st.sampled_from(["--resume", "--retry-failed", "--retry-unknown"]))
     def edit_a_row(self, data: Any, retry: str) -> None:
@@ -170,13 +209,10 @@ class BatchMachine(RuleBasedStateMachine):
         number = data.draw(st.integers(0, len(self.versions) - 1))
         before = self.files()
         allowed = Counter(self.allowed)
-        if retry == "--retry-unknown":
-            for other in range(len(self.versions)):
-                self.allowed[other] += self.outcome(other) in (None, "unknown") and self.effects[other] > 0
+        self.allow_for(retry)
         self.versions[number] += 1
         self.give()
-        called = self.run(None, retry, "--retries", "1")
-        assert called is not None
+        called = self.run(0, retry, "--retries", "1", "--patience", "0.05")
         if called.code == 65:
             assert self.files() == before
             self.allowed = allowed
@@ -187,21 +223,30 @@ class BatchMachine(RuleBasedStateMachine):
 
     # -- what it leaves
 
-    def run(self, killed_at: Optional[int], *arguments: str) -> Optional[Called]:
-        return self.disk.run(killed_at, lambda: self.batch.go(*arguments))
+    def run(self, kill_in: int, *arguments: str) -> Any:
+        """Run the command; None where it was killed. In-process where it is not to be: a fork is dearer."""
+        if not kill_in:
+            return self.batch.go(*arguments)
+        with self.lock:
+            self.child, self.kill_in = (
+                Child(self.batch.arguments(*arguments), os.path.join(self.folder, "err")),
+                kill_in,
+            )
+        called = self.child.wait()
+        with self.lock:
+            self.child = None
+        while self.active:  # what was on its way when it was killed has come, or never will
+            time.sleep(0.001)
+        return called
 
     def files(self) -> Dict[str, bytes]:
-        paths = (self.batch.out, self.batch.bad, self.batch.journal)
-        return {path: read(path) for path in paths if os.path.exists(path) and os.path.getsize(path)}
-
-    def lose_power(self, rng: random.Random) -> None:
-        for path in (self.batch.out, self.batch.bad, self.batch.journal):
-            if os.path.exists(path):
-                data, synced = read(path), self.disk.synced.get(os.stat(path).st_ino, 0)
-                left = after_a_loss_of_power(data, min(synced, len(data)), rng)
-                with open(path, "rb+") as file:
-                    file.write(left)
-                    file.truncate(len(left))
+        """OUT and BAD as they are, and what the journal says of rows and results."""
+        found = {path: read(path) for path in (self.batch.out, self.batch.bad) if os.path.exists(path)}
+        if os.path.exists(self.batch.journal):
+            with contextlib.closing(sqlite3.connect(self.batch.journal)) as db:
+                for table in ("rows", "results"):
+                    found[table] = repr(db.execute("SELECT * FROM " + table).fetchall()).encode()
+        return found
 
     def lines(self) -> List[Tuple[str, bytes]]:
         """The whole result lines with their ids."""
@@ -215,7 +260,7 @@ class BatchMachine(RuleBasedStateMachine):
         return found
 
     def outcome(self, number: int) -> Optional[str]:
-        line = dict(self.lines()).get("r{}".format(number))
+        line = dict(self.kept, **dict(self.lines())).get("r{}".format(number))
         return None if line is None else outcome_of_line(line)
 
     def check(self, retry: str, called: Optional[Called]) -> None:
@@ -234,6 +279,9 @@ class BatchMachine(RuleBasedStateMachine):
                     assert results.get(row_id) == line, "a result was deleted"
             unsent = int(called.err.partition("unsent ")[2].split()[0])
             assert len(self.versions) - len(results) == unsent, "a row has no result"
+        else:  # what was damaged before is mended by the next run
+            left = {row_id: line for row_id, line in self.kept.items() if outcome_of_line(line) not in may_go}
+            results = dict(left, **results)
         self.kept = results
         for number in range(len(self.versions)):
             assert self.effects[number] <= self.allowed[number], "row {} took effect twice".format(number)

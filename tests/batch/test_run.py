@@ -34,19 +34,10 @@ from hestiaos_lite.sandbox import Sandbox
 
 from ..faultserver import FaultServer, Wire, closed_port, ok, reply
 from ..faultserver import answer as scripted
+from .kit import BLOCKED_TEXT, client_of_environment, executions, once, rows
 
-BLOCKED_TEXT = "rm -rf /"
 ALLOWED = ok({"result": "ALLOW", "trace_id": "t"})
 BUSY = reply(503, b"{}")
-
-
-def rows(count: int) -> Iterator[Dict[str, Any]]:
-    return ({"id": "r{}".format(number), "input": "row {}".format(number)} for number in range(count))
-
-
-def client_of_environment() -> Client:
-    """A factory that a worker process can import."""
-    return Client(retries=0)
 
 
 def client_for_a_pickler() -> Client:
@@ -56,18 +47,6 @@ def client_for_a_pickler() -> Client:
 
 def failing_factory() -> Client:
     raise RuntimeError("no settings here")
-
-
-def executions(box: Sandbox) -> Counter[str]:
-    """How often the sandbox executed each input: a request that met an error answer or a drop was not executed."""
-    spared = {fault.request_id for fault in box.injected if fault.kind not in ("lose", "delay")}
-    return Counter(
-        request.json["input"] for request in box.requests if request.headers["X-Request-Id"] not in spared
-    )
-
-
-def once(count: int) -> Counter[str]:
-    return Counter({"row {}".format(number): 1 for number in range(count)})
 
 
 # -- what a row becomes
@@ -103,7 +82,7 @@ def test_a_result_is_one_plain_object(box: Sandbox) -> None:
     good, bad = results[1], results["no"]
     assert list(good) == ["id", "ok", "response", "attempts", "seconds"]
     assert (good["ok"], good["attempts"], good["response"]["output"]) == (True, 1, "processed: hi")
-    assert list(bad) == ["id", "ok", "error", "attempts", "seconds"]
+    assert list(bad) == ["id", "ok", "error", "attempts", "seconds", "request_id"]
     assert bad["error"] == {
         "class": "GovernanceBlock",
         "code": "GOVERNANCE_BLOCK",

@@ -11,8 +11,7 @@ import pytest
 
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.test_run import executions
-from ..cli.test_batch import Batch
+from ..batch.kit import Batch, executions
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 

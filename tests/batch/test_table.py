@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 
 import pytest
 
-from hestiaos_lite.batch.input import BatchInput
+from hestiaos_lite.batch.input import BatchInput, Shape
 from hestiaos_lite.batch.rows import BatchRow
 from hestiaos_lite.errors import InvalidInput
 from hestiaos_lite.sandbox import Sandbox
@@ -24,7 +24,7 @@ def read(
 ) -> List[Any]:
     """What each row is: its id and arguments, or what is wrong with it."""
     path.write_bytes(content)
-    source = BatchInput(str(path), call_name, None, column, id_column)
+    source = BatchInput(str(path), call_name, Shape(column=column, id_column=id_column))
     try:
         lines = list(source.lines())
         assert list(source.lines()) == lines  # it can be read again
@@ -53,7 +53,7 @@ def read(
                 (3, "has 1 cells, and the header has 2"),
                 (4, "is not CSV: ',' expected after '\"'"),
                 (5, "input is missing"),
-                (6, "input is not valid text"),
+                (6, "is not UTF-8 text (after 0 characters): save it as UTF-8, or name its --encoding"),
                 (7, {"input": "e"}),
             ],
         ),
@@ -82,7 +82,7 @@ def test_columns_are_chosen_and_the_tab_is_a_delimiter(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "column", "id_column", "words"),
     [
-        ("in.csv", b"question,id\na,1\n", None, None, "names no column input; it has question, id: choose with --column"),
+        ("in.csv", b"question,id\na,1\n", None, None, "names no column input; separated by commas, it has question, id: choose with --column"),
         ("in.csv", b"", None, None, "names no column input; it has none"),
         ("in.csv", b"input\na\n", "question", None, "names no column question"),
         ("in.csv", b"input\na\n", None, "ticket", "names no column ticket; it has input: choose with --id-column"),

@@ -12,7 +12,7 @@ import pytest
 from hestiaos_lite import run_batch
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.test_run import client_of_environment, executions, rows
+from ..batch.kit import client_of_environment, executions, rows
 
 pytestmark = pytest.mark.dask
 

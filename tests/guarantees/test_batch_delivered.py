@@ -19,8 +19,7 @@ import pytest
 from hestiaos_lite import BatchResult, Client, HestiaError, run_batch
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.test_run import executions, rows
-from ..cli.test_batch import Batch
+from ..batch.kit import Batch, executions, rows
 from ..cli_call import environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals of POSIX")
@@ -163,7 +162,7 @@ def test_no_lock_is_taken_that_an_interrupt_could_leave_taken(box: Sandbox) -> N
 LIMITED = """
 import ctypes, resource, sys
 from hestiaos_lite.cli import main
-import hestiaos_lite.batch.run, hestiaos_lite.batch.ledger, hestiaos_lite.client, requests
+import hestiaos_lite.batch.run, hestiaos_lite.batch.files, hestiaos_lite.client, requests
 try:
     ctypes.CDLL("libgcc_s.so.1")  # glibc loads it when the first thread ends, and aborts the process where it cannot
 except OSError:

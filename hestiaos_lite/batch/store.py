@@ -1,0 +1,449 @@
+"""What a batch has done: its rows, what was sent, every result; one SQLite file beside OUT, and the only truth.
+
+A row is committed as sent, on the disk itself, before its first byte leaves: neither a kill nor a loss of power can make it
+look unsent. (One transaction for all rows that go out together. Results are on the disk within a second, since one that is
+lost leaves its row in doubt, never unsent.) OUT and BAD are made from this file (`output`).
+
+Since SQLite logs ahead, the last commits are in the -wal file beside the journal, and after a kill the two belong together.
+That the -wal was lost is noticed: `_LOGGING` is in the main file by a checkpoint whenever there are commits that only the
+-wal has, and `_WHOLE` is the first of these, so that a program that folds the -wal in properly brings it along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import sqlite3
+import time
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Generator,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from .._check import is_encodable
+from .._json import dumps
+from .._sqlite import Kind, SqliteFile
+from ..errors import HestiaError, InvalidInput
+from .input import BatchInput
+from .results import AGAIN, OUTCOMES, REFUSED, UNKNOWN, BatchResult, error_facts
+from .rows import BatchRow, digest, id_key
+
+UNSENT = "unsent"
+SENT = "sent"  # or about to be: nobody knows yet what became of it
+
+# The moves that a row's state may make; whatever moves one goes through `Store._move` or `_retry`.
+MOVES: Mapping[str, FrozenSet[str]] = {
+    UNSENT: frozenset({SENT}),
+    SENT: frozenset({UNSENT, *OUTCOMES}),  # back where it was certainly not executed
+    AGAIN: frozenset({UNSENT}),  # --retry-failed
+    REFUSED: frozenset({UNSENT}),  # likewise
+    UNKNOWN: frozenset({UNSENT}),  # --retry-unknown
+}
+
+_SCHEMA = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    # run: the last one whose input had the row; result: its number in the other table
+    "CREATE TABLE rows (id TEXT PRIMARY KEY, line INTEGER NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL,"
+    " run INTEGER NOT NULL, result INTEGER) WITHOUT ROWID",
+    "CREATE TABLE results (number INTEGER PRIMARY KEY, ok INTEGER NOT NULL, text TEXT NOT NULL)",
+)
+
+
+class _Malformed(ValueError):
+    """The journal holds what we never write."""
+
+
+JOURNAL = Kind("journal", "JOURNAL", 0x48_4C_42_6A, 1, _SCHEMA, _Malformed)
+JOURNAL_SUFFIX = ".journal"
+BAD_DATA = "BAD_DATA"
+_LOGGING, _WHOLE = 1, 2
+_BUSY_SECONDS = 2.0
+_DURABLE_SECONDS = 1.0
+_CHECKPOINT_COMMITS = 1000
+_CHECKPOINT_BYTES = 8 * 1024 * 1024
+_CACHE_KIB = 8192
+_SHOWN = 20
+_ROWS_AT_ONCE = 16
+
+
+class Retry(NamedTuple):
+    """Which finished rows a resumed run sends again."""
+
+    failed: bool = False
+    unknown: bool = False
+
+    @property
+    def states(self) -> Tuple[str, ...]:
+        """Their states."""
+        return ((AGAIN, REFUSED) if self.failed else ()) + ((UNKNOWN,) if self.unknown else ())
+
+
+class Terms(NamedTuple):
+    """What a journal's rows have in common.
+
+    Attributes:
+        call: what they are given to.
+        service: the base URL they are sent to; empty where nothing is to be sent.
+        bad: the file of results that are not ok, as bytes relative to the journal's folder; None where there is none.
+    """
+
+    call: str
+    service: str = ""
+    bad: Optional[bytes] = None
+
+
+class Store:
+    """The rows of one input and what became of them; used by one thread.
+
+    Args:
+        path: the journal; None keeps it in a temporary file that is gone with this process.
+
+    Raises:
+        HestiaError: as `SqliteFile` does, code ``JOURNAL``, ``JOURNAL_BUSY`` (another run has it) or ``JOURNAL_DISK``.
+    """
+
+    def __init__(self, path: Optional[str]) -> None:
+        self.path = path
+        self.notices: List[str] = []  # what the user should hear of resuming
+        self.run = 1
+        self.tally: Dict[str, int] = {}  # how many rows of this input are in each state
+        self._file: Any = (
+            _Temporary() if path is None else SqliteFile(path, JOURNAL, _BUSY_SECONDS, exclusive=True)
+        )
+        self._had_log = path is not None and os.path.exists(path + "-wal")
+        self._durable_at = time.monotonic()
+        self._commits = 0
+        self._bytes = 0
+
+    # -- beginning
+
+    def begin(
+        self,
+        terms: Terms,
+        source: BatchInput,
+        *,
+        retry: Optional[Retry] = None,
+        moved: bool = False,
+    ) -> Tuple[int, List[str]]:
+        """Take in the whole input, and what earlier runs have left of it: all of it, or nothing where something is wrong.
+
+        Args:
+            retry: finished rows that are to be sent again.
+            moved: the service is another than before, and has what was sent to that.
+
+        Returns:
+            How many lines are faulty, and what is wrong with the first twenty: then nothing was changed.
+
+        Raises:
+            HestiaError: the journal is of another service or call.
+            InvalidInput: rows are no longer what was sent; code ``BAD_DATA``.
+        """
+        retry = retry or Retry()
+        try:
+            with self._transaction() as db:
+                db.execute("PRAGMA cache_size = -{}".format(_CACHE_KIB))
+                db.execute("PRAGMA wal_autocheckpoint = 0")  # `_fold` does it, which says so in the main file
+                self._begin_run(db, terms, moved)
+                if self._lost_log(db):
+                    for (key,) in db.execute("SELECT id FROM rows WHERE state = ?", (UNSENT,)).fetchall():
+                        self._move(db, key, UNSENT, SENT)
+                self._take_in(db, terms.call, source, retry)
+                self._retry(db, retry)
+                self._report_doubts(db)
+                self._say_what_is_left_out(db)
+                _set_fact(db, "mark", _LOGGING)
+        except _Faulty as faulty:
+            return faulty.count, faulty.shown
+        self._fold()
+        self.tally.update(self._counts())
+        return 0, []
+
+    def _begin_run(self, db: sqlite3.Connection, terms: Terms, moved: bool) -> None:
+        run = _fact(db, "run")
+        if run is not None:
+            self.run = run + 1
+            if _fact(db, "call") != terms.call:
+                raise self._file.refuse(
+                    "its rows were given to {}, not to {}".format(_fact(db, "call"), terms.call)
+                )
+            if _fact(db, "service") != terms.service and not moved:
+                raise self._file.refuse(
+                    "its rows were sent to {}, not to {}; where that is the same service at a new address, say --moved".format(
+                        _fact(db, "service"), terms.service
+                    )
+                )
+        for name, value in (("run", self.run), *terms._asdict().items()):
+            _set_fact(db, name, value)
+
+    def _lost_log(self, db: sqlite3.Connection) -> bool:
+        if _fact(db, "mark") != _LOGGING or self._had_log:
+            return False
+        self.notices.append(
+            "{}-wal is missing, which had the last of the journal: every row without a result is in doubt".format(
+                self.path
+            )
+        )
+        return True
+
+    def _take_in(self, db: sqlite3.Connection, call: str, source: BatchInput, retry: Retry) -> None:
+        """Note all rows of the input; raises where any is faulty, or no longer what was sent."""
+        faulty, changed = _Faulty(), []  # type: _Faulty, List[str]
+        for number, row, _ in source.lines():
+            if isinstance(row, str):
+                faulty.add(source.name, number, row)
+                continue
+            key, content = id_key(row.id), digest(call, row)
+            found = db.execute("SELECT line, digest, state, run FROM rows WHERE id = ?", (key,)).fetchone()
+            if found is None:
+                new = (key, number, content, UNSENT, self.run)
+                db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, NULL)", new)
+                continue
+            line, before, state, run = found
+            if run == self.run:
+                faulty.add(source.name, number, "the id {} is in line {} already".format(key, line))
+                continue
+            is_open = state in (UNSENT, *retry.states) or state == SENT and retry.unknown
+            if content != before and not is_open and len(changed) < _SHOWN:
+                changed.append("line {} (id {})".format(number, key))
+            values = (number, content, self.run, key)
+            db.execute("UPDATE rows SET line = ?, digest = ?, run = ? WHERE id = ?", values)
+        if faulty.count:
+            raise faulty
+        if changed:
+            raise _changed(changed)
+
+    def _retry(self, db: sqlite3.Connection, retry: Retry) -> None:
+        """Make rows of this input unsent that are to be repeated, and forget their results."""
+        for state in (*retry.states, *((SENT,) if retry.unknown else ())):
+            assert UNSENT in MOVES[state]  # noqa: S101 - the table has it
+            db.execute(
+                "DELETE FROM results WHERE number IN (SELECT result FROM rows WHERE state = ? AND run = ?)",
+                (state, self.run),
+            )
+            db.execute(
+                "UPDATE rows SET state = ?, result = NULL WHERE state = ? AND run = ?",
+                (UNSENT, state, self.run),
+            )
+
+    def _report_doubts(self, db: sqlite3.Connection) -> None:
+        """Finish the rows that an earlier run sent without learning what became of them."""
+        for (key,) in db.execute("SELECT id FROM rows WHERE state = ? ORDER BY line", (SENT,)).fetchall():
+            error = HestiaError(
+                "OUTCOME_UNKNOWN",
+                "an earlier run sent it and ended before its answer was recorded; it may have taken effect",
+            )
+            self._finish(db, BatchResult(json.loads(key), False, error=error_facts(error), attempts=1))
+
+    def _say_what_is_left_out(self, db: sqlite3.Connection) -> None:
+        (number,) = db.execute("SELECT COUNT(*) FROM rows WHERE run <> ?", (self.run,)).fetchone()
+        if number:
+            self.notices.append("{}: {} rows of it are not of this input".format(self.path, number))
+
+    # -- while it goes on
+
+    def unsent(self, source: BatchInput) -> Iterator[BatchRow]:
+        """Read the input again, for the rows that are to be sent; raises InvalidInput where it has changed since."""
+        left = self.tally.get(UNSENT, 0)
+        lines = source.lines()
+        while left:
+            some = list(itertools.islice(lines, _ROWS_AT_ONCE))
+            if not some:
+                raise source.has_changed()
+            found = []
+            with self.reading() as read:
+                for line in some:
+                    state = None if isinstance(line.row, str) else read(line.row)
+                    if state is None:
+                        raise source.has_changed(line.number)
+                    found += [line.row] if state[0] == UNSENT else []
+            left -= len(found)
+            yield from found  # type: ignore[misc]
+
+    def before_send(self, rows: Sequence[BatchRow]) -> None:
+        """Record that these rows are about to be sent; returns when that is on the disk."""
+        with self._transaction() as db:
+            for row in rows:
+                self._move(db, id_key(row.id), UNSENT, SENT)
+        self._count(UNSENT, SENT, len(rows))
+
+    def take_back(self, row_id: Any) -> None:
+        """Record that a row was certainly not executed, whether or not it was on its way."""
+        with self._transaction(durable=False) as db:
+            values = (UNSENT, id_key(row_id), SENT)
+            changed = db.execute("UPDATE rows SET state = ? WHERE id = ? AND state = ?", values).rowcount
+        self._count(SENT, UNSENT, changed)
+
+    def finish(self, result: BatchResult) -> str:
+        """Record a row's result; return its line."""
+        with self._transaction(durable=time.monotonic() - self._durable_at >= _DURABLE_SECONDS) as db:
+            line = self._finish(db, result)
+        self._count(SENT, result.outcome, 1)
+        self._bytes += len(line)
+        if self._commits >= _CHECKPOINT_COMMITS or self._bytes >= _CHECKPOINT_BYTES:
+            with self._transaction() as db:
+                _set_fact(db, "mark", _LOGGING)
+            self._fold()
+        return line
+
+    def _finish(self, db: sqlite3.Connection, result: BatchResult) -> str:
+        assert result.id is not None  # noqa: S101 - the input was checked: every row has its id
+        line = _encodable(result.to_dict())
+        number = db.execute("INSERT INTO results VALUES (NULL, ?, ?)", (result.ok, line)).lastrowid
+        self._move(db, id_key(result.id), SENT, result.outcome, number)
+        return line
+
+    def _move(
+        self, db: sqlite3.Connection, key: str, state: str, to: str, result: Optional[int] = None
+    ) -> None:
+        if to not in MOVES[state]:
+            raise ValueError("a row that is {} never becomes {}".format(state, to))
+        statement = "UPDATE rows SET state = ?, result = ? WHERE id = ? AND state = ?"
+        if db.execute(statement, (to, result, key, state)).rowcount != 1:
+            raise InvalidInput(
+                "the row of the id {} was sent before; was it given twice?".format(key), code=BAD_DATA
+            )
+
+    def _count(self, state: str, to: str, number: int) -> None:
+        self.tally[state] = self.tally.get(state, 0) - number
+        self.tally[to] = self.tally.get(to, 0) + number
+
+    def _fold(self) -> None:
+        """Fold the log into the main file, which says by its mark that there is more to come."""
+        self._file.checkpoint()
+        with self._transaction(durable=False) as db:
+            _set_fact(db, "mark", _WHOLE)
+        self._commits = self._bytes = 0
+
+    @contextlib.contextmanager
+    def _transaction(self, *, write: bool = True, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        with self._file.transaction(write=write, durable=durable) as db:
+            yield db
+        self._commits += write
+        if write and durable:
+            self._durable_at = time.monotonic()
+
+    # -- what is there
+
+    def _counts(self) -> Dict[str, int]:
+        with self._transaction(write=False) as db:
+            return dict(
+                db.execute(
+                    "SELECT state, COUNT(*) FROM rows WHERE run = ? GROUP BY state", (self.run,)
+                ).fetchall()
+            )
+
+    def results(self, ok: Optional[bool] = None) -> Generator[str, None, None]:
+        """The result lines in the order in which they came: all, or only those that are ok, or not."""
+        with self._transaction(write=False) as db:
+            statement = "SELECT text FROM results WHERE ok = ? OR ? IS NULL ORDER BY number"
+            for (line,) in db.execute(statement, (ok, ok)):
+                yield line
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[BatchRow], Optional[Tuple[str, Optional[str]]]]]:
+        """Within the block, give a row's state and its result line; None where it is another than was checked."""
+        statement = "SELECT digest, state, text FROM rows LEFT JOIN results ON number = result WHERE id = ?"
+        with self._transaction(write=False) as db:
+            call = _fact(db, "call")
+
+            def read(row: BatchRow) -> Optional[Tuple[str, Optional[str]]]:
+                found = db.execute(statement, (id_key(row.id),)).fetchone()
+                return found[1:] if found is not None and found[0] == digest(call, row) else None
+
+            yield read
+
+    def bad(self) -> Optional[bytes]:
+        """The BAD of the earlier run, see `Terms`; None where there was none."""
+        with self._transaction(write=False) as db:
+            path: Optional[bytes] = _fact(db, "bad")
+            return path
+
+    @property
+    def has_left_nothing(self) -> bool:
+        """True while not one row, of this input or another, was sent."""
+        with self._transaction(write=False) as db:
+            return db.execute("SELECT 1 FROM rows WHERE state <> ? LIMIT 1", (UNSENT,)).fetchone() is None
+
+    def close(self, *, remove: bool = False) -> None:
+        """Close it, and remove its files where asked to."""
+        self._file.close()
+        if remove and self.path is not None:
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._file.path + suffix)
+
+
+class _Faulty(Exception):
+    """The input has faulty lines; leaves the transaction with nothing changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.shown: List[str] = []
+
+    def add(self, name: str, number: int, fault: str) -> None:
+        """Note a line and what is wrong with it."""
+        self.count += 1
+        if self.count <= _SHOWN:
+            self.shown.append("{} line {}: {}".format(name, number, fault))
+
+
+class _Temporary:
+    """Stands for a `SqliteFile` where nothing is to be kept: SQLite's own temporary file, removed with the connection."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.execute("PRAGMA synchronous = OFF")
+        for statement in _SCHEMA:
+            self._db.execute(statement)
+
+    @contextlib.contextmanager
+    def transaction(self, **_: Any) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._db:
+                self._db.execute("BEGIN")
+                yield self._db
+        except sqlite3.OperationalError as error:  # no room or no right to write where temporary files go
+            what = "the temporary file of row ids cannot be used ({}); set TMPDIR".format(error)
+            raise HestiaError("JOURNAL_DISK", what, delivered=False) from error
+
+    def checkpoint(self) -> None:
+        """Nothing is to be folded."""
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _changed(rows: List[str]) -> InvalidInput:
+    return InvalidInput(
+        "the input is no longer what was sent: {}; put it back as it was, and give a row that is to be sent in its"
+        " new form an id of its own".format(", ".join(rows)),
+        code=BAD_DATA,
+    )
+
+
+def _fact(db: sqlite3.Connection, name: str) -> Any:
+    found = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return None if found is None else found[0]
+
+
+def _set_fact(db: sqlite3.Connection, name: str, value: Any) -> None:
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def _encodable(value: Dict[str, Any]) -> str:
+    """One JSON object on one line; what UTF-8 cannot hold of a service's answer is escaped."""
+    line = dumps(value)
+    return line if is_encodable(line) else dumps(value, ascii=True)
