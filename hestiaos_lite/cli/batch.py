@@ -44,6 +44,7 @@ some is unknown (the gravest wins: 3, 75, 1); 65 bad input, nothing was sent; 77
 def declare(parser: Parser) -> None:
     """Declare ``batch``."""
     parser.epilog = _EPILOG
+    parser.set_defaults(execute=_batch)
     parser.add_argument("input", metavar="IN", help="JSON lines, plain text, CSV or TSV; - is standard input")
     parser.add_argument(
         "--out",
@@ -86,6 +87,10 @@ def declare(parser: Parser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="read and check IN, say what it holds, send nothing"
     )
+    _declare_run(parser)
+
+
+def _declare_run(parser: Parser) -> None:
     parser.add_argument(
         "--jobs", type=_jobs, default=8, metavar="N", help="rows in flight at most (default 8)"
     )
@@ -112,7 +117,6 @@ def declare(parser: Parser) -> None:
     parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after that time")
     help = "end when the service has refused everything for so long (default 900)"
     parser.add_argument("--patience", type=seconds, default=900.0, metavar="SECONDS", help=help)
-    parser.set_defaults(execute=_batch)
 
 
 def _batch(args: Arguments, output: Output) -> int:
