@@ -237,9 +237,10 @@ def test_a_flush_does_the_same(box, answer):
     assert (report, box.get(1).attempts) == (expected[answer], 2)
 
 
-def test_a_long_reason_is_cut(box):
+@pytest.mark.parametrize("status", [422, 503])
+def test_a_long_reason_is_cut(box, status):
     queue(box, "k")
-    flushed(box, Service(k=(422, {"code": "C" * 600, "message": "m" * 10000, "trace_id": "t" * 190})))
+    flushed(box, Service(k=(status, {"code": "C" * 600, "message": "m" * 10000, "trace_id": "t" * 190})))
     assert len(box.get(1).reason) == 500
 
 
@@ -327,6 +328,27 @@ def test_a_decision_that_there_is_no_time_to_send_is_queued(box):
     assert (result.queued, result.extra["reason"]) == (True, "no time was left to send it")
     assert (states(box), service.keys) == ([("k", "queued")], [])
     assert flushed(box, service) == FlushReport(sent=1)
+
+
+def test_a_file_that_is_locked_until_the_deadline_is_no_more_than_waiting(path):
+    """The decision is recorded; that the older one of its thread cannot be claimed leaves it queued."""
+    other = sqlite3.connect(str(path), isolation_level=None)
+
+    def clock() -> float:
+        """The lease of the older one ends, and another program locks the file, once ours is recorded."""
+        if "k" not in [key for key, _ in sqlite_rows(path)]:
+            return NOON
+        if not other.in_transaction:
+            other.execute("BEGIN IMMEDIATE")
+        return NOON + LEASE_SECONDS
+
+    with Outbox(path, clock=lambda: NOON) as before:
+        queue(before, "older")
+        leave_claimed(before, 1, NOON + LEASE_SECONDS)
+    with Outbox(path, clock=clock) as box, client_of(box, Service(), timeout=0.5) as client:
+        result = client.approve("k")
+        assert (result.queued, result.extra["reason"]) == (True, "no time was left to send it")
+    other.close()
 
 
 # The order of a flush

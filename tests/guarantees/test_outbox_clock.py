@@ -71,6 +71,12 @@ def test_a_clock_that_is_put_back_a_little_frees_no_claim(box: Outbox, clock: Cl
     assert flushed(box, Service()) == FlushReport(sent=1)
 
 
+def test_a_clock_that_is_put_back_a_little_delays_nothing(box: Outbox, clock: Clock) -> None:
+    queue(box, "k")
+    clock.now = NOON - SLACK_SECONDS / 2
+    assert flushed(box, Service()) == FlushReport(sent=1)
+
+
 def test_a_clock_that_is_put_back_a_little_ends_no_wait(box: Outbox, clock: Clock) -> None:
     queue(box, "k")
     flushed(box, Service(k=(429, None, {"Retry-After": "3600"})))
