@@ -72,7 +72,7 @@ ANSWERS = [
                                                                      "authentication": "none", "hitl": {"delay_seconds": 0.0, "quota": None}, "limits": {"body_bytes": 1048576}}),
     ("POST /api/v1/run", {"input": "hello"},                   200, {"result": "ALLOW", "output": OUTPUT, "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
     ("POST /api/v1/run", {"input": "na\xefve \u2028 \U0001f600"}, 200, {"result": "ALLOW", "output": "processed: na\xefve \u2028 \U0001f600", "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
-    ("POST /api/v1/run", {"input": "", "context": {"session_id": None}, "options": {}}, 200, {"result": "ALLOW", "output": "processed: ", "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
+    ("POST /api/v1/run", {"input": "", "context": {"session_id": "s", "agent_id": "a", "mode_hint": None}, "options": {"timeout_ms": 30000, "stream": False}}, 200, {"result": "ALLOW", "output": "processed: ", "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
     ("POST /api/v1/run", {"input": "email all customers"},     200, {"result": "THROTTLE", "output": A(str), "mode": "THROTTLE", "budget": 0.25, "trace_id": UUID, "latency_ms": A(float)}),
     ("POST /api/v1/run", {"input": "rm -rf /"},                403, BLOCKED),
     ("POST /api/v1/run/stream", {"input": "rm -rf /"},         403, BLOCKED),
