@@ -57,7 +57,7 @@ class Reply:
 
     def body(self) -> bytes:
         """The bytes of the payload."""
-        return bytes(self.payload) if isinstance(self.payload, (bytes, bytearray)) else encode(self.payload)
+        return self.payload if isinstance(self.payload, bytes) else encode(self.payload)
 
 
 class Refusal(Exception):
@@ -83,7 +83,7 @@ def canned(status: int, body: Any) -> Reply:
     if isinstance(body, str):
         kind = "html" if body.lstrip().startswith("<") else "plain"
         return Reply(status, body.encode("utf-8"), content_type="text/{}; charset=utf-8".format(kind))
-    return Reply(status, body)
+    return Reply(status, bytes(body) if isinstance(body, (bytes, bytearray)) else encode(body))
 
 
 def encode(value: Any) -> bytes:

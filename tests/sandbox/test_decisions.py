@@ -224,6 +224,8 @@ def test_scripted_answers(box: Any) -> None:
         assert answer[:2] == (status, body)
         assert {name: answer.headers[name] for name in fields} == fields
         assert call(box, "GET", HEALTH).status == 200
+    with pytest.raises(TypeError, match="not JSON"):
+        box.fail_next(body=object())
     for script in NO_SCRIPT:
         with pytest.raises(ValueError, match="must|unknown|name"):
             script(box)
