@@ -128,7 +128,7 @@ def _batch(args: Arguments, output: Output) -> int:
         if args.check:
             return _report_checked(args, source, output)
         # the batch repeats what may be repeated, so that a refusal pauses all workers at once
-        client = open_client(argparse.Namespace(**dict(vars(args), retries=0)), output)
+        client = open_client(argparse.Namespace(**dict(vars(args), retries=0)))
         args.asked_url = client.base_url
         try:
             files = _open_files(args, source, client.base_url, output)

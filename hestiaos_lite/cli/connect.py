@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from .. import config
-from .output import Output
 from .parser import Arguments
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from ..client import Client
 
 
-def open_client(args: Arguments, output: Output) -> Client:
+def open_client(args: Arguments) -> Client:
     """Make the HestiaOS client; raises InvalidInput for a malformed setting."""
     from ..client import Client
 
@@ -26,7 +25,7 @@ def open_client(args: Arguments, output: Output) -> Client:
     return client
 
 
-def open_aegis(args: Arguments, output: Output, outbox: Optional[Outbox] = None) -> AegisClient:
+def open_aegis(args: Arguments, outbox: Optional[Outbox] = None) -> AegisClient:
     """Make the AEGIS client; raises InvalidInput for a malformed setting."""
     from ..aegis.client import AegisClient
 

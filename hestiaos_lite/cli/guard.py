@@ -116,7 +116,7 @@ def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> Verdi
         told: Dict[str, Any] = mask(json_object(args.input, "--input") or {})
         # quoted after the mask: a value with a quote in it would not be found in the quoted form
         told.update(argv=shown, command=" ".join(shlex.quote(word) for word in shown))
-        with open_client(args, output) as client:
+        with open_client(args) as client:
             return client.governance.require(
                 mask(as_text(args.type)), told, allow_throttle=args.allow_throttle
             )

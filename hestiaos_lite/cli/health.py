@@ -57,7 +57,7 @@ def _health(args: Arguments, output: Output) -> int:
         raise InvalidInput("--warning and --critical go with --nagios")
     from .connect import open_client
 
-    with open_client(args, output) as client:
+    with open_client(args) as client:
         health = client.health()
     output.fields(health.to_dict())
     if not health.ok:
@@ -72,7 +72,7 @@ def _nagios(args: Arguments, output: Output) -> int:
     data = ""
     started = time.monotonic()
     try:
-        with open_client(args, output) as client:
+        with open_client(args) as client:
             started = time.monotonic()
             health = client.health()
     except Exception as error:  # noqa: BLE001 - whatever keeps the check from looking says nothing about health

@@ -162,7 +162,7 @@ def _called(args: Arguments, output: Output, outbox: Optional[Outbox], method: s
     from .connect import open_aegis
 
     payload = json_object(args.payload, "--payload")
-    with open_aegis(args, output, outbox) as client:
+    with open_aegis(args, outbox) as client:
         try:
             return getattr(client, method)(args.key, payload=payload)
         except ValueError as error:  # a missing tenant or thread id; nothing was sent
@@ -183,7 +183,7 @@ def _status(args: Arguments, output: Output) -> int:
     from ..models import is_refusal
     from .connect import open_aegis
 
-    with open_aegis(args, output) as client:
+    with open_aegis(args) as client:
         waited = args.wait is not None
         status = (
             client.wait(args.request_id, timeout=args.wait) if waited else client.get_status(args.request_id)

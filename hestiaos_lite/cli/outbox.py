@@ -104,7 +104,7 @@ def _flush(args: Arguments, output: Output) -> int:
 
     with _open_existing(args) as outbox:
         try:
-            with open_aegis(args, output, outbox) as client:
+            with open_aegis(args, outbox) as client:
                 report = client.flush()
         except HestiaError:
             tell_of_dead(outbox, output)

@@ -20,7 +20,7 @@ def _read(call: Call, *arguments: Mapping[str, str]) -> Callable[[Parser], None]
     def execute(args: Arguments, output: Output) -> int:
         from .connect import open_client
 
-        with open_client(args, output) as client:
+        with open_client(args) as client:
             output.fields(call(client, args))
         return DONE
 

@@ -48,7 +48,7 @@ def _run(args: Arguments, output: Output) -> int:
     from .connect import open_client
 
     text = text_or_stdin(args.input, "the input")
-    with open_client(args, output) as client:
+    with open_client(args) as client:
         options = {
             "session_id": args.session_id,
             "agent_id": args.agent_id,
@@ -142,7 +142,7 @@ def _chat(args: Arguments, output: Output) -> int:
     from .connect import open_client
 
     message = text_or_stdin(args.message, "the message")
-    with open_client(args, output) as client:
+    with open_client(args) as client:
         response = client.chat.run(message, session_id=args.session_id)
     _show(output, response, response.result, trace_id=response.trace_id, session_id=response.session_id)
     return _exit_code(output, "chat", response.to_dict())
@@ -154,7 +154,7 @@ def _agent(args: Arguments, output: Output) -> int:
 
     config = json_object(args.config, "--config")
     task = text_or_stdin(args.task, "the task")
-    with open_client(args, output) as client:
+    with open_client(args) as client:
         result = client.agents.run(args.agent_id, task, config=config)
     _show(output, result, result.result, trace_id=result.trace_id, status=result.status)
     return _exit_code(output, "agent", result.to_dict())

@@ -39,7 +39,7 @@ def _declare(parser: Parser, call: Callable[[Client, Arguments], Mapping[str, An
     def execute(args: Arguments, output: Output) -> int:
         from .connect import open_client
 
-        with open_client(args, output) as client:
+        with open_client(args) as client:
             facts = call(client, args)
         if output.json:
             output.document(dict({"key": args.key}, **facts))
