@@ -123,6 +123,7 @@ class HestiaError(Exception):
         attempts: how many times the request was tried.
         delivered: False when the request certainly never reached the service, True when the service answered,
             None when nobody can know.
+        retry_after: seconds the service asked us to wait (429, 503), or None.
         advice: what to do next where nothing took effect, in place of what the class says.
         changes: the call changes something, so that it matters whether it took effect.
         has_idempotency_key: the call may be sent again without taking effect twice.
@@ -131,6 +132,12 @@ class HestiaError(Exception):
         is_final: another attempt would fail alike, such as on a certificate that is not trusted.
     """
 
+    status: Optional[int] = None
+    request_id: Optional[str] = None
+    details: Any = None
+    attempts = 0
+    delivered: Optional[bool] = None
+    retry_after: Optional[float] = None
     advice = ""
     changes = True
     has_idempotency_key = False
@@ -139,30 +146,11 @@ class HestiaError(Exception):
     never_left = False
     _exit_code: Optional[int] = None  # in place of the table's
 
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        trace_id: Optional[str] = None,
-        *,
-        status: Optional[int] = None,
-        request_id: Optional[str] = None,
-        details: Any = None,
-        attempts: int = 0,
-        delivered: Optional[bool] = None,
-        retry_after: Optional[float] = None,
-        **facts: Any,
-    ) -> None:
+    def __init__(self, code: str, message: str, trace_id: Optional[str] = None, **facts: Any) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.trace_id = trace_id
-        self.status = status
-        self.request_id = request_id
-        self.details = details
-        self.attempts = attempts
-        self.delivered = delivered
-        self.retry_after = retry_after  # seconds the service asked us to wait (429, 503), or None
         self.with_facts(**facts)
 
     def with_facts(self: _E, **facts: Any) -> _E:
@@ -282,8 +270,7 @@ class HestiaError(Exception):
 
     def __reduce__(self) -> Tuple[Any, ...]:
         # The constructors differ, so an error is rebuilt from its attributes; `details` stays in this process.
-        state = dict(self.__dict__, details=None)
-        state.pop("__notes__", None)
+        state = {name: value for name, value in self.__dict__.items() if name not in ("details", "__notes__")}
         return _rebuild, (type(self), self.args, state)
 
 
@@ -323,19 +310,8 @@ class _CodedError(HestiaError):
         code: Optional[str] = None,
         **facts: Any,
     ) -> None:
-        super().__init__(
-            code or self.default_code, message or self.default_message, trace_id, details=details, **facts
-        )
-
-
-class _MaybeUnsent(_CodedError):
-    """An error that may be raised before anything is sent; it was not sent unless it is said to be delivered."""
-
-    def __init__(
-        self, message: str = "", trace_id: Optional[str] = None, details: Any = None, **facts: Any
-    ) -> None:
-        facts.setdefault("delivered", False)
-        super().__init__(message, trace_id, details, **facts)
+        code, message = code or self.default_code, message or self.default_message
+        super().__init__(code, message, trace_id, details=details, **facts)
 
 
 class GovernanceBlock(_CodedError):
@@ -368,7 +344,7 @@ class AuthenticationError(_CodedError):
     default_message = "the service does not accept the credentials"
 
 
-class InvalidInput(_MaybeUnsent):
+class InvalidInput(_CodedError):
     """400, 413, 414, 415, 422 or 431, or an argument that could not be sent: nothing was done.
 
     Raised before anything is sent, it has ``status`` None and ``delivered`` False; with the code ``CONFIGURATION`` a
@@ -377,6 +353,7 @@ class InvalidInput(_MaybeUnsent):
 
     default_code = "INVALID_INPUT"
     default_message = "invalid input"
+    delivered = False
 
 
 class NotFound(_CodedError):
@@ -438,7 +415,7 @@ class StreamInterrupted(_CodedError):
     default_message = "the stream ended before its done event; what came is not the whole answer"
 
 
-class IdempotencyConflict(_MaybeUnsent):
+class IdempotencyConflict(_CodedError):
     """One idempotency key was used for two different payloads or actions.
 
     Raised by the outbox before anything is sent, or for the service's 409 that names the other action.
@@ -446,3 +423,4 @@ class IdempotencyConflict(_MaybeUnsent):
 
     default_code = "IDEMPOTENCY_CONFLICT"
     default_message = "this idempotency key was used for another decision"
+    delivered = False

@@ -235,7 +235,7 @@ def test_an_event_that_names_a_field_twice_is_none(event: str) -> None:
 def test_what_we_are_given_names_no_field_twice_either(
     argv: Any, code: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.execvp", lambda file, argv: sys.exit(0))  # this process stays
+    monkeypatch.setattr("os.execv", lambda file, argv: sys.exit(0))  # this process stays
     given = tmp_path / "given.json"
     given.write_text('{"amount": 1, "more": {"amount": 2, "amount": 3}}')
     words = ["--", "true"] if argv[0] == "guard" else []
