@@ -114,7 +114,8 @@ SECTIONS = (
         from hestiaos_lite import Client, run_batch
 
         rows = [{"id": "a", "input": "create a report"}, {"id": "b", "input": "rm -rf /"}]
-        print(sorted((result.id, result.outcome) for result in run_batch(Client, rows)))  # [('a', 'ok'), ('b', 'blocked')]
+        outcomes = {result.id: result.outcome for result in run_batch(Client, rows)}
+        print(outcomes["a"], outcomes["b"])  # ok blocked
         """,
     ),
     Section(
