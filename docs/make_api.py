@@ -99,7 +99,8 @@ SECTIONS = (
         """
         from hestiaos_lite import AegisClient, Outbox
 
-        away = AegisClient("http://127.0.0.1:1", tenant_id="acme", thread_id="invoices", outbox=Outbox("box.db"), max_retries=0)
+        ids = {"tenant_id": "acme", "thread_id": "invoices"}
+        away = AegisClient("http://127.0.0.1:1", outbox=Outbox("box.db"), max_retries=0, **ids)
         print(away.approve("invoice-42").queued)  # True
         with Outbox("box.db") as outbox:
             print([row.idempotency_key for row in outbox.list()], outbox.counts()["queued"])  # ['invoice-42'] 1
