@@ -133,7 +133,7 @@ class Table:
                 binary, source.encoding, "backslashreplace", newline="", write_through=True
             )
             delimiter = source.delimiter or self._delimiter
-            writer = csv.writer(text, delimiter=delimiter, lineterminator=source.line_end)
+            writer = csv.writer(_Lines(text, source.line_end), delimiter=delimiter)
             writer.writerow([*source.columns, *_OF_RESULT])
             for line in source.lines():
                 if isinstance(line.row, str):
@@ -143,6 +143,17 @@ class Table:
                     raise source.has_changed(line.number)
                 writer.writerow([*line.cells, *_cells_of(*found)])
             text.detach()
+
+
+class _Lines:
+    """Takes the lines of a csv writer; before 3.13 it quotes a lone CR or LF only where its own lines end in CR LF."""
+
+    def __init__(self, text: io.TextIOWrapper, line_end: str) -> None:
+        self._text = text
+        self._line_end = line_end
+
+    def write(self, line: str) -> None:
+        self._text.write(line[:-2] + self._line_end)
 
 
 def _cells_of(state: str, line: Optional[str]) -> List[str]:
