@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, List
 
 import pytest
 
-from ..cli_call import command, environment
+from ..cli_call import ROOT, command, environment, start_in_a_terminal
 from ..faultserver import FaultServer, answer, ok
 
 if os.name != "posix":
@@ -175,3 +176,17 @@ def test_a_reader_that_never_was() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_what_the_calling_program_has_printed_comes_first() -> None:
+    code = "import hestiaos_lite.cli as cli; print('before'); cli.main(['--version']); print('after')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), timeout=60)
+    before, version, after = done.stdout.splitlines()
+    assert (before, version.split()[0], after) == (b"before", b"hestiaos-lite", b"after")
+
+
+def test_at_a_terminal_one_ctrl_d_ends_the_input(box: Any) -> None:
+    child, screen = start_in_a_terminal(command("run", "-", "-q", "-u", box.url), environment(), ROOT)
+    os.write(screen, b"hello\n\x04")
+    assert (child.wait(60), [request.json["input"] for request in box.requests]) == (0, ["hello\n"])
+    os.close(screen)
