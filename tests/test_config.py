@@ -149,13 +149,9 @@ def test_a_key_file(monkeypatch, tmp_path, ini):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [
-        (None, "cannot be read: No such file or directory"),
-        (b"", "is empty"),
-        (b" \n", "is empty"),
-        (b"\xff\xfe", "cannot be read: not UTF-8 text"),
-    ],
-    ids=["missing", "empty", "blank", "not UTF-8"],
+    [(None, "cannot be read: No such file or directory"), (b"\xff\xfe", "cannot be read: not UTF-8 text")]
+    + [(blank, "is empty") for blank in (b"", b" \n")],
+    ids=["missing", "not UTF-8", "empty", "blank"],
 )
 def test_a_bad_key_file(monkeypatch, tmp_path, content, words):
     path = tmp_path / "key"
@@ -175,27 +171,21 @@ def test_a_key_is_stripped(given, key):
 
 
 @pytest.mark.parametrize(
-    "key", ["canary key", "canary\nX: y", "canary\rx", "canary\0", "canaré", "canary\x7f"], ids=ascii
+    "key",
+    ["canary key", "canary\nX: y", "canary\rx", "canary\0", "canaré", "canary\x7f", b"canary"],
+    ids=ascii,
 )
 def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(key):
-    message = configuration_error(Client, api_key=key)
-    assert (
-        message
-        == "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
-    )
-
-
-def test_a_key_of_another_type_is_refused_and_not_shown():
-    assert configuration_error(Client, api_key=b"canary") == "the API key must be a string, not bytes"
+    words = "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
+    if isinstance(key, bytes):
+        words = "the API key must be a string, not bytes"
+    assert configuration_error(Client, api_key=key) == words
 
 
 def test_settings_show_no_key():
     settings = resolve(api_key="canary")
-    assert (
-        repr(settings)
-        == str(settings)
-        == ("Settings(base_url='http://localhost:8000', api_key=***, timeout_seconds=30.0)")
-    )
+    shown = "Settings(base_url='http://localhost:8000', api_key=***, timeout_seconds=30.0)"
+    assert (repr(settings), str(settings)) == (shown, shown)
 
 
 # -- the URL
@@ -249,16 +239,12 @@ def test_bad_urls_are_told_apart_and_show_no_password(url, message):
     assert not [part for part in ("canary", "can", "ary@") if part in shown]
 
 
-def test_a_url_of_another_type():
+def test_a_bad_url_of_another_type_or_of_the_environment(monkeypatch):
     assert configuration_error(Client, base_url=5) == "the base URL must be a string, not int"
     assert configuration_error(Client, base_url=b"http://h") == "the base URL must be a string, not bytes"
-
-
-def test_a_bad_url_of_the_environment(monkeypatch):
     monkeypatch.setenv("HESTIAOS_BASE_URL", "localhost")
-    assert configuration_error(Client) == (
-        "the base URL localhost must begin with http:// or https:// (HESTIAOS_BASE_URL)"
-    )
+    words = "the base URL localhost must begin with http:// or https:// (HESTIAOS_BASE_URL)"
+    assert configuration_error(Client) == words
 
 
 # -- the timeout
@@ -319,21 +305,18 @@ def test_a_malformed_file_is_named_with_its_line_and_not_quoted(ini, text, words
 
 
 def test_a_file_or_section_that_is_asked_for_must_exist(monkeypatch, ini, tmp_path):
+    def fault(**options):
+        return configuration_error(Client, **options)[len("the configuration file ") :]
+
     missing = str(tmp_path / "missing.ini")
-    default = config.config_path()
-    assert configuration_error(Client, profile="work") == "the configuration file {} does not exist".format(
-        default
-    )
+    assert fault(profile="work") == config.config_path() + " does not exist"
     monkeypatch.setenv("HESTIAOS_CONFIG", missing)
-    assert configuration_error(Client) == "the configuration file {} does not exist".format(missing)
+    assert fault() == missing + " does not exist"
+    assert fault(profile="play") == missing + " does not exist"
     path = ini(INI)
-    assert configuration_error(
-        Client, profile="play"
-    ) == "the configuration file {} has no section [play]".format(path)
+    assert fault(profile="play") == path + " has no section [play]"
     monkeypatch.setenv("HESTIAOS_CONFIG", str(tmp_path))
-    assert configuration_error(Client) == "the configuration file {} cannot be read: Is a directory".format(
-        tmp_path
-    )
+    assert fault() == str(tmp_path) + " cannot be read: Is a directory"
 
 
 def missed(path, why, cure):
