@@ -8,11 +8,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, Optional
 
 import pytest
 
-from ..cli_call import command, environment
+from ..cli_call import Called, command, environment, run
 from ..faultserver import FaultServer, answer, ok
 
 if os.name != "posix":
@@ -22,25 +22,9 @@ ALLOW = answer(ok({"decision": "ALLOW"}))
 PYTHON = sys.executable
 
 
-class Done(NamedTuple):
-    code: int
-    out: bytes
-    err: str
-
-
-def guard(
-    url: str, *argv: str, before: Optional[Callable[[], None]] = None, stdin: bytes = b"", **env: str
-) -> Done:
+def guard(url: str, *argv: str, **variables: str) -> Called:
     """Run ``hestiaos-lite guard`` in a process of its own, without retries."""
-    done = subprocess.run(
-        command("guard", "-u", url, "--retries", "0", *argv),
-        input=stdin,
-        capture_output=True,
-        env=environment(**env),
-        preexec_fn=before,
-        timeout=60,
-    )
-    return Done(done.returncode, done.stdout, done.stderr.decode("utf-8"))
+    return run("guard", "-u", url, "--retries", "0", *argv, **variables)
 
 
 @pytest.fixture
@@ -98,20 +82,9 @@ def test_exit_codes_and_deadly_signals_are_the_commands(codes: Any) -> None:
     assert [os.WTERMSIG(status) for status in statuses[-len(DEADLY) :]] == DEADLY
 
 
-ARGUMENTS = [
-    b"",
-    b" ",
-    b"a b",
-    b"$HOME",
-    b"'\"`",
-    b"*",
-    b"--",
-    b"-h",
-    b"--json",
-    b"\n",
-    b"\xff\xfe\n",
-    "ü€😀".encode(),
-]
+# fmt: off
+ARGUMENTS = [b"", b" ", b"a b", b"$HOME", b"'\"`", b"*", b"--", b"-h", b"--json", b"\n", b"\xff\xfe\n", "ü€😀".encode()]
+# fmt: on
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
@@ -153,9 +126,10 @@ def test_signals_that_were_ignored_stay_ignored_and_no_others_are() -> None:
 
     def under_guard(before: Optional[Callable[[], None]]) -> int:
         with FaultServer(ALLOW) as server:
-            done = guard(server.url, "--", *show, before=before)
-        assert (done.code, done.err) == (0, "")
-        return ignored(done.out)
+            line = command("guard", "-u", server.url, "--", *show)
+            done = subprocess.run(line, capture_output=True, env=environment(), preexec_fn=before, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return ignored(done.stdout)
 
     def ignore() -> None:
         for number in IGNORED:
@@ -242,7 +216,7 @@ def test_guard_under_guard(trace: Any) -> None:
         told = [
             json.loads(request.body.decode("utf-8"))["command_input"]["argv"] for request in server.requests
         ]
-    assert (done.code, done.out, done.err) == (5, b"twice\n", "")
+    assert done == (5, "twice\n", "")
     assert told == [list(inner), ["sh", "-c", "echo twice; exit 5"]]
 
 
@@ -251,7 +225,7 @@ def test_a_long_command_line() -> None:
     with FaultServer(ALLOW) as server:
         done = guard(server.url, "--", "printf", "%s", *words)
         told = json.loads(server.requests[0].body.decode("utf-8"))["command_input"]
-    assert (done.code, done.out.decode("ascii"), done.err) == (0, "".join(words), "")
+    assert done == (0, "".join(words), "")
     assert told["argv"] == ["printf", "%s"] + words
 
 
@@ -261,7 +235,7 @@ def test_a_relative_command(tmp_path: Any) -> None:
     script.chmod(0o755)
     with FaultServer(ALLOW) as server:
         done = guard(server.url, "--", os.path.relpath(str(script)))
-    assert (done.code, done.out) == (0, b"here\n")
+    assert done == (0, "here\n", "")
 
 
 NOT_FOUND = "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
