@@ -21,17 +21,15 @@ processed: create a weekly report
 'create a weekly report'
 
 Stream it, token by token
->>> for event in client.run_stream("tell it while it is being told"):
+>>> for event in client.run_stream("one word at a time"):
 ...     print(event.type, repr(event.text))
 start ''
 token 'processed:'
-token ' tell'
-token ' it'
-token ' while'
-token ' it'
-token ' is'
-token ' being'
-token ' told'
+token ' one'
+token ' word'
+token ' at'
+token ' a'
+token ' time'
 final ''
 done ''
 
