@@ -14,6 +14,8 @@ from urllib3.response import HTTPResponse as Urllib3Response
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # decoding may take twenty times as much memory
 _PIECE_BYTES = 64 * 1024
+# the last three are none, and said by services that mean none; requests and curl pass over them
+_NO_CODING = ("", "identity", "none", "utf-8", "utf8")
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 
 
@@ -62,10 +64,10 @@ def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]
     if response._content_consumed or (isinstance(raw, Urllib3Response) and raw.tell()):
         raise BodyGone("its body was read by somebody else, such as a hook of the session that was lent")
     encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
-    if encoding in ("", "identity"):
+    if encoding in _NO_CODING:
         return _wire_bytes(response, before_read)
     if encoding in ("gzip", "x-gzip", "deflate"):
-        return _inflate(_wire_bytes(response, before_read))
+        return _inflate(_wire_bytes(response, before_read), before_read)
     # also a list of codings: each would multiply what a small body can unpack to; the answer's own words are not quoted
     name = encoding if encoding in ("br", "compress", "zstd") else "another coding"
     raise UnknownEncoding("the answer is encoded as {}, which was not asked for".format(name))
@@ -75,7 +77,8 @@ def _wire_bytes(response: Any, before_read: Callable[[], None]) -> Iterator[byte
     """Yield the body's bytes without its transfer framing; notice when a promised length is not kept."""
     raw = response.raw
     chunked = "chunked" in (response.headers.get("Transfer-Encoding") or "").lower()
-    promised = response.headers.get("Content-Length") or ""
+    lengths = {length.strip() for length in (response.headers.get("Content-Length") or "").split(",")}
+    promised = lengths.pop() if len(lengths) == 1 else ""  # the same one twice is one (RFC 9110, 8.6)
     bodiless = response.status_code in (204, 304) or response.status_code < 200
     left = int(promised) if _LENGTH.match(promised) and not chunked and not bodiless else None
     read1 = _reader(raw)
@@ -99,6 +102,9 @@ def _reader(raw: Any) -> Callable[[int], bytes]:
     """Return the one call that reads what is there and no more."""
     inner = getattr(raw, "_fp", None)
     if isinstance(inner, HTTPResponse):
+        if getattr(raw, "chunked", False) and not inner.chunked:
+            # "chunked" among others, or in a second line: http.client would read it as it is, to the connection's end
+            inner.chunked, inner.chunk_left, inner.length = True, None, None
         # urllib3 before 2.1 has no read1 of its own; past it, a stream of an event a chunk is 1.5 times as fast
         return inner.read1
     if not isinstance(raw, Urllib3Response):
@@ -139,8 +145,8 @@ def close(response: Any) -> None:
         response.close()
 
 
-def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress gzip or deflate in pieces of bounded size, with no piece held back."""
+def _inflate(pieces: Iterator[bytes], before_piece: Callable[[], None]) -> Iterator[bytes]:
+    """Decompress gzip or deflate in pieces of bounded size, with no piece held back; few bytes may make many of them."""
     inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # finds out by itself whether gzip or zlib
     begun = False
     try:
@@ -155,6 +161,7 @@ def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
                     if piece[:1] != b"\x1f":
                         break  # padding after the end
                     inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # the next member
+                before_piece()
                 plain = inflater.decompress(piece, _PIECE_BYTES)
                 if plain:
                     yield plain
@@ -163,6 +170,7 @@ def _inflate(pieces: Iterator[bytes]) -> Iterator[bytes]:
                     rest = inflater.decompress(b"", _PIECE_BYTES)
                     while rest:
                         yield rest
+                        before_piece()
                         rest = inflater.decompress(b"", _PIECE_BYTES)
     except zlib.error as error:
         raise UnknownEncoding("the answer's compression is broken: {}".format(error)) from error

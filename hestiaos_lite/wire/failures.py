@@ -21,7 +21,7 @@ from .._redact import bare_url, one_line
 from ..deadline import SilenceLimit
 from .body import UnusableBody
 from .call import Call
-from .sockets import Attempt
+from .sockets import Attempt, MalformedHead
 
 try:
     from ssl import SSLCertVerificationError, SSLError
@@ -144,9 +144,10 @@ def _never_left(error: Exception, attempt: Attempt) -> bool:
 
 
 def _is_oversized_head(error: BaseException) -> bool:
-    """True for http.client's limits on the head of an answer: 100 headers, 64 KiB a line."""
+    """True for a head that holds no header, and for http.client's limits on one: 100 headers, 64 KiB a line."""
     return any(
-        isinstance(cause, LineTooLong) or (type(cause) is HTTPException and "got more than" in str(cause))
+        isinstance(cause, (LineTooLong, MalformedHead))
+        or (type(cause) is HTTPException and "got more than" in str(cause))
         for cause in causes_of(error)
     )
 
@@ -242,6 +243,8 @@ def reason(error: BaseException) -> str:
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return cause.strerror[:1].lower() + cause.strerror[1:]
+        if isinstance(cause, MalformedHead):
+            return "a line of its head is no header"
         if isinstance(cause, LineTooLong):
             return "a line of its head is longer than 64 KiB"
         if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):

@@ -49,7 +49,7 @@ class RetryPolicy:
         """
         if attempt > self.retries or not self._may_repeat(failure):
             return None
-        delay = min(self.cap_seconds, self.base_seconds * 2.0 ** (attempt - 1))
+        delay = min(self.cap_seconds, self.base_seconds * 2.0 ** min(attempt - 1, 60))
         if self.jitter is not None:
             delay *= self.jitter()
         return max(delay, failure.retry_after or 0.0)

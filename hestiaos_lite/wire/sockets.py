@@ -8,28 +8,39 @@ knows whether a request has begun to leave, and holds the socket that a cancel f
 from __future__ import annotations
 
 import _socket
+import errno
 import http.client
 import io
 import ipaddress
+import os
 import re
+import selectors
 import socket
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
+from email.errors import (
+    FirstHeaderLineIsContinuationDefect,
+    HeaderDefect,
+    MisplacedEnvelopeHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
+from functools import partial
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-from urllib3.util.connection import create_connection
 
 from ..deadline import Deadline, SilenceLimit
 
 _LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
 _READ_BUFFER_BYTES = 32 * 1024
+_HEAD_START_SECONDS = 0.25  # of an address over the next
 # A NAT or firewall forgets a silent connection without a word, and what is then sent on it waits for the whole deadline.
 # Less than the 5 s after which uvicorn, Node and Apache close one, so that no request meets the close on its way.
 LONGEST_IDLE_SECONDS = 4
 _KEPT_FOR = re.compile(r"timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE)
 
 _T = TypeVar("_T")
+_Address = Tuple[Any, ...]  # as of socket.getaddrinfo; its last item holds the scope of a link-local address
 _current = threading.local()
 
 
@@ -77,6 +88,7 @@ class Attempt:
         if self.sock is not None:
             self._is_borrowed = True
             answer.fp = WatchedFile(answer, file, self.sock)
+            mend_head(answer)
 
     def before_read(self) -> None:
         """Hold the limit before a piece of the body is read; a connection of ours holds it below, at every read."""
@@ -110,29 +122,40 @@ class LimitedConnection:
         if attempt is None:
             return super()._new_conn()  # type: ignore[misc,no-any-return]
         attempt.ours = True
-        return self._connect_within(attempt)  # type: ignore[no-any-return]
+        try:
+            sock: socket.socket = self._connect_within(attempt)
+            sock.settimeout(attempt.wait_seconds())  # of a TLS handshake, which is one operation to it
+            return sock
+        except OSError as error:
+            # the network's own ETIMEDOUT is the same class as our wait from 3.10 on
+            if isinstance(error, socket.timeout) and error.errno is None:
+                raise ConnectTimeoutError(self, "connecting to {} took too long".format(self.host)) from error
+            raise NewConnectionError(self, "cannot connect to {}: {}".format(self.host, error)) from error
 
     def _connect_within(self: Any, attempt: Attempt) -> socket.socket:
-        """Connect to the first address that answers; urllib3 gives each of a host's addresses the whole timeout."""
-        failure: Optional[OSError] = None
-        try:
-            for address in _resolve(self.host, self.port, attempt.wait_seconds()):
-                try:
-                    return create_connection(
-                        address,
-                        attempt.wait_seconds(),
-                        source_address=self.source_address,
-                        socket_options=self.socket_options,
-                    )
-                except OSError as error:
-                    if isinstance(error, socket.timeout) and error.errno is None:
-                        raise  # our wait, not the network's own (ETIMEDOUT is the same class from 3.10 on)
-                    failure = error
-        except socket.timeout as error:
-            raise ConnectTimeoutError(self, "connecting to {} took too long".format(self.host)) from error
-        except OSError as error:  # the look-up failed
-            failure = error
-        raise NewConnectionError(self, "cannot connect to {}: {}".format(self.host, failure)) from failure
+        """Connect to whichever address answers; urllib3 gives each of a host's addresses the whole timeout."""
+        addresses = _resolve(self.host, self.port, attempt.wait_seconds())
+
+        def open_socket(address: _Address, seconds: float) -> socket.socket:
+            sock = socket.socket(*address[:3])
+            try:
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                if self.source_address:
+                    sock.bind(self.source_address)
+                sock.settimeout(seconds)
+                if seconds:
+                    sock.connect(address[4])
+                else:
+                    _begin_to_connect(sock, address[4])
+            except BaseException:
+                sock.close()
+                raise
+            return sock
+
+        if len(addresses) == 1:
+            return open_socket(addresses[0], attempt.wait_seconds())
+        return _first_to_connect([partial(open_socket, address, 0) for address in addresses], attempt)
 
     def connect(self: Any) -> None:
         self._connecting = True  # what a proxy is told while connecting is not yet the request
@@ -172,10 +195,7 @@ class LimitedSocksConnection(LimitedConnection):
 
     def _connect_within(self: Any, attempt: Attempt) -> socket.socket:
         connect = super(LimitedConnection, self)._new_conn  # type: ignore[misc]
-        try:
-            sock: socket.socket = _in_time(connect, attempt.wait_seconds(), discard=socket.socket.close)
-        except socket.timeout as error:
-            raise ConnectTimeoutError(self, "the SOCKS proxy took too long") from error
+        sock: socket.socket = _in_time(connect, attempt.wait_seconds(), discard=socket.socket.close)
         return sock
 
 
@@ -201,9 +221,7 @@ class _Response(http.client.HTTPResponse):
         # one second less than it says: a request that is on its way then meets a service that still listens
         seconds = LONGEST_IDLE_SECONDS if said is None else min(LONGEST_IDLE_SECONDS, int(said.group(1)) - 1)
         self._connection.longest_idle_seconds = seconds
-        # urllib3 logs a header line that it cannot parse, whatever the line may quote
-        self.msg.defects = []
-        self.msg.set_payload("")
+        mend_head(self)
 
     @property
     def has_more(self) -> bool:
@@ -224,6 +242,43 @@ class _Response(http.client.HTTPResponse):
             if not 100 <= status < 200 or status == 101:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+
+
+# of a line without a colon, with a blank before it, or with nothing before it
+_HEAD_DEFECTS = (
+    FirstHeaderLineIsContinuationDefect,
+    HeaderDefect,
+    MisplacedEnvelopeHeaderDefect,
+    MissingHeaderBodySeparatorDefect,
+)
+
+
+class MalformedHead(http.client.HTTPException):
+    """The answer's head holds a line that is no header; http.client drops it, or all that follow."""
+
+
+def mend_head(answer: Any) -> None:
+    """Refuse a head that http.client could not parse to its end: the length of the body may be what it has dropped.
+
+    A refusal's is mended instead, so far that its body is read at once: its status and trace id are worth having.
+    """
+    msg = answer.msg
+    if any(isinstance(defect, _HEAD_DEFECTS) for defect in msg.defects):
+        if answer.status < 400:
+            answer.close()
+            raise MalformedHead
+        lines = [getattr(defect, "line", None) or "" for defect in msg.defects]
+        for line in lines + str(msg.get_payload()).splitlines():
+            name, colon, value = line.partition(":")
+            if colon and name.strip():
+                msg[name.strip()] = value.strip()
+        length = (msg.get("Content-Length") or "").strip()
+        answer.length = int(length) if length.isdigit() else answer.length
+        answer.chunked = "chunked" in (msg.get("Transfer-Encoding") or "").lower()
+        answer.chunk_left = None
+    # urllib3 logs a header line that it cannot parse, whatever the line may quote
+    msg.defects = []
+    msg.set_payload("")
 
 
 class _LimitedReads(io.RawIOBase):
@@ -316,9 +371,47 @@ def current_attempt() -> Optional[Attempt]:
     return getattr(_current, "attempt", None)
 
 
-def _resolve(host: str, port: int, seconds: float) -> List[Tuple[str, int]]:
+def _begin_to_connect(sock: socket.socket, place: Any) -> None:
+    code = sock.connect_ex(place)
+    if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+        raise OSError(code, os.strerror(code))
+
+
+def _first_to_connect(begin: List[Callable[[], socket.socket]], attempt: Attempt) -> socket.socket:
+    """Connect to several addresses side by side and return the first that is there.
+
+    Each is begun a quarter of a second after the one before, or when those that were begun have failed (RFC 8305, section
+    5): a silent first address costs that quarter and not the deadline.
+    """
+    failure: OSError = OSError("its host name has no address")
+    with selectors.DefaultSelector() as racing:
+        try:
+            while begin or racing.get_map():
+                if begin:
+                    try:
+                        sock = begin.pop(0)()
+                    except OSError as error:
+                        failure = error
+                        continue
+                    racing.register(sock, selectors.EVENT_WRITE)
+                seconds = attempt.wait_seconds()
+                for key, _ in racing.select(min(seconds, _HEAD_START_SECONDS) if begin else seconds):
+                    sock = cast("socket.socket", key.fileobj)
+                    racing.unregister(sock)
+                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    if not code:
+                        return sock
+                    sock.close()
+                    failure = OSError(code, os.strerror(code))
+        finally:
+            for key in list(racing.get_map().values()):
+                cast("socket.socket", key.fileobj).close()
+    raise failure
+
+
+def _resolve(host: str, port: int, seconds: float) -> List[_Address]:
     """Look a host up, in a thread of its own where that may take long: the system's look-up knows no timeout."""
-    host = host.strip("[]").rstrip(".")
+    host = host.strip("[]").rstrip(".").replace("%25", "%", 1)  # a scope, as a URL spells it (RFC 6874)
     if host == "localhost" or _is_address(host):
         return _look_up(host, port)
     try:
@@ -344,8 +437,12 @@ def _in_time(work: Callable[[], _T], seconds: float, discard: Callable[[_T], obj
         else:
             discard(result)
 
-    thread = threading.Thread(target=run, name="hestiaos-lite-connect", daemon=True)
-    thread.start()
+    try:
+        thread = threading.Thread(target=run, name="hestiaos-lite-connect", daemon=True)
+        thread.start()
+    except RuntimeError:
+        # no thread is to be had: a limit, an interpreter that ends (3.12), one that is isolated (3.12)
+        return work()
     thread.join(seconds)
     if thread.is_alive() and claim.acquire(blocking=False):
         raise socket.timeout("it took too long")
@@ -355,9 +452,8 @@ def _in_time(work: Callable[[], _T], seconds: float, discard: Callable[[_T], obj
     return results[0]
 
 
-def _look_up(host: str, port: int) -> List[Tuple[str, int]]:
-    found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-    return [(str(address[0]), port) for *_, address in found]
+def _look_up(host: str, port: int) -> List[_Address]:
+    return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
 
 
 def _is_address(host: str) -> bool:
