@@ -10,10 +10,9 @@ from ._lazy import load_before_fork
 from ._redact import secret
 from .errors import InvalidResponse
 from .namespaces import Agents, Chat, Governance, Secrets, System
-from .wire import retry
 from .wire.body import MAX_BODY_BYTES
-from .wire.caller import Caller
-from .wire.transport import Transport
+from .wire.call import once, repeatable
+from .wire.transport import Caller, Transport
 
 if TYPE_CHECKING:
     import requests
@@ -90,8 +89,8 @@ class Client:
         self._caller = Caller(
             Transport(settings.base_url, settings.api_key, headers=headers, session=session, verify=verify),
             settings.timeout_seconds,
-            once=retry.once(retries),
-            repeatable=retry.repeatable(retries),
+            once=once(retries),
+            repeatable=repeatable(retries),
             max_body_bytes=max_body_bytes,
         )
         self.chat = Chat(self._caller)

@@ -8,7 +8,7 @@ from . import errors, models
 from ._check import check_optional_mapping, check_optional_text, check_segment, check_text
 from ._redact import one_line, secret
 from .models import is_refusal
-from .wire.caller import Caller
+from .wire.transport import Caller
 
 _EXPLAIN = "/api/governance/explain"
 _THROTTLED = {"code": "GOVERNANCE_THROTTLE", "advice": "another time it may be allowed"}

@@ -8,7 +8,7 @@ from . import errors
 from ._redact import without
 from .models.event import StreamEvent
 from .sse import EventTooLarge, MalformedEvent, iter_objects
-from .wire.bytestream import ByteStream
+from .wire.answers import ByteStream
 
 __all__ = [
     "EventStream",

@@ -16,10 +16,9 @@ from .._check import check_optional_mapping, check_seconds, check_whole_number
 from .._redact import secret
 from ..deadline import Deadline
 from ..models.aegis import ActionResult, ActionStatus, Conclusion
-from ..wire import retry
 from ..wire.body import MAX_BODY_BYTES
-from ..wire.caller import Caller
-from ..wire.transport import Transport
+from ..wire.call import with_key
+from ..wire.transport import Caller, Transport
 from .answers import result_of
 from .delivery import FlushReport, Sender, deliver, deliver_pending, flush
 from .outbox import Outbox
@@ -96,7 +95,7 @@ class AegisClient:
                 code=config.CONFIGURATION,
             )
         self._settings = settings
-        policy = retry.with_key(check_whole_number("max_retries", max_retries, code=config.CONFIGURATION))
+        policy = with_key(check_whole_number("max_retries", max_retries, code=config.CONFIGURATION))
         prefix = config.check_prefix(api_prefix)
         self._service = service_of(settings.base_url, prefix)
         self._caller = Caller(

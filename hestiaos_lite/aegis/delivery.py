@@ -39,7 +39,7 @@ from .rows import Decision, Entry
 
 if TYPE_CHECKING:
     from ..wire.answers import Answer
-    from ..wire.caller import Caller
+    from ..wire.transport import Caller
 
 __all__ = ["FlushReport"]
 

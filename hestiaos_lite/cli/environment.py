@@ -69,7 +69,7 @@ def way_to(url: str, has_key: bool, key_variable: str) -> Iterator[Finding]:
     """Look at what is between this machine and a URL: key in the clear, netrc, certificates, proxy."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, get_netrc_auth, select_proxy
 
-    from ..wire.network import is_loopback
+    from ..wire.connections import is_loopback
 
     host = urlsplit(url).hostname
     if has_key and url.startswith("http://") and not is_loopback(url):

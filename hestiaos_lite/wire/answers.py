@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 import requests
 
 from .. import errors
 from .._json import NamedTwice, loads
 from .._redact import bare_url, one_line, without
-from .body import UnusableBody, finish, iter_body, read_body
-from .call import Call
-from .failures import CONNECTION_ERRORS, advice_on_proxy, proxy_of
-from .retry import parse_retry_after
+from ..deadline import SilenceLimit
+from .body import UnusableBody, close, finish, iter_body, read_body
+from .call import Call, parse_retry_after
+from .failures import CONNECTION_ERRORS, FAILURES, advice_on_proxy, explained, proxy_of
 from .sockets import Attempt
 
 _T = TypeVar("_T")
@@ -114,6 +114,55 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
             **call.facts(status=response.status_code, delivered=True, message=message, trace_id=trace_id)
         )
         raise
+
+
+class ByteStream:
+    """The body of an open stream: iterate for its bytes as they arrive; every failure is one of our errors."""
+
+    def __init__(self, call: Call, response: requests.Response, attempt: Attempt) -> None:
+        self._response = response
+        self._attempt = attempt
+        self.call = call
+        self.status = response.status_code
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from iter_body(self._response, self._attempt.before_read)
+        except FAILURES as error:
+            raise explained(error, self.call, self._attempt, self._response) from error
+
+    def wake(self) -> None:
+        """End a read that another thread is blocked in."""
+        self._attempt.wake()
+
+    def close(self) -> None:
+        """Close the connection; it is never used again, so that a late `wake` cannot strike another request."""
+        close(self._response)
+
+    def __del__(self) -> None:
+        # of a stream that was never iterated, there is no generator to close it
+        self.close()
+
+
+def as_stream(silence_seconds: Optional[float]) -> Receive[ByteStream]:
+    """Return the answer's body as it arrives.
+
+    From the answer's head on, ``silence_seconds`` bounds the wait for each byte; None leaves the call's deadline in force
+    until the last byte.
+    """
+
+    def receive(call: Call, response: requests.Response, attempt: Attempt) -> ByteStream:
+        content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+        if content_type not in ("", "text/event-stream"):
+            fault = "is {}, not an event stream".format(
+                one_line(response.headers["Content-Type"], call.secrets, 80)
+            )
+            raise invalid(call, response, fault, refusal_body(response, attempt))
+        if silence_seconds is not None:
+            attempt.limit = SilenceLimit(silence_seconds)
+        return ByteStream(call, response, attempt)
+
+    return receive
 
 
 # The errors of answers that are not good ones.

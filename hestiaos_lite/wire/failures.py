@@ -19,9 +19,9 @@ from urllib3.connection import CertificateError  # type: ignore[attr-defined]  #
 from .. import errors
 from .._redact import bare_url, one_line
 from ..deadline import SilenceLimit
-from .body import UnusableBody
+from .body import MalformedHead, UnusableBody
 from .call import Call
-from .sockets import Attempt, MalformedHead
+from .sockets import Attempt
 
 try:
     from ssl import SSLCertVerificationError, SSLError

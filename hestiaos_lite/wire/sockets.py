@@ -10,34 +10,22 @@ from __future__ import annotations
 import _socket
 import errno
 import http.client
-import io
 import ipaddress
 import os
-import re
 import selectors
 import socket
 import threading
 from contextlib import contextmanager
-from email.errors import (
-    FirstHeaderLineIsContinuationDefect,
-    HeaderDefect,
-    MisplacedEnvelopeHeaderDefect,
-    MissingHeaderBodySeparatorDefect,
-)
 from functools import partial
 from typing import Any, Callable, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from ..deadline import Deadline, SilenceLimit
+from .body import LONGEST_IDLE_SECONDS, LimitedReads, Response, WatchedFile, mend_head
 
 _LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
-_READ_BUFFER_BYTES = 32 * 1024
 _HEAD_START_SECONDS = 0.25  # of an address over the next
-# A NAT or firewall forgets a silent connection without a word, and what is then sent on it waits for the whole deadline.
-# Less than the 5 s after which uvicorn, Node and Apache close one, so that no request meets the close on its way.
-LONGEST_IDLE_SECONDS = 4
-_KEPT_FOR = re.compile(r"timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE)
 
 _T = TypeVar("_T")
 _Address = Tuple[Any, ...]  # as of socket.getaddrinfo; its last item holds the scope of a link-local address
@@ -187,7 +175,7 @@ class LimitedConnection:
         if attempt is None:
             return http.client.HTTPResponse(sock, *args, **kwargs)
         attempt.sock = sock
-        return _Response(self, _LimitedReads(sock, attempt), *args, **kwargs)
+        return Response(self, LimitedReads(sock, attempt.wait_seconds), *args, **kwargs)
 
 
 class LimitedSocksConnection(LimitedConnection):
@@ -197,162 +185,6 @@ class LimitedSocksConnection(LimitedConnection):
         connect = super(LimitedConnection, self)._new_conn  # type: ignore[misc]
         sock: socket.socket = _in_time(connect, attempt.wait_seconds(), discard=socket.socket.close)
         return sock
-
-
-class _Response(http.client.HTTPResponse):
-    """http.client's response, but for two things it misses in the head of an answer, and the one it forgets at its end."""
-
-    def __init__(self, connection: Any, reads: _LimitedReads, *args: Any, **kwargs: Any) -> None:
-        self._connection = connection
-        self._reads = reads
-        super().__init__(reads, *args, **kwargs)  # type: ignore[arg-type]  # it asks for a makefile() and nothing more
-
-    def begin(self) -> None:
-        try:
-            super().begin()
-        except BaseException:
-            self.close()  # http.client leaves that to whoever drops the exception last
-            raise
-        if self._reads.ended:
-            # to http.client the end of the connection ends the headers as a blank line does
-            self.close()
-            raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
-        said = _KEPT_FOR.search(self.msg.get("Keep-Alive", ""))
-        # one second less than it says: a request that is on its way then meets a service that still listens
-        seconds = LONGEST_IDLE_SECONDS if said is None else min(LONGEST_IDLE_SECONDS, int(said.group(1)) - 1)
-        self._connection.longest_idle_seconds = seconds
-        mend_head(self)
-
-    @property
-    def has_more(self) -> bool:
-        """The service has said more than its answer."""
-        return self._reads.has_more
-
-    def _read_status(self) -> Any:
-        """Pass over interim answers (RFC 9110, 15.2); http.client knows 100 alone, and takes a 103 for the answer."""
-        while True:
-            try:
-                version, status, reason = super()._read_status()  # type: ignore[misc]
-            except http.client.BadStatusLine:
-                if self._reads.ended:
-                    raise http.client.RemoteDisconnected(
-                        "the connection was closed before the answer"
-                    ) from None
-                raise http.client.BadStatusLine("") from None  # without the line, which may quote a key
-            if not 100 <= status < 200 or status == 101:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
-
-
-# of a line without a colon, with a blank before it, or with nothing before it
-_HEAD_DEFECTS = (
-    FirstHeaderLineIsContinuationDefect,
-    HeaderDefect,
-    MisplacedEnvelopeHeaderDefect,
-    MissingHeaderBodySeparatorDefect,
-)
-
-
-class MalformedHead(http.client.HTTPException):
-    """The answer's head holds a line that is no header; http.client drops it, or all that follow."""
-
-
-def mend_head(answer: Any) -> None:
-    """Refuse a head that http.client could not parse to its end: the length of the body may be what it has dropped.
-
-    A refusal's is mended instead, so far that its body is read at once: its status and trace id are worth having.
-    """
-    msg = answer.msg
-    if any(isinstance(defect, _HEAD_DEFECTS) for defect in msg.defects):
-        if answer.status < 400:
-            answer.close()
-            raise MalformedHead
-        lines = [getattr(defect, "line", None) or "" for defect in msg.defects]
-        for line in lines + str(msg.get_payload()).splitlines():
-            name, colon, value = line.partition(":")
-            if colon and name.strip():
-                msg[name.strip()] = value.strip()
-        length = (msg.get("Content-Length") or "").strip()
-        answer.length = int(length) if length.isdigit() else answer.length
-        answer.chunked = "chunked" in (msg.get("Transfer-Encoding") or "").lower()
-        answer.chunk_left = None
-    # urllib3 logs a header line that it cannot parse, whatever the line may quote
-    msg.defects = []
-    msg.set_payload("")
-
-
-class _LimitedReads(io.RawIOBase):
-    """A socket's raw file that gives every read what is left of the limit."""
-
-    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
-        super().__init__()
-        self.ended = False
-        self.is_over = False  # nothing more may be read
-        self.has_more = False  # bytes were read that belong to no answer
-        self._sock = sock
-        self._attempt = attempt
-        self._raw: Any = sock.makefile("rb", 0)  # a stand-in for a socket may name it otherwise
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Be what http.client takes for a socket."""
-        return _Reader(self, _READ_BUFFER_BYTES)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Optional[int]:
-        if self.is_over:
-            return None
-        self._sock.settimeout(self._attempt.wait_seconds())
-        size: Optional[int] = self._raw.readinto(buffer)
-        self.ended = size == 0
-        return size
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
-
-
-class _Reader(io.BufferedReader):
-    """The buffer over a socket's raw file; http.client closes it at the answer's end, whatever it still holds."""
-
-    def close(self) -> None:
-        if not self.closed:
-            self.raw.is_over = True  # type: ignore[attr-defined]
-            self.raw.has_more = bool(self.peek(1))  # type: ignore[attr-defined]
-        super().close()
-
-
-class WatchedFile:
-    """What `_Reader` is for a connection of ours, for an answer of a lent session: put around http.client's own file."""
-
-    def __init__(self, answer: Any, file: io.BufferedReader, sock: socket.socket) -> None:
-        self._answer = answer
-        self._file = file
-        self._sock = sock
-        self.read, self.read1, self.readline = file.read, file.read1, file.readline
-        self.readinto, self.peek, self.flush = file.readinto, file.peek, file.flush
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def close(self) -> None:
-        """Close the file, once it is known whether the service has said more than its answer."""
-        if not self._file.closed:
-            seconds = self._sock.gettimeout()
-            try:
-                self._sock.settimeout(0)
-                # its end as well: of a TLS connection urllib3 would not see it before the next call is sent
-                raw: Any = self._file.raw
-                self._answer.has_more = bool(self._file.peek(1)) or raw.readinto(bytearray(1)) is not None
-            except (OSError, ValueError):
-                pass  # TLS has nothing to read, or the connection is gone, which urllib3 notices
-            try:
-                self._sock.settimeout(seconds)
-            except OSError:
-                pass  # it is gone
-        self._file.close()
 
 
 def _plain_socket(sock: Any) -> Optional[_socket.socket]:

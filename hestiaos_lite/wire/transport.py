@@ -6,24 +6,41 @@ else about it.
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import Callable, Mapping, NoReturn, Optional, TypeVar, Union
+from typing import AbstractSet, Any, Callable, Mapping, NoReturn, Optional, TypeVar, Union
 
 import requests
 
 from .. import errors
-from .._check import check_headers, check_verify
+from .._check import check_headers, check_verify, check_whole_number
 from .._lazy import load_before_fork
-from .._redact import secret
+from .._redact import MASK, one_line, secret
 from .._version import __version__
-from .answers import Receive, redirected, refused
+from ..deadline import Deadline
+from .answers import (
+    Answer,
+    ByteStream,
+    Receive,
+    as_answer,
+    as_json,
+    as_nothing,
+    as_stream,
+    redirected,
+    refused,
+)
 from .body import close
-from .bytestream import ByteStream
-from .call import Call
+from .call import Call, RetryPolicy
+from .connections import (
+    Bearer,
+    LentSession,
+    OwnSessions,
+    Redirected,
+    complained_of,
+    prepared_url,
+    warn_of_exposure,
+)
 from .failures import FAILURES, explained
-from .log import log_answer, log_attempt, log_request, log_retry
-from .network import prepared_url, warn_of_exposure
-from .session import Bearer, LentSession, OwnSessions, Redirected, complained_of
 from .sockets import Attempt
 
 _T = TypeVar("_T")
@@ -164,3 +181,167 @@ class Transport:
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(len(call.body))
         return headers
+
+
+class Caller:
+    """One client's way to its service: a public method calls one of these, and this the transport.
+
+    Args:
+        transport: closed with the caller.
+        timeout_seconds: total deadline of a call that names none.
+        once: when a POST may be repeated.
+        repeatable: when a GET or DELETE may be repeated.
+        prefix: before every path.
+        max_body_bytes: of an answer no more is read; checked here.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        timeout_seconds: float,
+        *,
+        once: RetryPolicy,
+        repeatable: RetryPolicy,
+        max_body_bytes: int,
+        prefix: str = "",
+    ) -> None:
+        self.timeout_seconds = timeout_seconds
+        self._transport = transport
+        self._once = once
+        self._repeatable = repeatable
+        self._prefix = prefix
+        self._max_body_bytes = check_whole_number(
+            "max_body_bytes", max_body_bytes, least=1, code="CONFIGURATION"
+        )
+
+    def get(self, path: str, decode: Callable[[Any], _T], **options: Any) -> _T:
+        """GET and decode; for the options of every method see `Call`."""
+        return self._transport.request(self._call("GET", path, None, options), as_json(decode))
+
+    def post(self, path: str, body: Any, decode: Callable[[Any], _T], **options: Any) -> _T:
+        """POST and decode."""
+        return self._transport.request(self._call("POST", path, body, options), as_json(decode))
+
+    def post_for_answer(self, path: str, body: Any, **options: Any) -> Answer:
+        """POST and return the status too, of a 2xx or one that ``accept`` names."""
+        return self._transport.request(self._call("POST", path, body, options), as_answer)
+
+    def stream(self, path: str, body: Any, *, silence_seconds: Optional[float], **options: Any) -> ByteStream:
+        """POST and return the answer's bytes as they arrive; ``silence_seconds`` bounds the wait for each."""
+        return self._transport.request(self._call("POST", path, body, options), as_stream(silence_seconds))
+
+    def send(self, method: str, path: str, body: Any = None, **options: Any) -> None:
+        """Send a call of which only the 2xx matters; its body is not read."""
+        self._transport.request(self._call(method, path, body, options), as_nothing)
+
+    def close(self) -> None:
+        """Close every connection that no call and no stream is using; a later call opens new ones."""
+        self._transport.close()
+
+    def _call(self, method: str, path: str, body: Any, options: Any) -> Call:
+        """Describe a call; a POST that may have been delivered is never repeated, a GET or DELETE may be."""
+        seconds = options.pop("timeout_seconds", self.timeout_seconds)
+        options.setdefault("deadline", Deadline(seconds))
+        options.setdefault("max_body_bytes", self._max_body_bytes)
+        options["secrets"] = self._transport.secrets + options.get("secrets", ())
+        retry = self._once if method == "POST" else self._repeatable
+        return Call(method, self._prefix + path, body, retry=retry, **options)
+
+
+# The package's log lines, on the logger ``hestiaos_lite``: each retry at INFO; each attempt and both heads at DEBUG.
+# Each is one harmless line. Of the heads no secret is shown, known as one or not; no body ever is.
+
+_log = logging.getLogger("hestiaos_lite")
+# logging is the application's to switch on
+_log.addHandler(logging.NullHandler())
+
+# Of a request's headers only these are shown: a lent session may add any other.
+_SHOWN = {
+    "accept",
+    "accept-encoding",
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "idempotency-key",
+    "tenant-id",
+    "thread-id",
+    "user-agent",
+    "x-request-id",
+}
+# Of an answer's headers only these: any other may grant something, or lead to where a secret is in the URL.
+_SHOWN_OF_ANSWER = {
+    "age",
+    "allow",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "date",
+    "expires",
+    "keep-alive",
+    "last-modified",
+    "retry-after",
+    "server",
+    "transfer-encoding",
+    "vary",
+    "via",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
+    "x-trace-id",
+}
+
+
+def log_request(call: Call, headers: Mapping[str, Any]) -> None:
+    """Note the head of a request that is about to be sent."""
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("> %s %s; %s", call.method, call.path, _one_line(headers, _SHOWN, call))
+
+
+def log_answer(call: Call, response: requests.Response) -> None:
+    """Note the head of an answer."""
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug("< %s; %s", response.status_code, _one_line(response.headers, _SHOWN_OF_ANSWER, call))
+
+
+def log_attempt(call: Call, response: Optional[requests.Response], started: float) -> None:
+    """Note what an attempt came to, ``started`` by the monotonic clock."""
+    _log.debug(
+        "%s %s %s in %d ms, attempt %d, request id %s",
+        call.method,
+        call.path,
+        "no answer" if response is None else response.status_code,
+        (time.monotonic() - started) * 1000,
+        call.attempts,
+        call.request_id,
+    )
+
+
+def log_retry(call: Call, delay_seconds: float, code: str) -> None:
+    """Note that an attempt failed with ``code`` and that there will be another."""
+    _log.info(
+        "retry %s %s in %.2f s after attempt %d: %s, request id %s",
+        call.method,
+        call.path,
+        delay_seconds,
+        call.attempts,
+        code,
+        call.request_id,
+    )
+
+
+def _one_line(headers: Mapping[str, Any], shown: AbstractSet[str], call: Call) -> str:
+    return ", ".join(
+        one_line(
+            "{}: {}".format(name, _as_text(value) if name.lower() in shown else MASK), call.secrets, limit=200
+        )
+        for name, value in headers.items()
+    )
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

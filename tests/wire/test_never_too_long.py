@@ -189,7 +189,7 @@ def test_a_compressed_stream_ends_by_its_deadline() -> None:
 
 def test_a_thousandth_retry_has_its_delay() -> None:
     """2.0 ** 1024 is an OverflowError."""
-    from hestiaos_lite.wire.retry import once
+    from hestiaos_lite.wire.call import once
 
     policy = once(3000)
     failure = ConnectionFailed("refused", delivered=False)

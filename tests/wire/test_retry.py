@@ -1,4 +1,4 @@
-"""wire/retry.py: may a request be repeated, and when; with a clock, a randomness and a date that a test gives."""
+"""wire/call.py: may a request be repeated, and when; with a clock, a randomness and a date that a test gives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hestiaos_lite.errors import (
     ServerError,
     StreamInterrupted,
 )
-from hestiaos_lite.wire.retry import RetryPolicy, once, parse_retry_after, repeatable, with_key
+from hestiaos_lite.wire.call import RetryPolicy, once, parse_retry_after, repeatable, with_key
 
 
 class Clock:

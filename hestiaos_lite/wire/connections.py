@@ -1,30 +1,40 @@
-"""Sessions of requests: our own, one for each thread of each process, or the one that the caller lends.
+"""Sessions of requests, our own for each thread of each process or the one that the caller lends, and which way they go.
 
 Each prepares a call for ``Session.send``; what ours do differently is to keep deadlines, never follow a redirect, keep no
-cookies, and never read ~/.netrc.
+cookies, and never read ~/.netrc. URL, proxies and certificates are resolved once, and checked before anything is sent.
+
+A tool that records or replays traffic (vcrpy, say) puts connection classes of its own where urllib3 keeps its classes, for
+as long as it is at work. So nothing is decided at import: urllib3's class is looked up for each new connection, its own
+ones are extended, and any other is used as it is.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
+import time
+import warnings
+from ipaddress import ip_address
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers
+from requests.utils import get_encoding_from_headers, get_environ_proxies, select_proxy
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ClosedPoolError
 from urllib3.util import Retry
 
-from .._redact import bare_url
+from .._redact import bare_url, secret
+from ..errors import InvalidInput
 from .body import close
 from .call import Call
-from .network import network_settings
-from .pools import SOCKET_OPTIONS, limit
-from .sockets import current_attempt
+from .sockets import LimitedConnection, LimitedSocksConnection, current_attempt
 
 # A call ready to be sent: ``session.send(request, **settings)``.
 Prepared = Tuple[requests.Session, requests.PreparedRequest, Mapping[str, Any]]
@@ -268,3 +278,149 @@ def refuse_redirect(response: requests.Response, *args: Any, **kwargs: Any) -> N
         target = bare_url(response.headers["Location"])
         close(response)
         raise Redirected(response.status_code, target)
+
+
+def prepared_url(base_url: str) -> str:
+    """Let requests normalise the base URL once (host to ASCII, path quoted)."""
+    if base_url.startswith("https:"):
+        try:
+            import ssl  # noqa: F401  # requests has loaded it, where there is one
+        except ImportError as error:
+            raise InvalidInput(
+                "this Python has no ssl module: https is out of reach", code="CONFIGURATION"
+            ) from error
+    request = requests.PreparedRequest()
+    try:
+        request.prepare_url(base_url, None)
+    except (ValueError, requests.RequestException) as error:
+        raise InvalidInput(
+            "the base URL {} is malformed".format(bare_url(base_url)), code="CONFIGURATION"
+        ) from error
+    return str(request.url).rstrip("/")
+
+
+def network_settings(url: str, session: requests.Session, verify: Union[bool, str, None]) -> Dict[str, Any]:
+    """Resolve proxies and certificates as requests does, except that what the caller said wins over the environment.
+
+    (requests before 3 lets REQUESTS_CA_BUNDLE overrule ``session.verify``.) A loopback URL never goes through a proxy that
+    only the environment named.
+    """
+    proxies: Dict[str, str] = {}
+    if session.trust_env and url.startswith(("http:", "https:")) and not is_loopback(url):
+        proxies.update(get_environ_proxies(url))
+    proxies.update(session.proxies)
+    proxies = {name: secret(proxy) for name, proxy in proxies.items()}
+    check_proxy(select_proxy(url, proxies))
+    if verify is None:
+        verify = session.verify
+        if verify is True and session.trust_env:
+            bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+            # one that does not exist is no matter of plain http, which asks for no certificate
+            if bundle and (url.startswith("https:") or os.path.exists(bundle)):
+                verify = bundle
+    if isinstance(verify, str) and not os.path.exists(verify):
+        raise InvalidInput("the CA bundle {} does not exist".format(verify), code="CONFIGURATION")
+    return {"proxies": proxies, "verify": verify, "cert": session.cert}
+
+
+def check_proxy(proxy: Optional[str]) -> None:
+    """Refuse a proxy's URL that cannot be one: requests and urllib3 fail in many ways then, and quote its password."""
+    if not proxy:
+        return
+    proxy = secret(proxy if "://" in proxy else "http://" + proxy)
+    if not _is_url(proxy):
+        raise InvalidInput("the proxy's URL is malformed: {}".format(bare_url(proxy)), code="CONFIGURATION")
+
+
+def _is_url(proxy: str) -> bool:
+    try:
+        parts = urlsplit(proxy)
+        return bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, proxy))
+    except ValueError:
+        return False
+
+
+def is_loopback(url: str) -> bool:
+    """True when the URL's host is this machine by name or address."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, str, None]) -> None:
+    """Warn of what lets others read the key: no certificate check, or a key over plain http to another host."""
+    if verify is False:
+        warnings.warn("verify=False: the service's TLS certificate is not checked", stacklevel=4)
+    if api_key and base_url.startswith("http://") and not is_loopback(base_url):
+        warnings.warn("the API key goes over plain http: anyone on the way can read it", stacklevel=4)
+
+
+_PROBED_AFTER_SECONDS = 60
+
+SOCKET_OPTIONS = list(getattr(HTTPConnection, "default_socket_options", ()))  # urllib3 has none for Pyodide
+SOCKET_OPTIONS.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+for _name in (
+    "TCP_KEEPIDLE",
+    "TCP_KEEPALIVE",
+):  # the second is macOS's name; else after the system's own two hours
+    if hasattr(socket, _name):
+        SOCKET_OPTIONS.append((socket.IPPROTO_TCP, getattr(socket, _name), _PROBED_AFTER_SECONDS))
+        break
+
+_LIMITED = {
+    "urllib3.connection": LimitedConnection,
+    "urllib3.contrib.socks": LimitedSocksConnection,
+}
+_extended: Dict[type, type] = {}
+
+
+def limit(manager: Any) -> None:
+    """Make the pools of a pool manager, urllib3's own or one for a proxy, choose their connections here."""
+    manager.pool_classes_by_scheme = {
+        scheme: cls if issubclass(cls, _Pool) else _extend(_Pool, cls)
+        for scheme, cls in manager.pool_classes_by_scheme.items()
+    }
+
+
+class _Pool:
+    """What is mixed into urllib3's pools."""
+
+    @property
+    def ConnectionCls(self) -> type:  # noqa: N802  # urllib3's name
+        """The class of the next connection."""
+        cls: type = super().ConnectionCls  # type: ignore[misc]
+        limited = _LIMITED.get(cls.__module__)
+        return cls if limited is None or not issubclass(cls, HTTPConnection) else _extend(limited, cls)
+
+    def _validate_conn(self, conn: Any) -> None:
+        """Connect early, as urllib3 does for https, without its warning: `Client` has warned of verify=False once."""
+        if conn.sock is None and self.scheme == "https":  # type: ignore[attr-defined]
+            conn.connect()
+
+    def _get_conn(self, timeout: Any = None) -> Any:
+        try:
+            conn: Any = super()._get_conn(timeout)  # type: ignore[misc]
+        except (
+            ClosedPoolError
+        ):  # by another thread's `Client.close` just now: this call has a connection to itself
+            return self._new_conn()  # type: ignore[attr-defined]
+        idle_since = getattr(conn, "idle_since", 0.0)
+        if idle_since and time.monotonic() - idle_since >= conn.longest_idle_seconds:
+            conn.close()
+            conn = self._new_conn()  # type: ignore[attr-defined]
+        return conn
+
+    def _put_conn(self, conn: Any) -> None:
+        if isinstance(conn, LimitedConnection):
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+
+def _extend(mixin: type, cls: type) -> type:
+    if cls not in _extended:
+        _extended[cls] = type(cls.__name__, (mixin, cls), {})
+    return _extended[cls]
