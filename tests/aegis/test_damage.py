@@ -143,6 +143,17 @@ def test_the_deadline_of_a_call_bounds_the_wait_for_the_lock(locked):
     assert service.keys == []
 
 
+def test_what_is_not_sent_yet_waits_no_longer_than_that(locked):
+    """The second beyond the deadline is for an answer in hand alone. The least of five, for a machine may be busy."""
+    waited = []
+    with Outbox(locked, busy_seconds=600) as box, client_of(box, Service(), timeout=0.05) as client:
+        for _ in range(5):
+            began = time.monotonic()
+            refused(lambda: client.approve("k"), locked)
+            waited.append(time.monotonic() - began)
+    assert min(waited) < 0.9
+
+
 def test_so_does_the_timeout_of_the_command(locked):
     sender = ("-u", "http://127.0.0.1:1", "--tenant", "acme", "--thread", "T", "--timeout", "0.2")
     called = call("hitl", "approve", "k", *sender, "--outbox", str(locked), "-j")
