@@ -7,6 +7,7 @@ then those that guard was started with, and no process of ours is left beside th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import re
@@ -19,7 +20,7 @@ from ..models import is_refusal
 from .audit import Mask, append_record, as_text, mask_of
 from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code, hints
 from .output import Output
-from .parser import Arguments, Parser, count
+from .parser import Arguments, Parser, count, report_usage_error
 
 if TYPE_CHECKING:
     from ..models.governance import Ruling
@@ -66,11 +67,10 @@ def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
         if name in named:
             named[name].append(joined if equals else value)
     is_set = [name for name in named["--mask"] if os.environ.get(name)]
-    output.complain(mask_of(is_set, quoted=True)(message))
-    try:
-        return _exit_code(named["--not-run-exit"][0]) if named["--not-run-exit"] else _NOT_RUN
-    except argparse.ArgumentTypeError:
-        return _NOT_RUN
+    code = _NOT_RUN
+    with contextlib.suppress(argparse.ArgumentTypeError, IndexError):
+        code = _exit_code(named["--not-run-exit"][0])
+    return report_usage_error(mask_of(is_set, quoted=True)(message), argv, output, code)
 
 
 def _exit_code(text: str) -> int:

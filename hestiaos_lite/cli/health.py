@@ -9,7 +9,7 @@ from .._redact import one_line
 from ..errors import ConnectionFailed, HestiaError, InvalidInput, RequestTimeout, ServerError
 from .exits import DONE, REFUSED, USAGE
 from .output import Output
-from .parser import Arguments, Parser, seconds
+from .parser import Arguments, Parser, report_usage_error, seconds
 
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)  # the exit codes of the Monitoring Plugins guidelines
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -46,8 +46,7 @@ def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
     if "--nagios" in argv:
         output.text("HESTIAOS UNKNOWN - {}".format(_plain(message)))
         return _UNKNOWN
-    output.complain(message)
-    return USAGE
+    return report_usage_error(message, argv, output, USAGE)
 
 
 def _health(args: Arguments, output: Output) -> int:

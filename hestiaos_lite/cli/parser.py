@@ -171,7 +171,7 @@ class Parser(argparse.ArgumentParser):
         self.arguments: List[argparse.Action] = []
         self.takes: Iterable[str] = [name for name in OPTIONS if name != "version"]
         self.takes_command = False  # what follows ``--`` is a command, which is left as it is
-        self.on_usage_error: Callable[[str, Sequence[str], Output], int] = _complain
+        self.on_usage_error: Callable[[str, Sequence[str], Output], int] = _usage_error
         if sys.version_info >= (3, 14):
             options["color"] = False  # the same on every Python, and harmless for `Output`
         # Before 3.8 allow_abbrev=False also forbids -vv and -jq (https://bugs.python.org/issue26967).
@@ -202,10 +202,26 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, self)
 
 
-def _complain(message: str, argv: Sequence[str], output: Output) -> int:
-    """Report a usage error, and return the exit code."""
-    output.complain(message)
-    return 2
+def report_usage_error(message: str, argv: Sequence[str], output: Output, exit_code: int) -> int:
+    """Report a usage error, as JSON where that is asked for, and return the exit code."""
+    options, _ = _parted(list(argv))
+    output.configure(json=any(map(_asks_for_json, options)), quiet=False)
+    if output.json:
+        from ..errors import InvalidInput  # here: help does without it
+
+        output.report(InvalidInput(message), exit_code=exit_code)
+    else:
+        output.complain(message)
+    return exit_code
+
+
+def _asks_for_json(option: str) -> bool:
+    """True for --json, -j, -qj."""
+    return option == "--json" or (option[:1] == "-" and {"j"} <= set(option[1:]) <= set("jqv"))
+
+
+def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
+    return report_usage_error(message, argv, output, 2)
 
 
 def _formatter() -> Any:

@@ -145,6 +145,18 @@ def test_a_usage_error_is_one_line_without_control_characters() -> None:
 
 
 @pytest.mark.parametrize(
+    "argv, code",
+    [("health x -j", 2), ("-qj bogus", 2), ("guard x --json", 125), ("--json guard x -- y", 125)],
+)
+def test_a_usage_error_is_json_where_that_is_asked_for(argv: str, code: int) -> None:
+    called = call(*argv.split())
+    assert (called.code, called.out, len(called.err.splitlines())) == (code, "", 1)
+    assert (called.error["code"], called.error["exit_code"]) == ("INVALID_INPUT", code)
+    assert "error: " in called.error["message"]
+    assert call("guard", "x", "--", "y", "-j").err.startswith("hestiaos-lite: error: ")
+
+
+@pytest.mark.parametrize(
     "argv, path, hint",
     [
         ("health", "/api/v1", PREFIXED.format("/api/v1")),
