@@ -218,7 +218,7 @@ def check_api_key(key: Any) -> Optional[str]:
     key = Secret(check_text("the API key", secret(key), code=CONFIGURATION).strip())
     if any(not 32 < ord(char) < 127 for char in key):
         raise _configuration(
-            "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
+            "the API key holds a character that cannot be in a header (space, line break, non-ASCII)"
         )
     return key or None
 

@@ -176,7 +176,7 @@ def test_a_key_is_stripped(given, key):
     ids=ascii,
 )
 def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(key):
-    words = "the API key holds a character that cannot stand in a header (space, line break, non-ASCII)"
+    words = "the API key holds a character that cannot be in a header (space, line break, non-ASCII)"
     if isinstance(key, bytes):
         words = "the API key must be a string, not bytes"
     assert configuration_error(Client, api_key=key) == words

@@ -1,4 +1,4 @@
-"""doctor: check, without being told what to look for, what keeps a job from working; one line and one cure a finding.
+"""doctor: check what keeps a job from working; one line and one cure a finding.
 
 The checks of this machine (packages, settings, files, network variables) come first and send nothing. Then each service
 is asked for something harmless.

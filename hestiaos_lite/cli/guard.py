@@ -25,7 +25,7 @@ from .parser import Arguments, Parser, count, report_usage_error
 if TYPE_CHECKING:
     from ..models.governance import Ruling
 
-    Verdict = Union[Ruling, HestiaError]  # a ruling by which it may run, or why it may not
+    RulingOrError = Union[Ruling, HestiaError]  # a ruling by which it may run, or why it may not
 
 _NOT_RUN = 125  # what env, nice and timeout end with when they fail themselves
 
@@ -51,7 +51,7 @@ It is advice taken beforehand, not a boundary: whoever can type the command can 
     help = "show $VARIABLE in place of its value, in what is sent, logged and said; may be repeated"
     add("--mask", help, action="append", default=[], metavar="VARIABLE")
     add("--allow-throttle", "run it where governance says THROTTLE", action="store_true")
-    help = "run it, and say so, where no verdict could be had: the service is away, failing or too slow"
+    help = "run it, and say so, where no ruling could be had: the service is away, failing or too slow"
     add("--fail-open", help, action="store_true")
     add("--not-run-exit", "exit code in place of 125 and 75", type=_exit_code, metavar="N")
     add("--log", "append a JSON line to FILE before it runs; unless it can, nothing runs", metavar="FILE")
@@ -87,11 +87,11 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
     try:
         mask = mask_of(args.mask)
         shown = [mask(as_text(word)) for word in args.argv]
-        verdict = _ask(args, output, shown, mask)
-        refusal = verdict if isinstance(verdict, HestiaError) else None
-        runs = refusal is None or (args.fail_open and _is_without_verdict(refusal))
+        ruling = _ask(args, output, shown, mask)
+        refusal = ruling if isinstance(ruling, HestiaError) else None
+        runs = refusal is None or (args.fail_open and _has_no_ruling(refusal))
         if args.log is not None:
-            facts: Dict[str, Any] = {name: mask(value) for name, value in _facts(verdict).items()}
+            facts: Dict[str, Any] = {name: mask(value) for name, value in _facts(ruling).items()}
             fault = append_record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing runs, and the exit code has to say that
         return _refuse(error, args, output, mask)
@@ -100,25 +100,25 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
             output.complain(mask(fault.message))
         return _refuse(fault if runs else refusal, args, output, mask)
     if refusal is not None:
-        output.complain("run without a verdict, since --fail-open says so: {}".format(mask(str(refusal))))
+        output.complain("run without a ruling, since --fail-open says so: {}".format(mask(str(refusal))))
     elif args.verbose:
-        output.notice(mask(_said(verdict)))
+        output.notice(mask(_said(ruling)))
     return lambda: _exec(args.argv, shown[0], output)
 
 
-def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> Verdict:
+def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> RulingOrError:
     from .arguments import json_object
     from .connect import open_client
 
     try:
         if args.input == "-":
             raise InvalidInput("--input - cannot be: standard input is the command's; use @FILE")
-        told: Dict[str, Any] = mask(json_object(args.input, "--input") or {})
+        command_input: Dict[str, Any] = mask(json_object(args.input, "--input") or {})
         # quoted after the mask: a value with a quote in it would not be found in the quoted form
-        told.update(argv=shown, command=" ".join(shlex.quote(word) for word in shown))
+        command_input.update(argv=shown, command=" ".join(shlex.quote(word) for word in shown))
         with open_client(args) as client:
             return client.governance.require(
-                mask(as_text(args.type)), told, allow_throttle=args.allow_throttle
+                mask(as_text(args.type)), command_input, allow_throttle=args.allow_throttle
             )
     except HestiaError as error:
         return error
@@ -130,7 +130,7 @@ def _may_be_later(error: HestiaError) -> bool:
     return error.exit_code in (UNAVAILABLE, TRY_LATER) and not error.is_final
 
 
-def _is_without_verdict(error: HestiaError) -> bool:
+def _has_no_ruling(error: HestiaError) -> bool:
     """True where governance could not be asked.
 
     An answer that broke off may have been a refusal, a gateway's page is one of sorts, and whatever the status of an answer
@@ -143,7 +143,7 @@ def _is_without_verdict(error: HestiaError) -> bool:
 
 
 def _says_no(body: Any) -> bool:
-    """True where a word of refusal stands anywhere in an error's body, as a value or within a text."""
+    """True where a word of refusal is anywhere in an error's body, as a value or within a text."""
     values = [body]
     while values:
         value = values.pop()
@@ -180,20 +180,20 @@ def _refuse(error: Any, args: Arguments, output: Output, mask: Mask) -> int:
     return code
 
 
-def _facts(verdict: Verdict) -> Dict[str, Optional[str]]:
+def _facts(ruling: RulingOrError) -> Dict[str, Optional[str]]:
     """Return what governance said: decision, reason, policy and trace id, None where it did not."""
-    source: Any = verdict
-    if isinstance(verdict, GovernanceBlock):
+    source: Any = ruling
+    if isinstance(ruling, GovernanceBlock):
         from ..namespaces import ruling_of
 
-        source = ruling_of(verdict.details)
+        source = ruling_of(ruling.details)
     facts = {name: getattr(source, name, None) for name in ("decision", "reason", "policy", "trace_id")}
     return dict(facts, reason=source.message) if isinstance(source, HestiaError) else facts
 
 
-def _said(verdict: Verdict) -> str:
+def _said(ruling: RulingOrError) -> str:
     """Put a ruling in one line."""
-    facts = {name: one_line(text or "") for name, text in _facts(verdict).items()}
+    facts = {name: one_line(text or "") for name, text in _facts(ruling).items()}
     text = "governance says {decision}".format(**facts) + (facts["reason"] and ": " + facts["reason"])
     named = [("policy", facts["policy"]), ("trace id", facts["trace_id"])]
     names = ", ".join("{} {}".format(name, value) for name, value in named if value)

@@ -125,7 +125,7 @@ def test_what_is_not_allowed_leaves_no_trace(name: str, trace: Any, tmp_path: An
         assert as_json.error["exit_code"] == 7
         opened = guard(server.url, "--fail-open", "-q", *options, *line)
     assert (opened.code, trace.exists()) == ((0, True) if opens else (code, False))
-    words = "run without a verdict, since --fail-open says so: [" if opens else "not run: "
+    words = "run without a ruling, since --fail-open says so: [" if opens else "not run: "
     assert opened.err.startswith("hestiaos-lite: " + words)
     assert len(opened.err.splitlines()) == 1
     outcomes = [json.loads(line)["outcome"] for line in log.read_text().splitlines()]
