@@ -191,8 +191,8 @@ def test_the_models_have_the_fields_that_are_documented() -> None:
         has_default = [
             field.default is not MISSING or field.default_factory is not MISSING for field in fields
         ]
-        told = [word.strip() for word in required.split(",") if word.strip()]
-        assert [field.name for field, has in zip(fields, has_default) if not has] == told, name
+        documented = [word.strip() for word in required.split(",") if word.strip()]
+        assert [field.name for field, has in zip(fields, has_default) if not has] == documented, name
         assert [field.name for field, has in zip(fields, has_default) if has] == optional.split(", "), name
 
 
@@ -231,17 +231,17 @@ def test_the_table_of_exit_codes_says_what_the_help_says(environment: Dict[str, 
         text=True,
     ).stdout
     section = REFERENCE.partition("## Exit codes")[2].partition("\n## ")[0]
-    told = {
+    documented = {
         code: again.partition(";")[0].strip()
         for codes, again in re.findall(r"^\| ([\d, ]+) \| .*\| ([^|]*) ?\|$", section, re.MULTILINE)
         for code in codes.split(", ")
     }
-    helped = {
+    in_help = {
         code: re.split(r"[:;]", again)[0].strip()
         for line in re.findall(r"^ {0,2}\d.*", help, re.MULTILINE)
         for code, again in [(found, line[55:]) for found in re.findall(r"(?:^ *|; )(\d+)", line[:55])]
     }
-    assert told == helped
+    assert documented == in_help
 
 
 def test_the_recipe_for_a_single_file_is_the_one_that_is_tested() -> None:

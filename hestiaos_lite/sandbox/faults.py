@@ -152,7 +152,7 @@ def _error_reply(status: int, retry_after: Union[None, int, float, str] = None, 
     if not 200 <= status <= 599:
         raise ValueError("status must be from 200 to 599")
     if body is None:
-        message = "the sandbox was told to answer {}".format(status)
+        message = "the sandbox was set to answer {}".format(status)
         body = {"detail": {"code": "SCRIPTED_FAULT", "message": message}}
     reply = canned(status, body)
     if retry_after is not None:

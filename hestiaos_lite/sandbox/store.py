@@ -38,7 +38,7 @@ CREATE INDEX actions_by_request ON actions (request_id);
 """
 
 # Uniqueness of (tenant, thread, key) is the table's UNIQUE constraint and the quota a condition of the same INSERT,
-# so no two callers can both be told that theirs was accepted, in whatever thread or process.
+# so no two callers can both read that theirs was accepted, in whatever thread or process.
 _ADD_ACTION = """
 INSERT OR IGNORE INTO actions
     (tenant, thread_id, idempotency_key, action, payload, request_id, outcome, accepted_ms, ready_ms)

@@ -18,11 +18,11 @@ from . import GREEN, alone, needs
 
 PATIENT = 20.0
 BEGUN = head(200, {"Content-Type": "text/event-stream"}) + b'data: {"type": "start"}\n\n'
-KINDS = pytest.mark.parametrize("kind", ["own", "lent"])
+KINDS = pytest.mark.parametrize("kind", ["own", "callers"])
 
 
 def session_of(kind: str) -> Any:
-    return requests.Session() if kind == "lent" else None
+    return requests.Session() if kind == "callers" else None
 
 
 def is_cancelled(client: Client) -> None:

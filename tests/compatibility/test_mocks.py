@@ -11,11 +11,11 @@ from ..faultserver import closed_port
 from . import alone, needs
 from .play import EXCHANGES, URL
 
-SESSIONS = pytest.mark.parametrize("kind", ["own", "lent"])
+SESSIONS = pytest.mark.parametrize("kind", ["own", "callers"])
 
 
 def session_of(kind: str) -> Any:
-    return requests.Session() if kind == "lent" else None
+    return requests.Session() if kind == "callers" else None
 
 
 def play_requests_mock(kind: str) -> None:
@@ -76,7 +76,7 @@ def play_mocket(kind: str) -> None:
             assert exchange.played(session_of(kind)) == exchange.outcome, exchange.name
 
 
-@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize("kind", ["own", "callers"])
 @pytest.mark.parametrize(
     "play",
     [

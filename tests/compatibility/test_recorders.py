@@ -44,7 +44,7 @@ def play_vcr(kind: str, folder: str) -> None:
 
     def played(url: str, record_mode: str) -> List[Any]:
         with vcr.use_cassette(os.path.join(folder, "calls.yaml"), record_mode=record_mode):
-            return calls(url, requests.Session() if kind == "lent" else None)
+            return calls(url, requests.Session() if kind == "callers" else None)
 
     with Sandbox() as box:
         recorded = played(box.url, "once")
@@ -58,8 +58,8 @@ def let_nothing_leave(kind: str, folder: str) -> None:
     """A request that is not on record does not leave, not even over a connection that was kept from before."""
     import vcr
 
-    with Sandbox() as box, requests.Session() as lent:
-        with Client(box.url, session=lent if kind == "lent" else None, retries=0) as client:
+    with Sandbox() as box, requests.Session() as callers:
+        with Client(box.url, session=callers if kind == "callers" else None, retries=0) as client:
             client.health()
             with vcr.use_cassette(os.path.join(folder, "empty.yaml"), record_mode="none"):
                 try:
@@ -96,7 +96,7 @@ def test_betamax(play: Any, tmp_path: Path) -> None:
 class TestVcrpy:
     pytestmark = needs("vcr")
 
-    @pytest.mark.parametrize("kind", ["own", "lent"])
+    @pytest.mark.parametrize("kind", ["own", "callers"])
     @pytest.mark.parametrize("play", [play_vcr, let_nothing_leave])
     def test_in_a_cassette(self, play: Any, kind: str, tmp_path: Path) -> None:
         alone(play, kind, str(tmp_path))

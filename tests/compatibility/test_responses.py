@@ -14,13 +14,13 @@ from hestiaos_lite import Client, ConnectionFailed, StreamInterrupted
 from .play import EXCHANGES, URL, Exchange
 
 
-@pytest.fixture(params=["own", "lent"])
+@pytest.fixture(params=["own", "callers"])
 def session(request: pytest.FixtureRequest) -> Any:
     if request.param == "own":
         yield None
         return
-    with requests.Session() as lent:
-        yield lent
+    with requests.Session() as callers:
+        yield callers
 
 
 @responses.activate

@@ -43,16 +43,16 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["own", "lent"])
+@pytest.fixture(params=["own", "callers"])
 def client_of(scheme: str, request: pytest.FixtureRequest, monkeypatch: Any) -> Iterator[MakeClient]:
-    """Make a client that reaches its service through the SOCKS proxy on a port: its session is its own, or is lent."""
-    with requests.Session() as lent:
+    """Make a client that reaches its service through the SOCKS proxy on a port: its session is its own, or is callers."""
+    with requests.Session() as callers:
 
         def make(port: int, **options: Any) -> Client:
             url = "socks5h://127.0.0.1:{}".format(port)
-            if request.param == "lent":
-                lent.proxies = {scheme: url}
-                options["session"] = lent
+            if request.param == "callers":
+                callers.proxies = {scheme: url}
+                options["session"] = callers
             monkeypatch.setenv(scheme + "_proxy", url)
             # the server's certificate is for an address
             verify = False if scheme == "https" else None

@@ -12,11 +12,11 @@ from hestiaos_lite.sandbox import Sandbox
 
 from . import alone, needs
 
-KINDS = pytest.mark.parametrize("kind", ["own", "lent"])
+KINDS = pytest.mark.parametrize("kind", ["own", "callers"])
 
 
 def call_everything(url: str, kind: str) -> None:
-    with requests.Session() as lent, Client(url, session=lent if kind == "lent" else None) as client:
+    with requests.Session() as callers, Client(url, session=callers if kind == "callers" else None) as client:
         assert client.run("hello").result == "ALLOW"
         assert [event.type for event in client.run_stream("hello")][-1] == "done"
         assert client.governance.trace("none") is None

@@ -200,7 +200,7 @@ def test_what_a_fault_leaves_done(box: Any, script: Any, kind: str, actions: int
 # fmt: off
 SCRIPTED = [
     # script, status, body, fields
-    ({}, 503, {"detail": {"code": "SCRIPTED_FAULT", "message": "the sandbox was told to answer 503"}}, {"Content-Type": "application/json", "Retry-After": None}),
+    ({}, 503, {"detail": {"code": "SCRIPTED_FAULT", "message": "the sandbox was set to answer 503"}}, {"Content-Type": "application/json", "Retry-After": None}),
     ({"status": 429, "retry_after": 1, "body": [1]}, 429, [1], {"Retry-After": "1"}),
     ({"status": 502, "body": "<html>"}, 502, b"<html>", {"Content-Type": "text/html; charset=utf-8"}),
     ({"status": 502, "body": "\xe9"}, 502, b"\xc3\xa9", {"Content-Type": "text/plain; charset=utf-8"}),

@@ -152,7 +152,7 @@ NO_REQUEST = [
     (b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\n\r\n",          414),
     (get(*[b"A: b"] * 101),                                    431),
     (get(b"A: " + b"b" * 65_536),                              431),
-    (get(b"Content-Length : 5"),                               400),  # what stands behind would not be seen
+    (get(b"Content-Length : 5"),                               400),  # what comes behind would not be seen
     (get(b"no colon"),                                         400),
     (GET.replace(HOST, b"Host : attacker.example\r\n"),        400),
     (GET.replace(HOST, b" Host: localhost\r\n"),               400),

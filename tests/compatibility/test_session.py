@@ -35,11 +35,11 @@ def token(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def test_what_goes_out() -> None:
     seen: List[int] = []
-    with FaultServer(answer(HEALTHY)) as server, Wrapped() as lent:
-        lent.headers["X-Team"] = "nightly"
-        lent.auth = token
-        lent.hooks["response"].append(lambda response, *args, **kwargs: seen.append(response.status_code))
-        with Client(server.url, session=lent) as client:
+    with FaultServer(answer(HEALTHY)) as server, Wrapped() as callers:
+        callers.headers["X-Team"] = "nightly"
+        callers.auth = token
+        callers.hooks["response"].append(lambda response, *args, **kwargs: seen.append(response.status_code))
+        with Client(server.url, session=callers) as client:
             assert client.health().ok
         sent = server.requests[0].headers
         assert (sent["x-team"], sent["authorization"], seen) == ("nightly", "Bearer token", [200])
@@ -52,10 +52,10 @@ def test_the_token_of_requests_oauthlib(by: str, monkeypatch: pytest.MonkeyPatch
     from requests_oauthlib import OAuth2, OAuth2Session
 
     bearer = {"access_token": "token", "token_type": "Bearer"}
-    with FaultServer(answer(HEALTHY)) as server, OAuth2Session("id", token=bearer) as lent:
-        with Client(server.url, session=lent) as client:
+    with FaultServer(answer(HEALTHY)) as server, OAuth2Session("id", token=bearer) as callers:
+        with Client(server.url, session=callers) as client:
             client.health()
-            lent.auth = OAuth2("id", token=bearer)
+            callers.auth = OAuth2("id", token=bearer)
             client.health()
         assert [request.headers.get("authorization") for request in server.requests] == [None, "Bearer token"]
 
@@ -87,25 +87,27 @@ def test_a_service_on_a_unix_socket(by: str, unix_url: str, monkeypatch: pytest.
     import requests_unixsocket
 
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")  # is nothing to it
-    with requests_unixsocket.Session() as lent, Client(unix_url + "/", session=lent, retries=0) as client:
+    with requests_unixsocket.Session() as callers, Client(
+        unix_url + "/", session=callers, retries=0
+    ) as client:
         assert client.health().ok
         assert client.base_url == unix_url
 
 
 def test_a_scheme_is_taken_where_an_adapter_is_mounted_for_it(tmp_path: Path) -> None:
     url = "http+unix://%2Frun%2FService.sock"
-    with requests.Session() as lent, Outbox(tmp_path / "outbox") as outbox:
+    with requests.Session() as callers, Outbox(tmp_path / "outbox") as outbox:
         for make in (Client, AegisClient):
             with pytest.raises(InvalidInput, match="must begin with http"):
-                make(url, session=lent)
-        lent.mount("http+unix://", requests.adapters.HTTPAdapter())
+                make(url, session=callers)
+        callers.mount("http+unix://", requests.adapters.HTTPAdapter())
         for make in (Client, AegisClient):
-            assert make(url, session=lent).base_url == url
+            assert make(url, session=callers).base_url == url
             with pytest.raises(InvalidInput, match="must begin with http"):
-                make("ftp://service.example", session=lent)
+                make("ftp://service.example", session=callers)
         # two sockets whose names differ in case are two services
         names = {
-            AegisClient(each, session=lent, outbox=outbox)._service
+            AegisClient(each, session=callers, outbox=outbox)._service
             for each in (url, url.replace("Service", "service"), url + "/")
         }
         assert len(names) == 2

@@ -1,4 +1,4 @@
-"""What a lent session may do to an answer before we have it: hooks that read or judge it, responses made by hand."""
+"""What a caller's session may do to an answer before we have it: hooks that read or judge it, responses made by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EACH_CALL = pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: 
 
 
 @pytest.fixture
-def lent() -> Iterator[requests.Session]:
+def callers() -> Iterator[requests.Session]:
     with requests.Session() as session:
         yield session
 
@@ -48,11 +48,11 @@ def reads_raw(response: requests.Response, *args: Any, **kwargs: Any) -> None:
 
 
 @EACH_CALL
-def test_what_a_hook_has_read_is_used(exchange: Exchange, lent: requests.Session) -> None:
-    lent.hooks["response"].append(reads_content)
+def test_what_a_hook_has_read_is_used(exchange: Exchange, callers: requests.Session) -> None:
+    callers.hooks["response"].append(reads_content)
     body = exchange.body.encode("utf-8")
     with FaultServer(answer(reply(exchange.status, body, {"Content-Type": exchange.content_type}))) as server:
-        assert exchange.played(lent, server.url) == exchange.outcome
+        assert exchange.played(callers, server.url) == exchange.outcome
 
 
 class NeverStreams(requests.Session):
@@ -66,29 +66,29 @@ class NeverStreams(requests.Session):
 def test_a_session_that_never_streams(exchange: Exchange) -> None:
     data = head(exchange.status, {"Content-Type": exchange.content_type, "Transfer-Encoding": "chunked"})
     data += chunked([exchange.body.encode("utf-8")])
-    with FaultServer(answer(data)) as server, NeverStreams() as lent:
-        assert exchange.played(lent, server.url) == exchange.outcome
+    with FaultServer(answer(data)) as server, NeverStreams() as callers:
+        assert exchange.played(callers, server.url) == exchange.outcome
 
 
 @pytest.mark.parametrize("hook", [reads_lines, reads_raw])
-def test_a_body_that_is_gone_was_an_answer_all_the_same(hook: Any, lent: requests.Session) -> None:
+def test_a_body_that_is_gone_was_an_answer_all_the_same(hook: Any, callers: requests.Session) -> None:
     """A decision that was accepted is not sent again for it."""
-    lent.hooks["response"].append(hook)
+    callers.hooks["response"].append(hook)
     accepted = reply(202, b'{"request_id": "r-1"}')
     with FaultServer(answer(accepted)) as server:
-        with AegisClient(server.url, session=lent, tenant_id="acme", thread_id="main") as aegis:
+        with AegisClient(server.url, session=callers, tenant_id="acme", thread_id="main") as aegis:
             with pytest.raises(InvalidResponse, match="read by somebody else") as caught:
                 aegis.approve("key")
         assert (caught.value.effect, caught.value.attempts, server.hits) == ("accepted", 1, 1)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("dump", marks=needs("requests_toolbelt"))])
-def test_the_dump_of_requests_toolbelt(kind: str, lent: requests.Session) -> None:
+def test_the_dump_of_requests_toolbelt(kind: str, callers: requests.Session) -> None:
     from requests_toolbelt.utils import dump
 
     seen = []
-    lent.hooks["response"].append(lambda response, *args, **kwargs: seen.append(dump.dump_all(response)))
-    with FaultServer(answer(ok(RUN))) as server, Client(server.url, session=lent) as client:
+    callers.hooks["response"].append(lambda response, *args, **kwargs: seen.append(dump.dump_all(response)))
+    with FaultServer(answer(ok(RUN))) as server, Client(server.url, session=callers) as client:
         assert client.run("hello").text == "hello"
     assert b'"trace_id": "t-1"' in seen[0]
 
@@ -101,35 +101,37 @@ def judges(response: requests.Response, *args: Any, **kwargs: Any) -> None:
 
 
 @EACH_CALL
-def test_a_hook_that_raises_for_a_status_changes_nothing(exchange: Exchange, lent: requests.Session) -> None:
-    lent.hooks["response"].append(judges)
+def test_a_hook_that_raises_for_a_status_changes_nothing(
+    exchange: Exchange, callers: requests.Session
+) -> None:
+    callers.hooks["response"].append(judges)
     body = exchange.body.encode("utf-8")
     with FaultServer(answer(reply(exchange.status, body, {"Content-Type": exchange.content_type}))) as server:
-        assert exchange.played(lent, server.url) == exchange.outcome
+        assert exchange.played(callers, server.url) == exchange.outcome
 
 
-def test_the_facts_of_what_a_hook_has_raised_for(lent: requests.Session) -> None:
-    lent.hooks["response"].append(judges)
+def test_the_facts_of_what_a_hook_has_raised_for(callers: requests.Session) -> None:
+    callers.hooks["response"].append(judges)
     refusal = reply(403, b'{"message": "no", "trace_id": "t-9"}')
-    with FaultServer(answer(refusal)) as server, Client(server.url, session=lent) as client:
+    with FaultServer(answer(refusal)) as server, Client(server.url, session=callers) as client:
         with pytest.raises(GovernanceBlock) as caught:
             client.run("hello")
     assert (caught.value.trace_id, caught.value.delivered, caught.value.exit_code) == ("t-9", True, 1)
 
 
-def test_what_a_hook_has_raised_for_is_sent_again_where_that_helps(lent: requests.Session) -> None:
-    lent.hooks["response"].append(judges)
+def test_what_a_hook_has_raised_for_is_sent_again_where_that_helps(callers: requests.Session) -> None:
+    callers.hooks["response"].append(judges)
     with FaultServer(answer(reply(503, b"", {"Retry-After": 0}), ok({"status": "ok"}))) as server:
-        with Client(server.url, session=lent, retries=1) as client:
+        with Client(server.url, session=callers, retries=1) as client:
             assert client.health().ok
         assert server.hits == 2
 
 
-def test_a_hook_s_own_request_that_fails_is_not_ours(lent: requests.Session) -> None:
+def test_a_hook_s_own_request_that_fails_is_not_ours(callers: requests.Session) -> None:
     """Its 401 says nothing of our request, which was answered."""
     with FaultServer(answer(reply(401, b""))) as other, FaultServer(answer(ok(RUN))) as server:
-        lent.hooks["response"].append(lambda *args, **kwargs: requests.get(other.url).raise_for_status())
-        with Client(server.url, session=lent, retries=3) as client:
+        callers.hooks["response"].append(lambda *args, **kwargs: requests.get(other.url).raise_for_status())
+        with Client(server.url, session=callers, retries=3) as client:
             with pytest.raises(ConnectionFailed) as caught:
                 client.run("hello")
         assert (caught.value.status, caught.value.effect, server.hits) == (None, "unknown", 1)
@@ -158,23 +160,23 @@ class Canned(HTTPAdapter):
 
 @pytest.mark.parametrize("raw", ["file", "urllib3", "none"])
 @EACH_CALL
-def test_a_response_made_by_hand(exchange: Exchange, raw: str, lent: requests.Session) -> None:
+def test_a_response_made_by_hand(exchange: Exchange, raw: str, callers: requests.Session) -> None:
     body = exchange.body.encode("utf-8")
     canned = {
         "file": Canned(exchange.status, lambda: io.BytesIO(body)),
         "urllib3": Canned(exchange.status, lambda: HTTPResponse(io.BytesIO(body), preload_content=False)),
         "none": Canned(exchange.status, lambda: None, body),
     }
-    lent.mount("http://", canned[raw])
-    assert exchange.played(lent) == exchange.outcome
+    callers.mount("http://", canned[raw])
+    assert exchange.played(callers) == exchange.outcome
 
 
-def test_a_response_without_a_body(lent: requests.Session) -> None:
-    lent.mount("http://", Canned(200, lambda: None))
-    with Client("http://service.example", session=lent) as client:
+def test_a_response_without_a_body(callers: requests.Session) -> None:
+    callers.mount("http://", Canned(200, lambda: None))
+    with Client("http://service.example", session=callers) as client:
         assert client.secrets.delete("k") is None
         with pytest.raises(InvalidResponse, match="is empty"):
             client.run("hello")
-    lent.mount("http://", Canned(500, lambda: None))
-    with Client("http://service.example", session=lent) as client, pytest.raises(ServerError):
+    callers.mount("http://", Canned(500, lambda: None))
+    with Client("http://service.example", session=callers) as client, pytest.raises(ServerError):
         client.run("hello")
