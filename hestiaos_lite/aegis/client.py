@@ -169,8 +169,8 @@ class AegisClient:
             AuthenticationError, PermissionDenied, NotFound: credentials or address are wrong. With an outbox the decision
                 stays queued there.
             Conflict: the outbox holds this decision as dead; nothing was sent.
-            HestiaError: code ``OUTBOX``: the decision could not be recorded and was not sent, or (``delivered`` True) the
-                service's answer could not be written down.
+            HestiaError: code ``OUTBOX``, ``OUTBOX_BUSY`` or ``OUTBOX_DISK``: the decision could not be recorded and was
+                not sent, or (``delivered`` True) the service's answer could not be written down.
         """
         return self._decide(self._decision(action, idempotency_key, tenant_id, thread_id, payload))
 

@@ -248,8 +248,8 @@ def _not_written_down(what: str) -> Iterator[None]:
     try:
         yield
     except HestiaError as error:
-        told = "{}; what could not be written down: {}; it is sent again, under its key"
-        error.with_facts(message=told.format(error.message, what))
+        message = "{}; what could not be written down: {}; it is sent again, under its key"
+        error.with_facts(message=message.format(error.message, what))
         raise
 
 

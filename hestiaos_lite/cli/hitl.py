@@ -139,11 +139,11 @@ def _conclude(args: Arguments, output: Output) -> int:
         output.document(conclusion.to_dict())
     else:
         output.text(" ".join(filter(None, (conclusion.outcome, conclusion.request_id))))
-    output.notice(_explained(conclusion.outcome, in_outbox=outbox is not None and conclusion.status is None))
+    output.notice(_describe(conclusion.outcome, in_outbox=outbox is not None and conclusion.status is None))
     return _CONCLUSIONS[conclusion.outcome]
 
 
-def _explained(outcome: str, *, in_outbox: bool) -> str:
+def _describe(outcome: str, *, in_outbox: bool) -> str:
     if outcome == "pending" and in_outbox:
         return "pending: a decision of this key waits in the outbox and cannot be sent; nothing is concluded"
     return {
