@@ -184,9 +184,11 @@ class Output:
         self._line_is_open = not text.endswith("\n")  # before it is written: a signal may come in between
         try:
             self._out.write(text)
-        except OSError as error:
-            self._line_is_open = False  # nothing comes after what was cut off
-            raise OutputClosed(error) from error
+        except BaseException as error:
+            self._line_is_open = False  # nothing comes after what was cut off, perhaps since nobody reads
+            if isinstance(error, OSError):
+                raise OutputClosed(error) from error
+            raise
 
     def _print_json(self, value: Any, indent: Optional[int] = None) -> None:
         if self._field is not None:

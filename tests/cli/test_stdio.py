@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any, List
 import pytest
 
 from ..cli_call import ROOT, command, environment, start_in_a_terminal
-from ..faultserver import FaultServer, answer, ok
+from ..faultserver import FaultServer, answer, answer_and_hang, head, ok
 
 if os.name != "posix":
     pytest.skip("descriptors and limits as POSIX has them", allow_module_level=True)
@@ -190,3 +191,27 @@ def test_at_a_terminal_one_ctrl_d_ends_the_input(box: Any) -> None:
     os.write(screen, b"hello\n\x04")
     assert (child.wait(60), [request.json["input"] for request in box.requests]) == (0, ["hello\n"])
     os.close(screen)
+
+
+@pytest.mark.parametrize("is_blocking", [True, False])
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_is_enough_where_nobody_reads(number: int, code: int, is_blocking: bool) -> None:
+    """No line is ended then: that would wait for the reader again."""
+    event = b'data: {"type": "token", "data": {"text": "' + TEXT.encode() + b'"}}\n\n'
+    reader, writer = os.pipe()
+    os.set_blocking(writer, is_blocking)
+    with FaultServer(answer_and_hang(head(200, {"Content-Type": "text/event-stream"}) + event)) as server:
+        process = subprocess.Popen(
+            command("run", "--stream", "x", "-u", server.url), stdout=writer, env=environment()
+        )
+        os.close(writer)
+        while bytes_in(reader) < 65536:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        try:
+            assert process.wait(60) == code
+        finally:
+            process.kill()
+            process.wait()
+            os.close(reader)
