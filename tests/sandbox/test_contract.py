@@ -172,8 +172,11 @@ def test_what_is_counted() -> None:
             "avg_latency_ms": A(float),
         }
         assert 0 <= metrics["cpu_percent"] <= 100
+        started = time.perf_counter()
+        latency_ms = call(box, "POST", RUN, {"input": "hello"}).body["latency_ms"]
+        assert 0 < latency_ms <= (time.perf_counter() - started) * 1000
         assert metrics["avg_latency_ms"] > 0
-        assert box.requests_total == 5
+        assert box.requests_total == 6
 
 
 @pytest.mark.parametrize(

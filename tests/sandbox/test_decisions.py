@@ -171,6 +171,8 @@ def test_the_quota_counts_accepted_actions_of_a_tenant() -> None:
         assert approve(box, "c", Tenant_Id="other").status == 202
         box.hitl.quota = None
         assert approve(box, "c").status == 202
+    with Sandbox(hitl_quota=0) as box:
+        assert approve(box).status == 429
 
 
 # -- faults
