@@ -94,6 +94,7 @@ class Sandbox(Faults):
             lambda: self._pause(self.token_delay_seconds),
         )
         self._router = Router({**hestia.routes(), **self.hitl.routes()})
+        self._life = threading.RLock()  # of starting and stopping; a signal may stop what is being started
         self._lock = threading.Lock()
         self._kept: Deque[Request] = deque()
         self._kept_bytes = 0
@@ -113,7 +114,7 @@ class Sandbox(Faults):
 
     def start(self) -> Sandbox:
         """Listen. Returns itself; no effect when it runs already."""
-        with self._lock:
+        with self._life:
             if self._server is None:
                 self._store.open()
                 self._stopped.clear()
@@ -127,12 +128,12 @@ class Sandbox(Faults):
 
     def stop(self) -> None:
         """Stop at once: port released, connections closed, threads ended. No effect when it does not run."""
-        self._stopped.set()  # before the server stops, so that requests in a delay wake
-        with self._lock:
+        with self._life:
+            self._stopped.set()  # before the server stops, so that requests in a delay wake
             server, self._server = self._server, None
-        if server is not None:
-            server.stop()
-            self._store.close()
+            if server is not None:
+                server.stop()
+                self._store.close()
 
     def serve_forever(self) -> None:
         """Start, and return once another thread calls ``stop``.

@@ -158,6 +158,25 @@ def test_serve_forever_returns_at_stop_and_the_same_object_starts_again_with_its
     assert not thread.is_alive()
 
 
+def test_threads_that_start_and_stop_it_at_once_meet_no_error() -> None:
+    box, errors = Sandbox(), []
+
+    def start_and_stop() -> None:
+        try:
+            for _ in range(15):
+                box.start()
+                box.stop()
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start_and_stop) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (errors, repr(box).rpartition(" ")[2]) == ([], "stopped>")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_child_can_neither_stop_it_nor_hold_its_port_and_connections() -> None:
     box = Sandbox(port=steady_port()).start()
