@@ -47,13 +47,6 @@ class Client:
         profile: section of the configuration file.
         max_body_bytes: the largest answer that is read, 8 MiB by default; a larger one is InvalidResponse.
 
-    Attributes:
-        chat: `Chat`: one message, one answer.
-        agents: `Agents`: run a task with an agent.
-        system: `System`: status, configuration and metrics.
-        secrets: `Secrets`: get, set and delete.
-        governance: `Governance`: what it would decide, and what it has decided.
-
     What is not given comes from ``HESTIAOS_BASE_URL``, ``HESTIAOS_API_KEY`` (or ``HESTIAOS_API_KEY_FILE``) and
     ``HESTIAOS_TIMEOUT``, else from the configuration file, else from the defaults.
 
@@ -93,11 +86,36 @@ class Client:
             repeatable=repeatable(retries),
             max_body_bytes=max_body_bytes,
         )
-        self.chat = Chat(self._caller)
-        self.agents = Agents(self._caller)
-        self.system = System(self._caller)
-        self.secrets = Secrets(self._caller)
-        self.governance = Governance(self._caller)
+        self._chat = Chat(self._caller)
+        self._agents = Agents(self._caller)
+        self._system = System(self._caller)
+        self._secrets = Secrets(self._caller)
+        self._governance = Governance(self._caller)
+
+    @property
+    def chat(self) -> Chat:
+        """One message, one answer."""
+        return self._chat
+
+    @property
+    def agents(self) -> Agents:
+        """Run a task with an agent."""
+        return self._agents
+
+    @property
+    def system(self) -> System:
+        """Status, configuration and metrics."""
+        return self._system
+
+    @property
+    def secrets(self) -> Secrets:
+        """Get, set and delete."""
+        return self._secrets
+
+    @property
+    def governance(self) -> Governance:
+        """What it would decide, and what it has decided."""
+        return self._governance
 
     @property
     def base_url(self) -> str:

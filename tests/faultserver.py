@@ -26,6 +26,7 @@ TLS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "t
 TLS_AUTHORITY = os.path.join(
     TLS_FOLDER, "authority.pem"
 )  # signed the server's certificate, which is for 127.0.0.1 alone
+TLS_EXPIRED = os.path.join(TLS_FOLDER, "expired.pem")  # signed by itself, for 127.0.0.1, until February 2020
 _SERVER_CERTIFICATE = os.path.join(TLS_FOLDER, "server.pem")
 
 
@@ -133,8 +134,9 @@ class FaultServer:
         left_after: for each script that hung, the seconds until the client had gone.
     """
 
-    def __init__(self, *scripts: Script, tls: bool = False) -> None:
+    def __init__(self, *scripts: Script, tls: bool = False, certificate: str = _SERVER_CERTIFICATE) -> None:
         self._scripts = scripts
+        self._certificate = certificate
         self._tls = tls
         self._stopped = threading.Event()
         self._waker, self._wakened = socket.socketpair()
@@ -209,7 +211,7 @@ class FaultServer:
         try:
             if self._tls:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(_SERVER_CERTIFICATE)
+                context.load_cert_chain(self._certificate)
                 sock = context.wrap_socket(sock, server_side=True)
                 with self._lock:
                     self._sockets.append(sock)

@@ -13,7 +13,7 @@ from .._redact import bare_url, one_line, without
 from ..deadline import SilenceLimit
 from .body import UnusableBody, close, finish, iter_body, read_body
 from .call import Call, parse_retry_after
-from .failures import CONNECTION_ERRORS, FAILURES, advice_on_proxy, explained, proxy_of
+from .failures import CONNECTION_ERRORS, FAILURES, advice_on_proxy, map_exception, proxy_of
 from .sockets import Attempt
 
 _T = TypeVar("_T")
@@ -129,7 +129,7 @@ class ByteStream:
         try:
             yield from iter_body(self._response, self._attempt.before_read)
         except FAILURES as error:
-            raise explained(error, self.call, self._attempt, self._response) from error
+            raise map_exception(error, self.call, self._attempt, self._response) from error
 
     def wake(self) -> None:
         """End a read that another thread is blocked in."""
@@ -152,12 +152,17 @@ def as_stream(silence_seconds: Optional[float]) -> Receive[ByteStream]:
     """
 
     def receive(call: Call, response: requests.Response, attempt: Attempt) -> ByteStream:
-        content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-        if content_type not in ("", "text/event-stream"):
+        said = (response.headers.get("Content-Type") or "").lower().split(",")
+        content_types = {one.partition(";")[0].strip() for one in said}  # two lines that agree are one
+        if content_types not in ({""}, {"text/event-stream"}):
             fault = "is {}, not an event stream".format(
                 one_line(response.headers["Content-Type"], call.secrets, 80)
             )
-            raise invalid(call, response, fault, refusal_body(response, attempt))
+            body = refusal_body(response, attempt)
+            trace_id = _read_body(body)[2]
+            raise invalid(call, response, fault, body).with_facts(
+                trace_id=trace_id and without(trace_id, call.secrets)
+            )
         if silence_seconds is not None:
             attempt.limit = SilenceLimit(silence_seconds)
         return ByteStream(call, response, attempt)

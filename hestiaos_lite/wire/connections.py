@@ -290,12 +290,16 @@ def prepared_url(base_url: str) -> str:
                 "this Python has no ssl module: https is out of reach", code="CONFIGURATION"
             ) from error
     request = requests.PreparedRequest()
+    fault: Optional[Exception] = None
     try:
         request.prepare_url(base_url, None)
+        url = str(request.url)
+        is_url = not url.startswith(("http:", "https:")) or _is_host(urlsplit(url).hostname or "")
     except (ValueError, requests.RequestException) as error:
-        raise InvalidInput(
-            "the base URL {} is malformed".format(bare_url(base_url)), code="CONFIGURATION"
-        ) from error
+        is_url, fault = False, error
+    if not is_url:
+        message = "the base URL {} is malformed".format(bare_url(base_url))
+        raise InvalidInput(message, code="CONFIGURATION") from fault
     return str(request.url).rstrip("/")
 
 
@@ -320,6 +324,9 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
                 verify = bundle
     if isinstance(verify, str) and not os.path.exists(verify):
         raise InvalidInput("the CA bundle {} does not exist".format(verify), code="CONFIGURATION")
+    for path in (session.cert,) if isinstance(session.cert, str) else session.cert or ():
+        if not os.path.exists(path):
+            raise InvalidInput("the client certificate {} does not exist".format(path), code="CONFIGURATION")
     return {"proxies": proxies, "verify": verify, "cert": session.cert}
 
 
@@ -335,9 +342,14 @@ def check_proxy(proxy: Optional[str]) -> None:
 def _is_url(proxy: str) -> bool:
     try:
         parts = urlsplit(proxy)
-        return bool(parts.hostname) and parts.port != 0 and not any(map(str.isspace, proxy))
+        return _is_host(parts.hostname or "") and parts.port != 0 and not any(map(str.isspace, proxy))
     except ValueError:
         return False
+
+
+def _is_host(host: str) -> bool:
+    """True unless the host is a name with an empty label or one of more than 63 letters (RFC 1035, 2.3.4)."""
+    return ":" in host or all(0 < len(label) < 64 for label in host.rstrip(".").split("."))
 
 
 def is_loopback(url: str) -> bool:

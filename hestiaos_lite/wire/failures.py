@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from http.client import BadStatusLine, HTTPException, LineTooLong, RemoteDisconnected
-from typing import Any, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type
 
 import requests
 import urllib3.exceptions
@@ -51,61 +51,151 @@ _NEVER_CONNECTED = (
 ) + _NOT_TRUSTED
 
 
-def explained(
+class _Failure:
+    """An exception as it was caught, and what is known of the request that it ended."""
+
+    def __init__(
+        self, error: Exception, call: Call, attempt: Attempt, response: Optional[requests.Response]
+    ) -> None:
+        self.error = error
+        self.causes = list(causes_of(error))
+        self.call = call
+        self.attempt = attempt
+        self.status = None if response is None else response.status_code
+        self.delivered = True if response is not None else False if _never_left(error, attempt) else None
+
+    def words(self) -> Dict[str, Any]:
+        """Return what the messages of the table name."""
+        fault, doing = {
+            True: ("the answer broke off", "reading the answer"),
+            False: ("cannot connect", "connecting"),
+            None: ("no answer", "waiting for it"),
+        }[self.delivered]
+        return {
+            "why": one_line(reason(self.error), self.call.secrets),
+            "fault": fault,
+            "doing": doing,
+            "seconds": self.attempt.limit.seconds,
+            "asked": "{} {}".format(self.call.method, self.call.path),
+            "way": _way(self.call, self.attempt),
+            "check_proxy": advice_on_proxy(self.call, self.attempt),
+        }
+
+
+def _is_unsendable(failure: _Failure) -> bool:
+    return failure.delivered is False and isinstance(failure.error, _MALFORMED)
+
+
+def _is_of_settings(failure: _Failure) -> bool:
+    """True where a file that the settings name cannot be used: certificates, a key, SSLKEYLOGFILE."""
+    return not failure.attempt.sent and any(map(_is_of_a_file, failure.causes))
+
+
+def _is_unusable(failure: _Failure) -> bool:
+    if failure.delivered is False:
+        return False  # it is a proxy's answer to CONNECT
+    error = failure.error
+    return isinstance(error, (UnusableBody,) + _INVALID_HEADER) or _is_oversized_head(error)
+
+
+def _is_silence(failure: _Failure) -> bool:
+    return isinstance(failure.attempt.limit, SilenceLimit) and timed_out(failure.error)
+
+
+def _is_out_of_time(failure: _Failure) -> bool:
+    return timed_out(failure.error)
+
+
+def _proxy_wants_credentials(failure: _Failure) -> bool:
+    return failure.delivered is False and any(map(_asks_for_credentials, failure.causes))
+
+
+def _is_out_of_date(failure: _Failure) -> bool:
+    return any(code in _OUT_OF_DATE for code in _verify_codes(failure))
+
+
+def _is_another_s(failure: _Failure) -> bool:
+    return any(code in _ANOTHER_NAME for code in _verify_codes(failure))
+
+
+def _is_not_trusted(failure: _Failure) -> bool:
+    return bool(_verify_codes(failure))
+
+
+def _wants_certificate(failure: _Failure) -> bool:
+    return any(map(_asks_for_certificate, failure.causes))
+
+
+def _is_plain(failure: _Failure) -> bool:
+    return any(map(_speaks_no_tls, failure.causes))
+
+
+def _verify_codes(failure: _Failure) -> List[Optional[int]]:
+    # of a host name that does not match, a bare exception without a code (urllib3 before 2)
+    return [
+        getattr(cause, "verify_code", None) for cause in failure.causes if isinstance(cause, _NOT_TRUSTED)
+    ]
+
+
+# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH
+_OUT_OF_DATE, _ANOTHER_NAME = (9, 10), (62, 64, None)
+
+_SEND = "the request cannot be sent: {why}"
+_ANSWER = "the answer to {asked} cannot be used: {why}"
+_SILENT = "the stream was silent for {seconds:.10g} s"
+_TIME = "no answer within {seconds:.10g} s, given up while {doing}"
+_PROXY = "the proxy asks for credentials"
+_LOST = "{fault}: {why} ({way})"
+_RENEW = "have the service's certificate renewed, or set this machine's clock"
+_NAME = "use the name that the certificate is for, or check the base URL"
+_CA = "name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)"
+_CERT = "lend a session that has one: session.cert (session=)"
+_TLS = "what answers there speaks no TLS: has it, or the proxy, an http:// URL?"
+
+_SOCKET = "as the socket saw it"
+
+# What a failure is: the first row that holds. Another attempt would not cure what has advice of its own.
+# fmt: off
+_TABLE: Tuple[Tuple[Callable[[_Failure], bool], Type[errors.HestiaError], Any, str, str], ...] = (
+    # what it is               class                       delivered  message   advice
+    (_is_unsendable,           errors.InvalidInput,        False,     _SEND,    ""),
+    (_is_of_settings,          errors.InvalidInput,        False,     _SEND,    ""),
+    (_is_unusable,             errors.InvalidResponse,     True,      _ANSWER,  ""),
+    (_is_silence,              errors.RequestTimeout,      _SOCKET,   _SILENT,  ""),
+    (_is_out_of_time,          errors.RequestTimeout,      _SOCKET,   _TIME,    ""),
+    (_proxy_wants_credentials, errors.AuthenticationError, False,     _PROXY,   "{check_proxy}"),
+    (_is_out_of_date,          errors.ConnectionFailed,    _SOCKET,   _LOST,    _RENEW),
+    (_is_another_s,            errors.ConnectionFailed,    _SOCKET,   _LOST,    _NAME),
+    (_is_not_trusted,          errors.ConnectionFailed,    _SOCKET,   _LOST,    _CA),
+    (_wants_certificate,       errors.ConnectionFailed,    _SOCKET,   _LOST,    _CERT),
+    (_is_plain,                errors.ConnectionFailed,    _SOCKET,   _LOST,    _TLS),
+    (lambda failure: True,     errors.ConnectionFailed,    _SOCKET,   _LOST,    ""),
+)
+# fmt: on
+
+
+def map_exception(
     error: Exception, call: Call, attempt: Attempt, response: Optional[requests.Response]
 ) -> errors.HestiaError:
     """Make our error of an exception below; here, where it is caught, it is decided whether the request has left."""
-    failure = _explained(error, call, attempt, response)
+    caught = _Failure(error, call, attempt, response)
+    _, cls, delivered, message, advice = next(row for row in _TABLE if row[0](caught))
+    words = caught.words()
+    facts = call.facts(delivered=caught.delivered if delivered is _SOCKET else delivered)
+    if cls is errors.InvalidInput:
+        facts["code"] = "CONFIGURATION"
+    elif cls is errors.AuthenticationError:
+        # as the answer to CONNECT, and not in SOCKS' own words
+        facts["status"] = 407 if any(str(cause).startswith(_TUNNEL_ASKS) for cause in caught.causes) else None
+    else:
+        facts["status"] = caught.status
+    failure = cls(message=message.format(**words), **facts)
+    if advice:
+        failure.with_facts(is_final=True, advice=advice.format(**words))
     release_frames(error)
     # requests' and urllib3's own frames and contexts (84 lines for one refused connection) tell a script's owner nothing
     failure.__cause__ = error.with_traceback(None)
     error.__suppress_context__ = True
-    return failure
-
-
-def _explained(
-    error: Exception, call: Call, attempt: Attempt, response: Optional[requests.Response]
-) -> errors.HestiaError:
-    status = None if response is None else response.status_code
-    why = one_line(reason(error), call.secrets)
-    delivered = True if response is not None else False if _never_left(error, attempt) else None
-    if isinstance(error, _MALFORMED) and delivered is False:
-        return errors.InvalidInput(
-            "the request cannot be sent: {}".format(why), **call.facts(code="CONFIGURATION")
-        )
-    is_unusable = isinstance(error, (UnusableBody,) + _INVALID_HEADER) or _is_oversized_head(error)
-    if is_unusable and delivered is not False:  # else it is a proxy's answer to CONNECT
-        return errors.InvalidResponse(
-            "the answer to {} {} cannot be used: {}".format(call.method, call.path, why),
-            **call.facts(status=status, delivered=True),
-        )
-    facts = call.facts(status=status, delivered=delivered)
-    if timed_out(error):
-        limit = attempt.limit
-        if isinstance(limit, SilenceLimit):
-            return errors.RequestTimeout("the stream was silent for {:.10g} s".format(limit.seconds), **facts)
-        doing = (
-            "reading the answer" if delivered else "connecting" if delivered is False else "waiting for it"
-        )
-        return errors.RequestTimeout(
-            "no answer within {:.10g} s, given up while {}".format(limit.seconds, doing), **facts
-        )
-    causes = list(causes_of(error))
-    if delivered is False and any(_asks_for_credentials(cause) for cause in causes):
-        is_http = any(str(cause).startswith(_TUNNEL_ASKS) for cause in causes)
-        return errors.AuthenticationError(
-            "the proxy asks for credentials", **dict(facts, status=407 if is_http else None)
-        ).with_facts(advice=advice_on_proxy(call, attempt))
-    fault = "the answer broke off" if delivered else "cannot connect" if delivered is False else "no answer"
-    failure = errors.ConnectionFailed("{}: {} ({})".format(fault, why, _way(call, attempt)), **facts)
-    if any(isinstance(cause, _NOT_TRUSTED) for cause in causes):
-        failure.with_facts(is_final=True, advice="name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)")
-    elif any(_asks_for_certificate(cause) for cause in causes):
-        failure.with_facts(is_final=True, advice="lend a session that has one: session.cert (session=)")
-    elif any(_speaks_no_tls(cause) for cause in causes):
-        failure.with_facts(
-            is_final=True, advice="what answers there speaks no TLS: has it, or the proxy, an http:// URL?"
-        )
     return failure
 
 
@@ -160,6 +250,13 @@ def _asks_for_certificate(cause: BaseException) -> bool:
     # the words and not ``reason``: a new alert has none in an older Python
     words = str(cause) if isinstance(cause, SSLError) else ""
     return "alert certificate required" in words or "alert handshake failure" in words
+
+
+def _is_of_a_file(cause: BaseException) -> bool:
+    """True for a file that cannot be opened, or holds no certificate or key (in OpenSSL's names for these)."""
+    if isinstance(cause, SSLError):
+        return cause.library in ("PEM", "X509") or "PEM lib" in str(cause)
+    return isinstance(cause, OSError) and cause.filename is not None
 
 
 def _speaks_no_tls(cause: BaseException) -> bool:
@@ -228,6 +325,12 @@ def reason(error: BaseException) -> str:
     """Say in few words why a connection failed."""
     causes = list(causes_of(error))
     for cause in causes:
+        if _is_of_a_file(cause):
+            file = getattr(cause, "filename", None)
+            said = getattr(cause, "strerror", None) or cause
+            if file is None:
+                return "a file of certificates or keys holds none that can be used ({})".format(said)
+            return "{} cannot be opened ({})".format(file, said)
         if isinstance(cause, socket.gaierror):
             return "its host name cannot be resolved ({})".format(cause.strerror)
         if isinstance(cause, _NOT_TRUSTED):

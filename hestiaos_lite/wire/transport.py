@@ -40,7 +40,7 @@ from .connections import (
     prepared_url,
     warn_of_exposure,
 )
-from .failures import FAILURES, explained
+from .failures import FAILURES, map_exception
 from .sockets import Attempt
 
 _T = TypeVar("_T")
@@ -142,7 +142,7 @@ class Transport:
             except errors.HestiaError as error:
                 failure = error
             except FAILURES as error:
-                failure = explained(error, call, attempt, response)
+                failure = map_exception(error, call, attempt, response)
             finally:
                 if response is not None and not isinstance(result, ByteStream):
                     close(response)
