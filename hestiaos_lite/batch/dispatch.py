@@ -1,37 +1,79 @@
-"""The sending side of a batch: one loop in the caller's thread that draws rows, sends them and takes in what became of them.
+"""The sending side of a batch: one loop in the caller's thread that fetches rows, submits them and takes in what became of them.
 
-Every row that is drawn gets exactly one result, whatever interrupts the loop. It draws a row only when it can be sent at
-once, so that an endless source is not read ahead and whoever keeps a journal knows what was sent.
+Every row that is drawn gets exactly one result, whatever interrupts the loop (`interrupts`). It draws a row only when it can
+be sent at once, so that an endless source is not read ahead and whoever keeps a journal knows what was sent.
+
+Of an executor only ``submit`` and the future's own methods are used, and a lent one is believed only where all executors
+mean the same: that a future is done. That it has cancelled a row, or has raised when it was given one, says nothing of
+whether the row was sent: a pool queues a row before it starts a thread for it, and dask cancels what a worker is executing.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-import threading
+import queue
 import time
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
-from ..errors import NONE, HestiaError, InvalidInput
-from .ending import Ending, Limits
-from .rate import SharedPause, TokenBucket
-from .results import BatchResult, concerns_every_row, error_facts, was_turned_away
+from ..errors import NONE, HestiaError, InvalidInput, RequestTimeout
+from .interrupts import Interrupts
+from .pool import Threads
+from .rate import Backoff, TokenBucket
+from .results import BatchResult, concerns_every_row, error_facts, was_rejected
 from .rows import BatchRow
-from .threads import Handed
-from .window import Sending, Window
-from .worker import Report, Task
+from .worker import Report, Task, work
 
 _STOP_POLL_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 1.0  # Windows does not interrupt a longer wait for Ctrl-C
-_UNTOLD = object()
 
 
-class Settled(NamedTuple):
+class Limits(NamedTuple):
+    """What bounds a run.
+
+    Attributes:
+        jobs: rows in flight at most.
+        retries: how often a row that was certainly not executed is sent again while the service accepts others.
+        patience_seconds: how long the service may reject everything before the run ends.
+        deadline_seconds: when sending ends, or None.
+    """
+
+    jobs: int
+    retries: int = 5
+    patience_seconds: float = 900.0
+    deadline_seconds: Optional[float] = None
+
+
+class Finished(NamedTuple):
     """A row's result; ``unsent`` says that the run ended before the row could be sent, or sent again: nothing was done."""
 
     result: BatchResult
     unsent: bool
+
+
+class InFlight:
+    """A row and what was tried so far. Its future is None before it was submitted, and while it is being."""
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+        self.future: Optional[Future[Any]] = None
+        self.submissions = 0
+        self.attempts = 0
+        self.seconds = 0.0
+        self.rejections = 0
+        self.sent_at = 0.0
+        self.first_rejected_at = 0.0
+
+    def result(
+        self, response: Optional[Dict[str, Any]] = None, error: Optional[HestiaError] = None
+    ) -> BatchResult:
+        """Make its result."""
+        facts, request_id = (None, None) if error is None else (error_facts(error), error.request_id)
+        return BatchResult(
+            self.row.id, error is None, response, facts, self.attempts, self.seconds, request_id
+        )
 
 
 def _as_it_is(item: Any) -> Union[BatchRow, BatchResult]:
@@ -46,14 +88,13 @@ class Dispatcher:
         task: what is done with each row.
         rows: the source of the rows.
         read: makes of what the source gives a row, or the result of one that cannot be sent.
-        executor: None starts threads for this run.
+        executor: None starts threads for this run; a lent one is never ended.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
-        before_send: called with the rows that are about to be sent, as many as may be sent now, which are drawn together
+        before_send: called with the rows that are about to be sent, as many as may be sent now, which are fetched together
             for it; nothing of them is sent when it raises. None: each row is sent as soon as it is drawn.
-        on_turned_away: called with a row that was certainly not executed and waits to be sent again.
-        on_settled: called with each result before anything further is sent.
-        on_result: likewise, for who does not ask whether the row was sent.
+        on_rejected: called with a row that was certainly not executed and waits to be sent again.
+        on_done: takes results from the left of a queue, before anything further is sent.
     """
 
     def __init__(
@@ -65,283 +106,346 @@ class Dispatcher:
         read: Callable[[Any], Union[BatchRow, BatchResult]] = _as_it_is,
         executor: Optional[Executor] = None,
         bucket: Optional[TokenBucket] = None,
-        stop: Optional[threading.Event] = None,
+        stop: Any = None,
         before_send: Optional[Callable[[Sequence[BatchRow]], None]] = None,
-        on_turned_away: Optional[Callable[[BatchRow], None]] = None,
-        on_settled: Optional[Callable[[Settled], None]] = None,
-        on_result: Optional[Callable[[BatchResult], Any]] = None,
+        on_rejected: Optional[Callable[[BatchRow], None]] = None,
+        on_done: Optional[Callable[[Deque[Finished]], Any]] = None,
     ) -> None:
         self._task = task
         self._rows = iter(rows)
         self._read = read
         self._limits = limits
-        self._executor = executor
+        self._executor: Any = executor
+        self._own: Optional[Threads] = None
         self._bucket = bucket
-        self._poll_seconds = _LONGEST_WAIT_SECONDS if stop is None else _STOP_POLL_SECONDS
+        self._stop_event = stop
         self._before_send = before_send
-        self._on_turned_away = on_turned_away
-        self._on_settled = on_settled
-        self._on_result = on_result
-        self._ending = Ending(limits, stop)
-        self.pause = SharedPause()
-        self._hand: List[Any] = []  # drawn and not yet sent; the last one may not be read yet
-        self._waiting: Deque[Sending] = deque()  # turned away, to be sent again
-        self._ready: Deque[Settled] = deque()
+        self._on_rejected = on_rejected
+        self._on_done = on_done
+        self.backoff = Backoff()
+        self._size = limits.jobs
+        self._drawn: List[Any] = []  # of the source, at most one, and not yet read
+        self._to_submit: List[InFlight] = []
+        self._in_flight: Dict[InFlight, None] = {}
+        self._waiting: Deque[InFlight] = deque()  # rejected, to be sent again
+        self._completed: queue.SimpleQueue[Optional[InFlight]] = queue.SimpleQueue()
+        self._untold: Deque[Finished] = deque()
+        self._ready: Deque[Finished] = deque()
         self._exhausted = False
-        self._window: Window
+        self._stopped = False
+        self._failure: Optional[BaseException] = (
+            None  # the first reason to stop: raised once what was in flight is in
+        )
+        self._deadline_at: Optional[float] = None
+        self._interrupts = Interrupts(functools.partial(self._completed.put, None))
 
-    def settled(self) -> Iterator[Settled]:
+    def finished(self) -> Iterator[Finished]:
         """Send everything, yielding results as rows complete; raise at the end what ended the run early."""
-        self._ending.start_clock()
-        self._window = window = Window(self._task, self._executor, self._limits.window)
+        if self._limits.deadline_seconds is not None:
+            self._deadline_at = time.monotonic() + self._limits.deadline_seconds
         try:
-            while True:
-                self._fill()
-                if not self._ready:
-                    if not len(window) and (self._ending.has_begun or not self._anything_left):
-                        break
-                    self._receive(window.completed(self._wait_seconds()))
+            goes_on = True
+            while goes_on:
+                with self._interrupts:
+                    goes_on = self._step()
                 while self._ready:
                     yield self._ready.popleft()
         finally:
-            self._wind_down()
+            with self._interrupts:
+                self._wind_down()
         while self._ready:
             yield self._ready.popleft()
-        if self._ending.failure is not None:
-            raise self._ending.failure
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def _anything_left(self) -> bool:
         return bool(self._waiting) or not self._exhausted
 
+    def _step(self) -> bool:
+        """Send what may be sent, or take in what has completed; False at the end."""
+        if self._executor is None:
+            self._executor = self._own = Threads(self._limits.jobs)
+            self._size = self._own.size
+        self._fill()
+        if not self._ready:
+            if not self._in_flight and (self._stopped or not self._anything_left):
+                return False
+            self._receive(self._wait_seconds())
+            self._interrupts.check()
+        return True
+
     # -- sending
 
     def _fill(self) -> None:
         """Send rows until the window is full, none may be sent now, or results are to be taken in first."""
-        while not self._ready and not self._window.has_completed:
-            self._ending.look(anything_left=self._anything_left)
-            self._draw()
-            if not self._hand:
+        while not self._ready and self._completed.empty():
+            self._interrupts.check()
+            self._check_limits()
+            self._fetch()
+            if not self._to_submit:
                 return
             if self._before_send is not None:
                 try:
-                    self._before_send([sending.item for sending in self._hand])
+                    self._before_send([in_flight.row for in_flight in self._to_submit])
                 except Exception as error:  # noqa: BLE001 - the caller's journal failed: raised at the end
-                    self._ending.begin(error)
-            while self._hand and not self._ending.has_begun:
-                self._send(self._hand[0])
-                del self._hand[0]
-            self._put_down_hand()
+                    self._stop(error)
+            while self._to_submit and not self._stopped:
+                self._submit(self._to_submit.pop(0))
+            self._cancel()
 
-    def _draw(self) -> None:
-        """Draw the rows that may be sent now: all of them for a journal, else one, since it is sent at once."""
-        size = 1 if self.pause.probing else self._window.size
-        most = min(size - len(self._window), size if self._before_send is not None else 1)
-        while len(self._hand) < most and not self._ready and not self._ending.has_begun:
-            if self.pause.wait_seconds() > 0 or (self._bucket is not None and not self._bucket.take()):
+    def _fetch(self) -> None:
+        """Fetch the rows that may be sent now: all of them for a journal, else one, since it is sent at once."""
+        size = 1 if self.backoff.is_half_open else self._size
+        most = min(size - len(self._in_flight), size if self._before_send is not None else 1)
+        while len(self._to_submit) < most and not self._ready and not self._stopped:
+            if self.backoff.wait_seconds() > 0 or (self._bucket is not None and not self._bucket.take()):
                 return
-            if not self._draw_one():
+            in_flight = self._next()
+            if in_flight is None:
                 if self._bucket is not None:
                     self._bucket.put_back()
                 return
+            self._to_submit.append(in_flight)
 
-    def _draw_one(self) -> bool:
-        """Take a new row, or one that was turned away, into the hand; False where there is none to send."""
-        hand, waiting = self._hand, self._waiting
-        # A probe is a new row where there is one: a row that alone is turned away must not hold up the others. So one row
-        # is added to those waiting with each pause, and patience bounds the pauses.
-        if not self._exhausted and (self.pause.probing or not waiting):
-            drawn = len(hand)
-            try:
-                hand.extend(
-                    itertools.islice(self._rows, 1)
-                )  # one step: an interrupt finds it drawn, or not drawn
-                if len(hand) > drawn:
-                    hand[-1] = sending = Sending(self._read(hand[-1]))
-            except Exception as error:  # noqa: BLE001 - the source's own: raised once what it gave before is finished
-                self._ending.begin(error)
-                del hand[drawn:]
-                return False
-            if len(hand) > drawn:
-                if isinstance(sending.item, BatchRow):
-                    return True
-                self._settle(sending, sending.item)
-                hand.pop()
-                return False
-            self._exhausted = True
-        if not waiting:
-            return False
-        hand.append(waiting[0])
-        waiting.popleft()
-        return True
+    def _next(self) -> Optional[InFlight]:
+        """Give a new row, or one that was rejected; None where there is none to send."""
+        # Half-open, a new row is tried where there is one: a row that alone is rejected must not hold up the others. So one
+        # row is added to those waiting with each pause, and patience bounds the pauses.
+        if not self._exhausted and (self.backoff.is_half_open or not self._waiting):
+            in_flight = self._draw()
+            if in_flight is not None or not self._exhausted:
+                return in_flight
+        return self._waiting.popleft() if self._waiting else None
 
-    def _send(self, sending: Sending) -> None:
+    def _draw(self) -> Optional[InFlight]:
+        drawn = self._drawn
         try:
-            self._window.send(sending)
+            with self._interrupts.none_put_off():  # the source may wait for ever
+                drawn.extend(
+                    itertools.islice(self._rows, 1)
+                )  # one step in C: an interrupt finds it drawn, or not drawn
+        except Exception as error:  # noqa: BLE001 - the source's own: raised once what it gave before is finished
+            self._stop(error)
+            return None
+        if not drawn:
+            self._exhausted = True
+            return None
+        try:
+            in_flight = InFlight(self._read(drawn.pop()))
+        except Exception as error:  # noqa: BLE001 - likewise: a row may be any mapping
+            self._stop(error)
+            return None
+        if isinstance(in_flight.row, BatchRow):
+            return in_flight
+        self._finish(in_flight.row)
+        self._tell()
+        return None
+
+    def _submit(self, in_flight: InFlight) -> None:
+        in_flight.submissions += 1
+        in_flight.sent_at = time.monotonic()
+        in_flight.future = None
+        self._in_flight[in_flight] = None
+        try:
+            future = self._executor.submit(work, self._task, in_flight.row, in_flight.submissions)
+            in_flight.future = future
+            future.add_done_callback(lambda _: self._completed.put(in_flight))
         except InvalidInput as error:  # what was to be sent cannot be pickled, so nothing has left
-            self._ending.begin(error)
-            self._not_sent(sending, error.message)
+            self._stop(error)
+            self._not_sent(in_flight, error.message)
         except Exception as error:  # noqa: BLE001 - a pool that is broken or closed, or has no thread for what it queued
             failure = HestiaError("EXECUTOR", "the executor takes no more rows: {}".format(_named(error)))
             failure.__cause__ = error
-            self._ending.begin(failure)
-            self._lost(sending, "the executor failed when it was given the row: {}".format(_named(error)))
+            self._stop(failure)
+            self._lost(in_flight, "the executor failed when it was given the row: {}".format(_named(error)))
         else:
             return
-        self._window.forget(sending)
+        del self._in_flight[in_flight]
+        self._tell()
 
     # -- receiving
 
     def _wait_seconds(self) -> float:
-        longest = self._poll_seconds
-        size = 1 if self.pause.probing else self._window.size
-        if not self._ending.has_begun and self._anything_left and len(self._window) < size:
+        longest = _LONGEST_WAIT_SECONDS if self._stop_event is None else _STOP_POLL_SECONDS
+        if self._stopped:
+            return longest
+        size = 1 if self.backoff.is_half_open else self._size
+        if self._anything_left and len(self._in_flight) < size:
             next_token = 0.0 if self._bucket is None else self._bucket.wait_seconds()
-            longest = min(longest, max(self.pause.wait_seconds(), next_token))
-        return self._ending.wait_seconds(longest)
+            longest = min(longest, max(self.backoff.wait_seconds(), next_token))
+        if self._deadline_at is not None:
+            longest = min(longest, self._deadline_at - time.monotonic())
+        return max(0.0, longest)
 
-    def _receive(self, sendings: Iterable[Sending]) -> None:
-        """Take in rows that have completed; a row is let go of last, so that an interrupt loses none."""
-        for sending in sendings:
-            future = self._window.future(sending)
-            if future is not None:
-                self._take_in(sending, future)
-                self._window.forget(sending)
+    def _receive(self, timeout: float) -> None:
+        """Wait until a row has completed, and take in all that have."""
+        completed: List[Optional[InFlight]] = []
+        try:
+            completed.append(self._completed.get(timeout=timeout))
+            while True:
+                completed.append(self._completed.get_nowait())
+        except queue.Empty:
+            pass
+        if not completed:  # an executor may fail to call back
+            completed.extend(one for one in self._in_flight if one.future is not None and one.future.done())
+        for in_flight in completed:
+            if in_flight in self._in_flight and in_flight is not None and in_flight.future is not None:
+                self._take_in(in_flight, in_flight.future)
+                del self._in_flight[in_flight]
+        self._tell()
 
-    def _take_in(self, sending: Sending, future: Union[Future[Any], Handed]) -> None:
+    def _take_in(self, in_flight: InFlight, future: Future[Any]) -> None:
         failure = CancelledError() if future.cancelled() else future.exception()
         if isinstance(failure, InvalidInput):  # the client refused to be pickled, so nothing has left
-            self._ending.begin(failure)
-            self._not_sent(sending, failure.message)
+            self._stop(failure)
+            self._not_sent(in_flight, failure.message)
             return
         if failure is not None:
-            self._lost(sending, "its worker failed: {}".format(_named(failure)))
+            self._lost(in_flight, "its worker failed: {}".format(_named(failure)))
             return
         report: Report = future.result()
         error = report.error
-        sending.attempts += report.attempts
-        sending.seconds += report.seconds
+        in_flight.attempts += report.attempts
+        in_flight.seconds += report.seconds
         if error is not None and report.response is None:
             if concerns_every_row(error):
-                self._ending.begin(error)
-                self._settle(sending, _result(sending, error=error), unsent=error.effect == NONE)
+                self._stop(error)
+                self._finish(in_flight.result(error=error), unsent=error.effect == NONE)
                 return
-            if was_turned_away(error):
-                self._turned_away(sending, error)
+            if was_rejected(error):
+                self._rejected(in_flight, error)
                 return
         if error is None or error.delivered:
-            self.pause.accepted(sending.sent_at)
-        self._settle(sending, _result(sending, report.response, error))
+            self.backoff.accepted(in_flight.sent_at)
+        self._finish(in_flight.result(report.response, error))
 
-    def _turned_away(self, sending: Sending, error: HestiaError) -> None:
+    def _rejected(self, in_flight: InFlight, error: HestiaError) -> None:
         """Pause everything for a row that was certainly not executed; put it back, unless it or the run is at its end."""
-        pause = self.pause
-        pause.refused(sending.sent_at, error.retry_after, "[{}] {}".format(error.code, error.message))
-        sending.refusals += 1
-        if sending.refusals == 1:
-            sending.first_refused_at = time.monotonic()
-        if self._was_tried_enough(sending) and self._is_no_outage(sending):
-            self._settle(sending, _result(sending, error=error))
+        backoff = self.backoff
+        backoff.rejected(in_flight.sent_at, error.retry_after, "[{}] {}".format(error.code, error.message))
+        in_flight.rejections += 1
+        if in_flight.rejections == 1:
+            in_flight.first_rejected_at = time.monotonic()
+        if self._was_tried_enough(in_flight) and self._is_no_outage(in_flight):
+            self._finish(in_flight.result(error=error))
             return
-        self._ending.refused(pause, error)
-        if self._ending.has_begun:
-            self._settle(sending, _result(sending, error=error), unsent=True)
+        since = backoff.until if backoff.rejected_since is None else backoff.rejected_since
+        if (
+            (backoff.accepted_at is None and backoff.rejections > self._limits.retries)  # it was never there
+            or backoff.until - since > self._limits.patience_seconds
+            or self._is_past_deadline(backoff.until)
+        ):
+            self._stop(error)
+        if self._stopped:
+            self._finish(in_flight.result(error=error), unsent=True)
             return
-        self._waiting.append(sending)
-        if self._on_turned_away is not None:
+        self._waiting.append(in_flight)
+        if self._on_rejected is not None:
             try:
-                self._on_turned_away(sending.item)
+                self._on_rejected(in_flight.row)
             except Exception as failure:  # noqa: BLE001 - the caller's journal failed: raised at the end
-                self._ending.begin(failure)
+                self._stop(failure)
 
-    def _was_tried_enough(self, sending: Sending) -> bool:
-        return sending.refusals > self._limits.retries
+    def _was_tried_enough(self, in_flight: InFlight) -> bool:
+        return in_flight.rejections > self._limits.retries
 
-    def _is_no_outage(self, sending: Sending) -> bool:
-        """True when the refusals are this row's own: others were accepted meanwhile, or there is none left to ask with."""
-        accepted_at = self.pause.accepted_at
-        if not self._limits.retries or (accepted_at is not None and accepted_at > sending.first_refused_at):
+    def _is_no_outage(self, in_flight: InFlight) -> bool:
+        """True when the rejections are this row's own: others were accepted meanwhile, or there is none left to ask with."""
+        accepted_at = self.backoff.accepted_at
+        if not self._limits.retries or (
+            accepted_at is not None and accepted_at > in_flight.first_rejected_at
+        ):
             return True
         is_last = (
-            self._exhausted and len(self._window) == 1 and all(map(self._was_tried_enough, self._waiting))
+            self._exhausted and len(self._in_flight) == 1 and all(map(self._was_tried_enough, self._waiting))
         )
         return is_last and accepted_at is not None
 
     # -- results
 
-    def _settle(self, sending: Sending, result: BatchResult, *, unsent: bool = False) -> None:
-        if sending.is_settled:
-            return
-        settled = Settled(result, unsent)
-        self._ready.append(settled)
-        try:
-            # Taken and told in one step: an interrupt between the two, which Pythons before 3.10 let in at every
-            # instruction, would keep the result from the caller.
-            tell: Optional[Callable[[Any], Any]] = self._on_settled or self._on_result
-            what = settled if self._on_settled is not None else result
-            if tell is None:
-                next(sending.turn)
-            elif next(map(tell, itertools.compress((what,), sending.turn)), _UNTOLD) is _UNTOLD:
-                raise RuntimeError("what takes the results raised StopIteration")  # noqa: TRY301 - told below, as any
-        except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
-            self._on_settled = self._on_result = None
-            self._ending.begin(error)
+    def _finish(self, result: BatchResult, *, unsent: bool = False) -> None:
+        finished = Finished(result, unsent)
+        self._ready.append(finished)
+        self._untold.append(finished)
 
-    def _not_sent(self, sending: Sending, message: str) -> None:
+    def _tell(self) -> None:
+        if self._on_done is None:
+            self._untold.clear()
+        elif self._untold:
+            try:
+                self._on_done(self._untold)
+            except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
+                self._on_done = None
+                self._stop(
+                    RuntimeError("what takes the results raised StopIteration")
+                    if isinstance(error, StopIteration)
+                    else error
+                )
+
+    def _not_sent(self, in_flight: InFlight, message: str) -> None:
         error = HestiaError("NOT_SENT", message, delivered=False)
-        self._settle(sending, _result(sending, error=error), unsent=True)
+        self._finish(in_flight.result(error=error), unsent=True)
 
-    def _lost(self, sending: Sending, message: str) -> None:
-        """Settle a row whose worker gave no answer of ours: nobody can know how far it came."""
-        sending.attempts += 1
+    def _lost(self, in_flight: InFlight, message: str) -> None:
+        """Finish a row whose worker gave no answer of ours: nobody can know how far it came."""
+        in_flight.attempts += 1
         error = HestiaError("WORKER_LOST", message + "; it may have taken effect")
-        self._settle(sending, _result(sending, error=error))
+        self._finish(in_flight.result(error=error))
 
     # -- the end
 
-    def _put_down_hand(self) -> None:
-        """Settle what was drawn and will not be sent."""
-        if self._hand and not isinstance(self._hand[-1], Sending):
-            self._hand[-1] = Sending(self._read(self._hand[-1]))
-        for sending in self._hand:
-            if isinstance(sending.item, BatchResult):
-                self._settle(sending, sending.item)
+    def _stop(self, failure: Optional[BaseException] = None) -> None:
+        """Send nothing further; the first reason is the one that is raised."""
+        if not self._stopped:
+            self._stopped = True
+            self._failure = failure
+
+    def _check_limits(self) -> None:
+        """Stop if that was asked for, or if the time is up while there is something left to send."""
+        if self._stop_event is not None and self._stop_event.is_set():
+            self._stop()
+        elif self._anything_left and self._is_past_deadline(time.monotonic()):
+            what = "the batch's deadline of {:g} s passed; rows may be left unsent"
+            message = what.format(self._limits.deadline_seconds or 0.0)
+            self._stop(RequestTimeout(message, code="BATCH_DEADLINE", delivered=False))
+
+    def _is_past_deadline(self, moment: float) -> bool:
+        return self._deadline_at is not None and moment >= self._deadline_at
+
+    def _cancel(self) -> None:
+        """Finish what was fetched and will not be sent."""
+        for item in map(self._read, self._drawn):
+            if isinstance(item, BatchResult):
+                self._finish(item)
             else:
-                self._not_sent(sending, "the run ended before it was sent")
-        self._hand.clear()
+                self._to_submit.append(InFlight(item))
+        self._drawn.clear()
+        for in_flight in self._to_submit:
+            self._not_sent(in_flight, "the run ended before it was sent")
+        self._to_submit.clear()
+        self._tell()
 
     def _wind_down(self) -> None:
         """Let no row that was drawn go without its result, also when the caller stops taking results or is interrupted."""
-        window = self._window
-        self._ending.begin()
+        self._stop()
         try:
-            for sending in window.half_sent:
-                self._lost(sending, "the run was interrupted as it was sent")
-                window.forget(sending)
-            while len(window):
-                self._receive(window.completed(_STOP_POLL_SECONDS))
+            for in_flight in [one for one in self._in_flight if one.future is None]:
+                self._lost(in_flight, "the run was interrupted as it was sent")
+                del self._in_flight[in_flight]
+            while self._in_flight:
+                self._receive(_STOP_POLL_SECONDS)
+                self._interrupts.check()
         finally:
-            try:
-                self._settle_the_rest()
-            finally:
-                window.close(wait=not len(window))
-
-    def _settle_the_rest(self) -> None:
-        for sending in self._window.sendings:  # none, unless the wait for them was interrupted as well
-            self._lost(sending, "the run was interrupted before its answer came")
-        self._put_down_hand()
-        for sending in self._waiting:
-            self._not_sent(sending, "the service turned it away, and the run ended before it was sent again")
-
-
-def _result(
-    sending: Sending, response: Optional[Dict[str, Any]] = None, error: Optional[HestiaError] = None
-) -> BatchResult:
-    facts = None if error is None else error_facts(error)
-    request_id = None if error is None else error.request_id
-    return BatchResult(
-        sending.item.id, error is None, response, facts, sending.attempts, sending.seconds, request_id
-    )
+            for in_flight in self._in_flight:  # none, unless the wait for them was interrupted as well
+                self._lost(in_flight, "the run was interrupted before its answer came")
+            for in_flight in self._waiting:
+                self._not_sent(
+                    in_flight, "the service rejected it, and the run ended before it was sent again"
+                )
+            self._cancel()
+            if self._own is not None:
+                self._own.shutdown(wait=not self._in_flight)
 
 
 def _named(error: BaseException) -> str:

@@ -6,9 +6,9 @@ import os
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from ..errors import HestiaError, InvalidInput
+from .dispatch import Finished
 from .input import MAX_ROW_CHARS, BatchInput
 from .output import JsonLines, Table
-from .results import BatchResult
 from .rows import BatchRow
 from .store import JOURNAL_SUFFIX, Retry, Store, Terms
 
@@ -104,9 +104,12 @@ class Files:
         """The rows to send."""
         return self.store.unsent(self._source)
 
-    def finish(self, result: BatchResult) -> None:
-        """Record a result."""
-        self._output.write(result.ok, self.store.finish(result))
+    def finish(self, finished: Sequence[Finished]) -> None:
+        """Record results, and what was certainly not executed."""
+        results = [one.result for one in finished if not one.unsent]
+        lines = self.store.finish(results, [one.result.id for one in finished if one.unsent])
+        for result, line in zip(results, lines):
+            self._output.write(result.ok, line)
 
     def close(self) -> None:
         """Finish OUT and BAD; a run that has left no result and no doubt removes its files."""

@@ -74,7 +74,7 @@ class TokenBucket:
         self._filled_at = now
 
 
-class SharedPause:
+class Backoff:
     """The pause that every worker keeps when the service refuses: 429, 503, or no connection at all.
 
     Each refusal of a row that was sent after the last pause began lengthens the next pause: 0.5 s, doubled each time, at
@@ -94,31 +94,31 @@ class SharedPause:
     ) -> None:
         self._clock = clock
         self._jitter = jitter
-        self.waves = 0  # refusals in a row, those of rows that were in flight together counted once
+        self.rejections = 0  # refusals in a row, those of rows that were in flight together counted once
         self._began_at = -1.0
         self.until = 0.0  # nothing is sent before
         self.reason = ""  # of the last refusal
-        self.refused_since: Optional[float] = (
+        self.rejected_since: Optional[float] = (
             None  # since when the service has accepted nothing; None when it does
         )
         self.accepted_at: Optional[float] = None  # when it last did
 
     @property
-    def probing(self) -> bool:
+    def is_half_open(self) -> bool:
         """True while only one row may be in flight: a pause has begun and nothing was accepted since."""
-        return self.refused_since is not None
+        return self.rejected_since is not None
 
-    def refused(self, sent_at: float, retry_after: Optional[float], reason: str = "") -> None:
+    def rejected(self, sent_at: float, retry_after: Optional[float], reason: str = "") -> None:
         """Note that a row sent at ``sent_at`` was refused."""
         now = self._clock()
         self.reason = reason
-        if self.refused_since is None:
-            self.refused_since = now
+        if self.rejected_since is None:
+            self.rejected_since = now
         delay = 0.0
-        if sent_at >= self._began_at:  # else it is of the same wave as the refusal that began the pause
-            self.waves += 1
+        if sent_at >= self._began_at:  # else it is of those that were in flight when the pause began
+            self.rejections += 1
             self._began_at = now
-            delay = min(self.cap_seconds, self.base_seconds * 2.0 ** (min(self.waves, 20) - 1))
+            delay = min(self.cap_seconds, self.base_seconds * 2.0 ** (min(self.rejections, 20) - 1))
             delay *= 1.0 - 0.5 * self._jitter()
         self.until = max(self.until, now + max(delay, retry_after or 0.0))
 
@@ -126,8 +126,8 @@ class SharedPause:
         """Note that a row sent at ``sent_at`` was answered other than by a refusal."""
         self.accepted_at = self._clock()
         if sent_at >= self._began_at:
-            self.waves = 0
-            self.refused_since = None
+            self.rejections = 0
+            self.rejected_since = None
 
     def wait_seconds(self) -> float:
         """Seconds until the pause ends; 0 or less when there is none."""

@@ -114,7 +114,7 @@ def outcome_of(facts: Optional[Mapping[str, Any]]) -> str:
     return AGAIN if error.exit_code in _LATER + _ELSEWHERE else REFUSED
 
 
-def was_turned_away(error: HestiaError) -> bool:
+def was_rejected(error: HestiaError) -> bool:
     """True for what certainly had no effect, for a reason that passes: 429, 503, no connection."""
     return error.effect == errors.NONE and error.exit_code in _LATER and not error.is_final
 

@@ -10,16 +10,16 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Mapping, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Deque, Iterable, Iterator, Mapping, Optional, Tuple, Union
 
 from .._check import check_seconds, check_whole_number
 from ..errors import InvalidInput
-from .dispatch import Dispatcher
-from .ending import Limits
+from .dispatch import Dispatcher, Finished, Limits
 from .rate import TokenBucket, parse_rate
 from .results import BatchResult, error_facts
 from .rows import BatchRow, RowId, check_call, check_row, is_row_id
@@ -83,7 +83,8 @@ def run_batch(
         stop: an event; once set, nothing further is sent, what is in flight is finished, and the iterator ends.
 
     Closing the iterator early, or an exception in the loop around it (Ctrl-C), sends nothing further and waits for what is
-    in flight; those results reach ``on_result`` alone. Interrupted once more, what is in flight is ``unknown``.
+    in flight; those results reach ``on_result`` alone. Interrupted once more, what is in flight is ``unknown``. While the run
+    has the main thread, your signal handlers are called only where an exception of theirs loses no row.
 
     Raises:
         InvalidInput: an argument cannot be used; raised by the call itself.
@@ -117,9 +118,14 @@ def run_batch(
         executor=executor,
         bucket=bucket,
         stop=stop,
-        on_result=on_result,
+        on_done=None if on_result is None else functools.partial(_tell, on_result),
     )
-    return (settled.result for settled in dispatcher.settled())
+    return (finished.result for finished in dispatcher.finished())
+
+
+def _tell(on_result: Callable[[BatchResult], Any], finished: Deque[Finished]) -> None:
+    while finished:
+        on_result(finished.popleft().result)
 
 
 def check_limits(jobs: Any, retries: Any, patience: Any, deadline: Any) -> Limits:

@@ -280,22 +280,27 @@ class Store:
 
     def take_back(self, row_id: Any) -> None:
         """Record that a row was certainly not executed, whether or not it was on its way."""
-        with self._transaction(durable=False) as db:
-            values = (UNSENT, id_key(row_id), SENT)
-            changed = db.execute("UPDATE rows SET state = ? WHERE id = ? AND state = ?", values).rowcount
-        self._count(SENT, UNSENT, changed)
+        self.finish([], [row_id])
 
-    def finish(self, result: BatchResult) -> str:
-        """Record a row's result; return its line."""
+    def finish(self, results: Sequence[BatchResult], unsent: Sequence[Any] = ()) -> List[str]:
+        """Record results, and ids of rows that were certainly not executed; return the results' lines."""
+        lines, taken_back = [], 0
         with self._transaction(durable=time.monotonic() - self._durable_at >= _DURABLE_SECONDS) as db:
-            line = self._finish(db, result)
-        self._count(SENT, result.outcome, 1)
-        self._bytes += len(line)
+            for result in results:
+                lines.append(self._finish(db, result))
+            for row_id in unsent:
+                values = (UNSENT, id_key(row_id), SENT)
+                changed = db.execute("UPDATE rows SET state = ? WHERE id = ? AND state = ?", values)
+                taken_back += changed.rowcount
+        for result in results:
+            self._count(SENT, result.outcome, 1)
+        self._count(SENT, UNSENT, taken_back)
+        self._bytes += sum(map(len, lines))
         if self._commits >= _CHECKPOINT_COMMITS or self._bytes >= _CHECKPOINT_BYTES:
             with self._transaction() as db:
                 _set_fact(db, "mark", _LOGGING)
             self._fold()
-        return line
+        return lines
 
     def _finish(self, db: sqlite3.Connection, result: BatchResult) -> str:
         assert result.id is not None  # noqa: S101 - the input was checked: every row has its id

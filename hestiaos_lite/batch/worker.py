@@ -87,7 +87,7 @@ def work(task: Task, row: BatchRow, sending: int) -> Report:
 
 
 def _claim(claim: Callable[[RowId], Any], row_id: RowId, sending: int) -> None:
-    """Raise unless the row is ours to send. A row that was turned away is claimed anew, under a name of its own."""
+    """Raise unless the row is ours to send. A row that was rejected is claimed anew, under a name of its own."""
     try:
         is_ours = claim(row_id if sending == 1 else "{}#{}".format(row_id, sending))
     except Exception as error:

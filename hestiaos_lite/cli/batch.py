@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .. import errors
 from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, NOT_WRITTEN, REFUSED, TRY_LATER, UNKNOWN, BadData
@@ -16,7 +16,7 @@ from .output import Output
 from .parser import Arguments, Parser, count, seconds, text
 
 if TYPE_CHECKING:
-    from ..batch.dispatch import Dispatcher, Settled
+    from ..batch.dispatch import Dispatcher, Finished
     from ..batch.files import Files
     from ..batch.input import BatchInput
     from ..batch.rows import BatchRow
@@ -163,10 +163,10 @@ class _Run:
         try:
             dispatcher = self._dispatcher()
             quiet = self._output.quiet
-            self._progress = Progress(sum(self._tally.values()), self._tally, dispatcher.pause, quiet=quiet)
+            self._progress = Progress(sum(self._tally.values()), self._tally, dispatcher.backoff, quiet=quiet)
             with self._signals(), self._progress:
-                for _ in dispatcher.settled():
-                    pass  # `_settled` has seen each, before anything further was sent
+                for _ in dispatcher.finished():
+                    pass  # `_on_done` has seen each, before anything further was sent
         except Exception as error:  # noqa: BLE001 - what ended the run is reported after the tally, by `_end`
             failure = error
         try:
@@ -176,8 +176,7 @@ class _Run:
         return self._end(failure)
 
     def _dispatcher(self) -> Dispatcher:
-        from ..batch.dispatch import Dispatcher
-        from ..batch.ending import Limits
+        from ..batch.dispatch import Dispatcher, Limits
         from ..batch.rate import TokenBucket
         from ..batch.worker import Lent, Task
 
@@ -192,8 +191,8 @@ class _Run:
             bucket=None if args.rate is None else TokenBucket(args.rate),
             stop=self._stop,
             before_send=self._files.before_send,
-            on_turned_away=lambda row: self._files.store.take_back(row.id),
-            on_settled=self._settled,
+            on_rejected=lambda row: self._files.store.take_back(row.id),
+            on_done=self._on_done,
         )
 
     def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[BatchRow]:
@@ -203,20 +202,19 @@ class _Run:
                 row.arguments.setdefault("timeout_ms", granted_ms)
             yield row
 
-    def _settled(self, settled: Settled) -> None:
-        if settled.unsent:
-            self._files.store.take_back(settled.result.id)
-            return
-        self._files.finish(settled.result)
-        outcome = settled.result.outcome
-        if outcome == "unknown" and len(self._unknown) < _SHOWN:
-            self._unknown.append("{} (request id {})".format(settled.result.id, settled.result.request_id))
-        if self._progress is not None:
-            self._progress.note(outcome)
-        if outcome not in ("ok", "blocked"):
-            self._failures += 1
-            if self._args.max_failures is not None and self._failures >= self._args.max_failures:
-                self._stop.set()
+    def _on_done(self, finished: Deque[Finished]) -> None:
+        done = list(finished)
+        finished.clear()
+        self._files.finish(done)
+        for result in (one.result for one in done if not one.unsent):
+            outcome = result.outcome
+            if outcome == "unknown" and len(self._unknown) < _SHOWN:
+                self._unknown.append("{} (request id {})".format(result.id, result.request_id))
+            if self._progress is not None:
+                self._progress.note(outcome)
+            self._failures += outcome not in ("ok", "blocked")
+        if self._args.max_failures is not None and self._failures >= self._args.max_failures:
+            self._stop.set()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

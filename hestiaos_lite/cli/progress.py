@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, Optional, Type
 
 from .._redact import harmless
 from .._stdio import Writer
-from ..batch.rate import SharedPause
+from ..batch.rate import Backoff
 from ..batch.results import BLOCKED, OK, OUTCOMES
 
 _TERMINAL_SECONDS = 0.2
@@ -31,7 +31,7 @@ class Progress:
         quiet: show nothing.
     """
 
-    def __init__(self, total: int, done: Mapping[str, int], pause: SharedPause, *, quiet: bool) -> None:
+    def __init__(self, total: int, done: Mapping[str, int], pause: Backoff, *, quiet: bool) -> None:
         self._total = total
         self._counts: Dict[str, int] = {outcome: done.get(outcome, 0) for outcome in OUTCOMES}
         self._done_before = sum(self._counts.values())

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from hestiaos_lite.batch.rate import SharedPause
+from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.batch.results import outcome_of
 from hestiaos_lite.cli import main
 
@@ -306,7 +306,7 @@ def test_every_id_once_nothing_with_effect_twice_and_no_result_deleted(
 ) -> None:
     number = int(os.environ.get("MACHINE_SEED") or random.randrange(2**32))
     print("MACHINE_SEED={}".format(number))
-    monkeypatch.setattr(SharedPause, "base_seconds", 0.001)
+    monkeypatch.setattr(Backoff, "base_seconds", 0.001)
     bounds = settings(
         max_examples=examples,
         stateful_step_count=steps,

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import pytest
 
 from hestiaos_lite import BatchResult, Client, PermissionDenied, run_batch
-from hestiaos_lite.batch.rate import SharedPause, TokenBucket, parse_rate
+from hestiaos_lite.batch.rate import Backoff, TokenBucket, parse_rate
 from hestiaos_lite.batch.results import error_facts, outcome_of
 from hestiaos_lite.batch.rows import check_row
 from hestiaos_lite.errors import (
@@ -333,7 +333,7 @@ class Claims:
 def test_a_row_that_was_claimed_before_is_not_sent_and_unknown(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    monkeypatch.setattr(Backoff, "base_seconds", 0.01)
     box.fail_next(503)
     claims = Claims(refused=["r1"])
     results = list(run_batch(Client(box.url, retries=0), rows(3), jobs=1, claim=claims))
@@ -537,7 +537,7 @@ def test_one_refusal_pauses_all_workers() -> None:
 def test_a_row_that_alone_is_refused_fails_and_the_others_go_on(
     count: int, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    monkeypatch.setattr(Backoff, "base_seconds", 0.01)
     with Timed(lambda text, sequence: BUSY if text == "row 3" else None) as service:
         found = list(run_batch(Client(service.url, retries=0), rows(count), jobs=jobs, retries=2))
     results = {result.id: result for result in found}
@@ -553,7 +553,7 @@ def test_a_row_that_alone_is_refused_fails_and_the_others_go_on(
 
 
 def test_an_outage_burns_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    monkeypatch.setattr(Backoff, "base_seconds", 0.01)
     results = []
     with Timed(lambda text, sequence: BUSY if sequence > 10 else None) as service, pytest.raises(
         ServerError
@@ -566,7 +566,7 @@ def test_an_outage_burns_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_service_that_was_never_there_ends_the_run_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    monkeypatch.setattr(Backoff, "base_seconds", 0.01)
     url = "http://127.0.0.1:{}".format(closed_port())
     results = []
     with pytest.raises(ConnectionFailed) as caught:
@@ -674,21 +674,21 @@ def test_the_rate_bounds_a_run(box: Sandbox) -> None:
 
 def test_the_pause_doubles_with_each_wave_and_ends_with_the_first_acceptance() -> None:
     clock = Clock()
-    pause = SharedPause(clock, jitter=lambda: 0.0)
+    pause = Backoff(clock, jitter=lambda: 0.0)
     waits = []
     for _ in range(9):
         sent_at = clock.now
-        pause.refused(sent_at, None)
-        pause.refused(sent_at - 0.001, None)  # of the same wave: it was sent before the pause began
+        pause.rejected(sent_at, None)
+        pause.rejected(sent_at - 0.001, None)  # of the same wave: it was sent before the pause began
         waits.append(pause.wait_seconds())
-        assert pause.probing
+        assert pause.is_half_open
         clock.now = pause.until + 1
     assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
     pause.accepted(100.0)  # an answer to what was sent before all that proves nothing
-    assert pause.probing
+    assert pause.is_half_open
     pause.accepted(clock.now)
-    assert not pause.probing
-    pause.refused(clock.now, 7)
+    assert not pause.is_half_open
+    pause.rejected(clock.now, 7)
     assert pause.wait_seconds() == 7
 
 
@@ -715,7 +715,7 @@ def test_with_random_faults_each_row_has_one_result_and_is_executed_at_most_once
 ) -> None:
     print("seed", seed)
     monkeypatch.setattr("hestiaos_lite.sandbox.box.MAX_KEPT_REQUESTS", 2 * count)
-    monkeypatch.setattr(SharedPause, "base_seconds", 0.02)
+    monkeypatch.setattr(Backoff, "base_seconds", 0.02)
     with Sandbox() as box:
         box.random_faults(rate=0.02, seed=seed)
         results = list(run_batch(Client(box.url, retries=0), rows(count)))

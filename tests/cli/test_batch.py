@@ -15,7 +15,7 @@ from typing import Any, Iterator, List
 import pytest
 
 from hestiaos_lite.batch.input import BatchInput
-from hestiaos_lite.batch.rate import SharedPause
+from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.cli import progress
 from hestiaos_lite.sandbox import Sandbox
 
@@ -494,7 +494,7 @@ def test_a_wrong_key_leaves_nothing_behind(tmp_path: Any) -> None:
 def test_a_service_that_is_not_there_leaves_everything_unsent(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SharedPause, "base_seconds", 0.01)
+    monkeypatch.setattr(Backoff, "base_seconds", 0.01)
     batch.give_rows(10)
     batch.url = "http://127.0.0.1:{}".format(closed_port())
     called = batch.go()
@@ -715,7 +715,7 @@ def shown(
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.02)
     if not bar:
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    with progress.Progress(10, {"ok": 2}, SharedPause(), quiet=quiet) as shows:
+    with progress.Progress(10, {"ok": 2}, Backoff(), quiet=quiet) as shows:
         for outcome in ("ok", "blocked", "again", "unknown"):
             shows.note(outcome)
         deadline = time.monotonic() + 10
@@ -745,8 +745,8 @@ def test_a_line_fits_the_terminal_also_after_it_was_made_smaller() -> None:
     import termios
 
     leader, follower = os.openpty()
-    pause = SharedPause()
-    pause.refused(time.monotonic(), 90, "[\x1b[2J] \u65e5\u672c\r" * 20)
+    pause = Backoff()
+    pause.rejected(time.monotonic(), 90, "[\x1b[2J] \u65e5\u672c\r" * 20)
     with open(follower, "w", encoding="utf-8") as terminal:
         shows = progress.Progress(100000, {}, pause, quiet=True)
         shows._stream = terminal
@@ -776,11 +776,11 @@ def test_quiet_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pause_is_shown_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    pause = SharedPause()
-    pause.refused(time.monotonic(), 90, "[RATE_LIMITED] too many requests")
+    pause = Backoff()
+    pause.rejected(time.monotonic(), 90, "[RATE_LIMITED] too many requests")
     line = progress.Progress(10, {}, pause, quiet=True).line()
     assert line.endswith(", ? left, paused for 90 s: [RATE_LIMITED] too many requests")
-    pause.refused(time.monotonic(), 90, "[X] \x1b[2J\nall is well")
+    pause.rejected(time.monotonic(), 90, "[X] \x1b[2J\nall is well")
     assert progress.Progress(10, {}, pause, quiet=True).line().endswith(": [X] \\x1b[2J all is well")
 
 

@@ -8,9 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-import traceback
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Dict, Iterator, List
 
@@ -111,8 +109,11 @@ class Interrupted(BaseException):
 
 
 @posix
-@pytest.mark.parametrize(("rounds", "seed"), [(25, 91), pytest.param(2000, 92, marks=pytest.mark.slow)])
-def test_an_interrupt_at_any_moment_loses_no_row_that_was_drawn(box: Sandbox, rounds: int, seed: int) -> None:
+@pytest.mark.parametrize("lent", [False, True], ids=["own threads", "ThreadPoolExecutor"])
+@pytest.mark.parametrize(("rounds", "seed"), [(15, 91), pytest.param(2000, 92, marks=pytest.mark.slow)])
+def test_an_interrupt_at_any_moment_loses_no_row_that_was_drawn(
+    box: Sandbox, rounds: int, seed: int, lent: bool
+) -> None:
     print("seed", seed)
     rng = random.Random(seed)
     client = Client(box.url)
@@ -121,42 +122,65 @@ def test_an_interrupt_at_any_moment_loses_no_row_that_was_drawn(box: Sandbox, ro
         raise Interrupted
 
     before = signal.signal(signal.SIGALRM, interrupt)
+    executor = ThreadPoolExecutor(3) if lent else None
     try:
         for _ in range(rounds):
-            drawn = (
-                itertools.count()
-            )  # it and what is made of it are C, so that it is interrupted before or after a row
+            # it and what is made of it are C, so that it is interrupted before or after a row
+            drawn = itertools.count()
             told: List[BatchResult] = []
             source = map(dict, zip(zip(itertools.repeat("id"), drawn), itertools.repeat(("input", "row"))))
-            results = run_batch(client, source, jobs=3, on_result=told.append)
-            signal.setitimer(signal.ITIMER_REAL, 0.002 + rng.random() * 0.03)
+            results = run_batch(client, source, jobs=3, executor=executor, on_result=told.append)
             with pytest.raises(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, 0.002 + rng.random() * 0.03)
                 for _result in results:
                     pass
             results.close()  # type: ignore[attr-defined]
             assert sorted(result.id for result in told) == list(range(next(drawn)))
+            assert signal.getsignal(signal.SIGALRM) is interrupt
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if executor is not None:
+            executor.shutdown()
 
 
-def test_no_lock_is_taken_that_an_interrupt_could_leave_taken(box: Sandbox) -> None:
-    """A lock written in Python, as a condition is, stays taken when a signal's exception strikes inside its ``__enter__``."""
-    taken: List[str] = []
+@posix
+@pytest.mark.parametrize("waits_in", ["the source", "the loop", "on_result"])
+def test_an_interrupt_is_not_put_off_for_long(box: Sandbox, waits_in: str) -> None:
+    """A source may wait for ever; what else the run does in the main thread ends by itself, or at the second Ctrl-C."""
+    struck: List[str] = []
 
-    def note(frame: Any, event: str, arg: Any) -> None:
-        if frame.f_code is threading.Condition.__enter__.__code__:
-            taken.append("".join(traceback.format_stack(frame)[-3:]))
+    def interrupt(*_: Any) -> None:
+        struck.append("")
+        raise Interrupted
 
-    results = run_batch(Client(box.url), rows(30), jobs=3)
-    next(results)  # its threads have been started
-    before = sys.gettrace()
-    sys.settrace(note)
+    def wait(*_: Any) -> None:
+        time.sleep(30)
+
+    def waiting() -> Iterator[Dict[str, Any]]:
+        yield from rows(3)
+        wait()
+
+    if waits_in == "the loop":
+        box.delay_next(30, times=3)
+    before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        assert sum(result.ok for result in results) == 29
+        results = run_batch(
+            Client(box.url),
+            waiting() if waits_in == "the source" else rows(3),
+            on_result=wait if waits_in == "on_result" else None,
+        )
+        began = time.monotonic()
+        with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
+            for _result in results:
+                pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert time.monotonic() - began < 20
+        assert len(struck) >= 1
     finally:
-        sys.settrace(before)
-    assert "\n".join(taken) == ""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 LIMITED = """
