@@ -76,18 +76,13 @@ class InFlight:
         )
 
 
-def _as_it_is(item: Any) -> Union[BatchRow, BatchResult]:
-    row: BatchRow = item
-    return row
-
-
 class Dispatcher:
     """Sends rows through an executor.
 
     Args:
         task: what is done with each row.
         rows: the source of the rows.
-        read: makes of what the source gives a row, or the result of one that cannot be sent.
+        read: makes of what the source gives a row, or the result of one that cannot be sent; None: it gives rows.
         executor: None starts threads for this run; a lent one is never ended.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
@@ -103,7 +98,7 @@ class Dispatcher:
         rows: Iterable[Any],
         *,
         limits: Limits,
-        read: Callable[[Any], Union[BatchRow, BatchResult]] = _as_it_is,
+        read: Optional[Callable[[Any], Union[BatchRow, BatchResult]]] = None,
         executor: Optional[Executor] = None,
         bucket: Optional[TokenBucket] = None,
         stop: Any = None,
@@ -113,7 +108,7 @@ class Dispatcher:
     ) -> None:
         self._task = task
         self._rows = iter(rows)
-        self._read = read
+        self._read = read or (lambda item: item)
         self._limits = limits
         self._executor: Any = executor
         self._own: Optional[Threads] = None
