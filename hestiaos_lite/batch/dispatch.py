@@ -87,7 +87,7 @@ class Dispatcher:
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
         before_send: called with the rows that are about to be sent, as many as may be sent now, which are fetched together
-            for it; nothing of them is sent when it raises. None: each row is sent as soon as it is drawn.
+            for it, and with none before each wait; nothing is sent when it raises. None: a row is sent once it is drawn.
         on_rejected: called with a row that was certainly not executed and waits to be sent again.
         on_done: takes results from the left of a queue, before anything further is sent.
     """
@@ -180,14 +180,18 @@ class Dispatcher:
             self._fetch()
             if not self._to_submit:
                 return
-            if self._before_send is not None:
-                try:
-                    self._before_send([in_flight.row for in_flight in self._to_submit])
-                except Exception as error:  # noqa: BLE001 - the caller's journal failed: raised at the end
-                    self._stop(error)
+            self._record()
             while self._to_submit and not self._stopped:
                 self._submit(self._to_submit.pop(0))
             self._cancel()
+
+    def _record(self) -> None:
+        if self._before_send is not None:
+            try:
+                self._before_send([in_flight.row for in_flight in self._to_submit])
+            except Exception as error:  # noqa: BLE001 - the caller's journal failed: raised at the end
+                self._before_send = None
+                self._stop(error)
 
     def _fetch(self) -> None:
         """Fetch the rows that may be sent now: all of them for a journal, else one, since it is sent at once."""
@@ -275,6 +279,8 @@ class Dispatcher:
 
     def _receive(self, timeout: float) -> None:
         """Wait until a row has completed, and take in all that have."""
+        if self._completed.empty():
+            self._record()
         completed: List[Optional[InFlight]] = []
         try:
             completed.append(self._completed.get(timeout=timeout))
@@ -337,10 +343,7 @@ class Dispatcher:
             return
         self._waiting.append(in_flight)
         if self._on_rejected is not None:
-            try:
-                self._on_rejected(in_flight.row)
-            except Exception as failure:  # noqa: BLE001 - the caller's journal failed: raised at the end
-                self._stop(failure)
+            self._on_rejected(in_flight.row)
 
     def _was_tried_enough(self, in_flight: InFlight) -> bool:
         return in_flight.rejections > self._limits.retries

@@ -55,6 +55,8 @@ class Files:
                 delivered=False,
             )
         self.notices: List[str] = []
+        self._done: List[Finished] = []  # not yet recorded
+        self._rejected: List[Any] = []  # likewise
         if resume is not None and journal and not _has_content(journal):
             self.notices.append(
                 "there was nothing to resume: {} is not there, and every row is sent".format(journal)
@@ -96,24 +98,37 @@ class Files:
         return found
 
     def before_send(self, rows: Sequence[BatchRow]) -> None:
-        """Record that these rows are about to be sent."""
-        self._output.check_still_there()
-        self.store.before_send(rows)
+        """Record what is done, and that these rows are about to be sent: in one step, since each waits for the disk."""
+        if rows:
+            try:
+                self._output.check_still_there()
+            except HestiaError:
+                self.before_send([])
+                raise
+        if rows or self._done or self._rejected:
+            done = [one.result for one in self._done if not one.unsent]
+            unsent = [one.result.id for one in self._done if one.unsent]
+            lines = self.store.record(done, unsent + self._rejected, rows)
+            self._done, self._rejected = [], []
+            for result, line in zip(done, lines):
+                self._output.write(result.ok, line)
+
+    def rejected(self, row: BatchRow) -> None:
+        """Note that a row was certainly not executed: `before_send` records it."""
+        self._rejected.append(row.id)
 
     def unsent(self) -> Iterator[BatchRow]:
         """The rows to send."""
         return self.store.unsent(self._source)
 
     def finish(self, finished: Sequence[Finished]) -> None:
-        """Record results, and what was certainly not executed."""
-        results = [one.result for one in finished if not one.unsent]
-        lines = self.store.finish(results, [one.result.id for one in finished if one.unsent])
-        for result, line in zip(results, lines):
-            self._output.write(result.ok, line)
+        """Note results: `before_send` records them, which follows at once."""
+        self._done.extend(finished)
 
     def close(self) -> None:
         """Finish OUT and BAD; a run that has left no result and no doubt removes its files."""
         try:
+            self.before_send([])
             if not self.store.has_left_nothing:
                 self._output.check_still_there()
                 self._output.close(self.store, self._source)

@@ -271,30 +271,26 @@ class Store:
             left -= len(found)
             yield from found  # type: ignore[misc]
 
-    def before_send(self, rows: Sequence[BatchRow]) -> None:
-        """Record that these rows are about to be sent; returns when that is on the disk."""
-        with self._transaction() as db:
+    def record(
+        self, results: Sequence[BatchResult], unsent: Sequence[Any], rows: Sequence[BatchRow]
+    ) -> List[str]:
+        """Record results, ids of rows that were certainly not executed, and rows that are about to be sent.
+
+        Returns:
+            The lines of the results; when the rows are on the disk.
+        """
+        is_time = time.monotonic() - self._durable_at >= _DURABLE_SECONDS
+        with self._transaction(durable=bool(rows) or is_time) as db:
+            lines = [self._finish(db, result) for result in results]
+            take_back = "UPDATE rows SET state = ? WHERE id = ? AND state = ?"
+            taken_back = sum(
+                db.execute(take_back, (UNSENT, id_key(row_id), SENT)).rowcount for row_id in unsent
+            )
             for row in rows:
                 self._move(db, id_key(row.id), UNSENT, SENT)
-        self._count(UNSENT, SENT, len(rows))
-
-    def take_back(self, row_id: Any) -> None:
-        """Record that a row was certainly not executed, whether or not it was on its way."""
-        self.finish([], [row_id])
-
-    def finish(self, results: Sequence[BatchResult], unsent: Sequence[Any] = ()) -> List[str]:
-        """Record results, and ids of rows that were certainly not executed; return the results' lines."""
-        lines, taken_back = [], 0
-        with self._transaction(durable=time.monotonic() - self._durable_at >= _DURABLE_SECONDS) as db:
-            for result in results:
-                lines.append(self._finish(db, result))
-            for row_id in unsent:
-                values = (UNSENT, id_key(row_id), SENT)
-                changed = db.execute("UPDATE rows SET state = ? WHERE id = ? AND state = ?", values)
-                taken_back += changed.rowcount
         for result in results:
             self._count(SENT, result.outcome, 1)
-        self._count(SENT, UNSENT, taken_back)
+        self._count(SENT, UNSENT, taken_back - len(rows))
         self._bytes += sum(map(len, lines))
         if self._commits >= _CHECKPOINT_COMMITS or self._bytes >= _CHECKPOINT_BYTES:
             with self._transaction() as db:

@@ -191,7 +191,7 @@ class _Run:
             bucket=None if args.rate is None else TokenBucket(args.rate),
             stop=self._stop,
             before_send=self._files.before_send,
-            on_rejected=lambda row: self._files.store.take_back(row.id),
+            on_rejected=self._files.rejected,
             on_done=self._on_done,
         )
 
