@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,11 +91,14 @@ for make in (AegisClient, h.AegisClient):
 
 
 @NEEDS_FORK
-def test_a_child_s_calls_load_nothing_that_another_thread_may_have_been_loading(box: Sandbox) -> None:
+def test_a_child_s_calls_load_nothing_that_another_thread_may_have_been_loading(
+    box: Sandbox, tmp_path: Path
+) -> None:
     text = """
 import os, sys
-from hestiaos_lite import Client, GovernanceBlock, HestiaError
+from hestiaos_lite import AegisClient, Client, HestiaError, Outbox
 client = Client(sys.argv[1])
+aegis = AegisClient(sys.argv[1], tenant_id="t", thread_id="T", outbox=Outbox(sys.argv[2]))
 loaded = []
 os.register_at_fork(after_in_child=lambda: loaded.extend(sys.modules))
 pid = os.fork()
@@ -103,6 +107,7 @@ if pid:
 client.health(); client.run("a"); client.chat("b"); client.agents("agent", "task")
 client.system.status(); client.system.metrics(); client.system.config(); client.governance.require("note")
 list(client.run_stream("c"))
+aegis.approve("key"); aegis.flush(); aegis.conclude("another"); aegis.outbox.list()
 try:
     client.trace("none")
 except HestiaError:
@@ -110,4 +115,4 @@ except HestiaError:
 print(sorted(set(sys.modules) - set(loaded)), flush=True)
 os._exit(0)
 """
-    assert program(text, box.url) == "[]"
+    assert program(text, box.url, str(tmp_path / "outbox.db")) == "[]"

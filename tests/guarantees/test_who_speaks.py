@@ -86,6 +86,7 @@ def test_a_gateway_s_page_decides_nothing(data: bytes, tmp_path: Any) -> None:
 
 SERVICES: Dict[str, Tuple[bytes, str]] = {
     "without a body": (reply(403), "GOVERNANCE_BLOCK"),
+    "without a body or a type": (head(403, {"Content-Length": 0}), "GOVERNANCE_BLOCK"),
     "JSON": (reply(403, b'{"detail": "no"}', JSON), "GOVERNANCE_BLOCK"),
     "JSON that is a text": (reply(403, b'"no"', JSON), "GOVERNANCE_BLOCK"),
     "JSON without its type": (reply(403, b'{"code": "NO"}'), "NO"),
@@ -381,6 +382,7 @@ def test_what_a_status_means(status: int, meaning: Tuple[str, int, str, str], tm
         assert [row.state for row in outbox.list()] == [state]
         assert call("run", "x", "-u", server.url, "--retries", "0").code == code
     assert (type(error).__name__, error.exit_code, error.effect) == (cls, code, "none")
+    assert error.delivered is (status != 511)  # that is the network's
     assert [result.outcome for result in results] == [outcome]
 
 
