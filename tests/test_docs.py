@@ -196,6 +196,18 @@ def test_the_models_have_the_fields_that_are_documented() -> None:
         assert [field.name for field, has in zip(fields, has_default) if has] == optional.split(", "), name
 
 
+def test_every_error_code_of_ours_is_documented() -> None:
+    table = REFERENCE.partition("### Error codes")[2].partition("\n## ")[0]
+    pattern = r'(?:HestiaError\(|code=|"code": |default_code = |unknown\()\s*"([A-Z_]{5,})"'
+    codes = {
+        code
+        for path in (ROOT / "hestiaos_lite").rglob("*.py")
+        if path.parent.name != "sandbox"
+        for code in re.findall(pattern, path.read_text(encoding="utf-8"))
+    }
+    assert codes - set(re.findall(r"`([A-Z_]+)`", table)) == set()
+
+
 def named_in_code() -> Iterator[Tuple[str, str, str]]:
     """Where the code sends its reader: (file, document, heading or ""), as in ``docs/reference.md, "Retries"``."""
     for path in sorted((ROOT / "hestiaos_lite").rglob("*.py")) + sorted((ROOT / "tests").rglob("*.py")):
