@@ -122,7 +122,19 @@ def beside(path: str) -> List[str]:
 
 def noticed(folder: Path, tests: Sequence[str]) -> Optional[str]:
     """The test that failed, or None."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-n",
+        "2",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        *tests,
+    ]
     environment = dict(os.environ, PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1")
     process = subprocess.Popen(
         command,
