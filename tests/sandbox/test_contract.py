@@ -70,7 +70,7 @@ ANSWERS = [
     ("GET /api/system/status", None,                           200, {"status": "ok", "ollama": False, "vllm": False, "dsgk": True, "storage": True, "version": "1.0.1", "uptime_seconds": A(float)}),
     ("GET /api/system/config", None,                           200, {"service": "hestiaos-sandbox", "version": "1.0.1", "storage": "memory", "policy": {"source": "default", "rules": 12},
                                                                      "authentication": "none", "hitl": {"delay_seconds": 0.0, "quota": None}, "limits": {"body_bytes": 1048576}}),
-    ("POST /api/v1/run", {"input": "hello"},                   200, {"result": "ALLOW", "output": OUTPUT, "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
+    ("POST /api/v1/run", {"input": "hello", "options": {"timeout_ms": 1}},                   200, {"result": "ALLOW", "output": OUTPUT, "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
     ("POST /api/v1/run", {"input": "na\xefve \u2028 \U0001f600"}, 200, {"result": "ALLOW", "output": "processed: na\xefve \u2028 \U0001f600", "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
     ("POST /api/v1/run", {"input": "", "context": {"session_id": "s", "agent_id": "a", "mode_hint": None}, "options": {"timeout_ms": 30000, "stream": False}}, 200, {"result": "ALLOW", "output": "processed: ", "mode": "ALLOW", "budget": 1.0, "trace_id": UUID, "latency_ms": A(float)}),
     ("POST /api/v1/run", {"input": "email all customers"},     200, {"result": "THROTTLE", "output": A(str), "mode": "THROTTLE", "budget": 0.25, "trace_id": UUID, "latency_ms": A(float)}),

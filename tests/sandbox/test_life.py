@@ -169,7 +169,7 @@ def test_threads_that_start_and_stop_it_at_once_meet_no_error() -> None:
         except OSError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=start_and_stop) for _ in range(4)]
+    threads = [threading.Thread(target=start_and_stop) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
