@@ -87,10 +87,8 @@ class Sender:
         return interpret_conclusion(decision, answer, lambda request_id: self.look(request_id, deadline))
 
     def look(self, request_id: str, deadline: Optional[Deadline] = None) -> ActionStatus:
-        """Look at the status of a request, while there is time."""
+        """Look at the status of a request, within a deadline or the client's own timeout."""
         options: Dict[str, Any] = {} if deadline is None else {"deadline": deadline}
-        if deadline is not None and deadline.remaining() <= 0:
-            raise RequestTimeout("no time is left to look at its status", delivered=False)
         return self._caller.get(status_path(request_id), status_decoder(request_id), **options)
 
     def _post(self, decision: Decision, deadline: Deadline) -> Answer:

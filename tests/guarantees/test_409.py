@@ -152,6 +152,7 @@ def test_a_202_that_names_another_action_is_a_conflict(box: Sandbox, outbox: Out
         with pytest.raises(IdempotencyConflict) as caught:
             aegis.approve("k")
         assert (caught.value.status, caught.value.effect, caught.value.exit_code) == (202, "accepted", 1)
+        assert "before this was sent" not in str(caught.value)  # it was taken now, for something else
     with client_of(box, outbox=outbox) as aegis:
         box.fail_next(202, body=body)
         with pytest.raises(IdempotencyConflict):

@@ -177,6 +177,15 @@ def test_a_409_that_echoes_our_request_id_is_ours_only_after_a_lost_answer(
         assert job.conclude("k").outcome == outcome
 
 
+def test_a_409_that_leaves_out_the_status_is_looked_up() -> None:
+    service = Service(
+        k=(409, {"action": "approve", "request_id": "first"}),
+        status=(200, dict(APPROVED, request_id="first")),
+    )
+    with aegis_client(None, service) as job:
+        assert job.conclude("k") == Conclusion("k", "approved", "first", "COMMITTED", 1)
+
+
 WORDS: Dict[str, Any] = {
     "approved in another word": ({"action": "approved", "status": "COMMITTED"}, "unknown"),
     "in capitals": ({"action": "APPROVE", "status": "COMMITTED"}, "approved"),
