@@ -6,19 +6,18 @@ says what runs: ``parser.set_defaults(execute=function)``. It is called as ``exe
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
 
-class Command(NamedTuple):
+class Command:
     """One row: the name, the function that declares its arguments (``module:function``), a line of help, examples.
 
     One without a function has commands of its own, whose names begin with its name.
     """
 
-    name: str
-    declared_by: str
-    help: str
-    examples: Tuple[str, ...] = ()
+    # no named tuple: to make such a class costs every start a five-hundredth
+    def __init__(self, name: str, declared_by: str, help: str, examples: Tuple[str, ...]) -> None:
+        self.name, self.declared_by, self.help, self.examples = name, declared_by, help, examples
 
 
 # fmt: off

@@ -17,7 +17,6 @@ from typing import (
     Iterable,
     List,
     Mapping,
-    NamedTuple,
     NoReturn,
     Sequence,
     Tuple,
@@ -109,12 +108,11 @@ def count(value: str) -> int:
     return int(value)
 
 
-class Option(NamedTuple):
-    """An option that is accepted before and after every command's name."""
+class Option:
+    """An option that is accepted before and after every command's name; ``kind`` is what add_argument is given besides."""
 
-    names: Tuple[str, ...]
-    help: str
-    kind: Mapping[str, Any]  # the keywords of add_argument
+    def __init__(self, names: Tuple[str, ...], help: str, kind: Mapping[str, Any]) -> None:
+        self.names, self.help, self.kind = names, help, kind
 
     @property
     def short(self) -> str:
