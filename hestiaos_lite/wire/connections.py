@@ -28,13 +28,13 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ClosedPoolError
-from urllib3.util import Retry
+from urllib3.util import Retry, Timeout
 
 from .._redact import bare_url, secret
 from ..errors import InvalidInput
 from .body import close
 from .call import Call
-from .sockets import LimitedConnection, LimitedSocksConnection, current_attempt
+from .sockets import Attempt, LimitedConnection, LimitedSocksConnection, current_attempt
 
 # A call ready to be sent: ``session.send(request, **settings)``.
 Prepared = Tuple[requests.Session, requests.PreparedRequest, Mapping[str, Any]]
@@ -88,6 +88,10 @@ class LentSession:
             retry.total is None and all(count in (0, False) for count in counters)
         )
 
+    def timeout(self, attempt: Attempt, seconds: float) -> Any:
+        """Return what requests is to wait: for connecting and the answer together, where requests' own code reads it."""
+        return Timeout(seconds, seconds, seconds) if attempt.is_single_try else (seconds, seconds)
+
     def close(self) -> None:
         """Do nothing: what is lent is the lender's to close."""
 
@@ -129,6 +133,10 @@ class OwnSessions:
     def is_single_try(self, request: requests.PreparedRequest) -> bool:
         """True: our adapters repeat nothing."""
         return True
+
+    def timeout(self, attempt: Attempt, seconds: float) -> Any:
+        """Return what requests is to wait; connections of ours ask the deadline itself."""
+        return seconds, seconds
 
     def close(self) -> None:
         """Close the connections of every thread; a later call opens new ones."""

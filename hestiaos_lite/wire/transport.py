@@ -125,7 +125,7 @@ class Transport:
                         response = session.send(
                             request,
                             stream=True,
-                            timeout=(wait_seconds, wait_seconds),
+                            timeout=self._sessions.timeout(attempt, wait_seconds),
                             allow_redirects=False,
                             **settings,
                         )

@@ -150,6 +150,31 @@ def test_where_no_thread_can_be_started_a_name_is_looked_up_all_the_same() -> No
     assert "connection refused" in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["own", "lent"])
+def test_connecting_and_the_answer_share_one_deadline(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a read may take is seen where it is set: on the socket, once it has connected slowly."""
+    connect, granted = socket.socket.connect, []
+    set_timeout = socket.socket.settimeout
+
+    def slowly(sock: socket.socket, place: Any) -> None:
+        connect(sock, place)
+        time.sleep(0.5)
+        monkeypatch.setattr(socket.socket, "settimeout", watched)
+
+    def watched(sock: socket.socket, seconds: Any) -> None:
+        if seconds:
+            granted.append(seconds)
+        set_timeout(sock, seconds)
+
+    with FaultServer(answer(ok({"status": "ok"}))) as server, requests.Session() as lent:
+        monkeypatch.setattr(socket.socket, "connect", slowly)
+        session = lent if kind == "lent" else None
+        with Client(server.url, timeout=PATIENT, retries=0, session=session) as client:
+            assert client.health().ok
+        monkeypatch.undo()
+    assert 0 < granted[0] <= PATIENT - 0.5  # the first is for the answer's head
+
+
 # -- TLS, compression, patience
 
 
