@@ -255,7 +255,8 @@ def _asks_for_certificate(cause: BaseException) -> bool:
 def _is_of_a_file(cause: BaseException) -> bool:
     """True for a file that cannot be opened, or holds no certificate or key (in OpenSSL's names for these)."""
     if isinstance(cause, SSLError):
-        return cause.library in ("PEM", "X509") or "PEM lib" in str(cause)
+        # urllib3 before 2 raises one without these facts
+        return getattr(cause, "library", None) in ("PEM", "X509") or "PEM lib" in str(cause)
     return isinstance(cause, OSError) and cause.filename is not None
 
 
