@@ -98,6 +98,29 @@ def test_every_address_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "connection refused" in str(caught.value)
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_SYNCNT"), reason="Linux alone can be told to give up early")
+@pytest.mark.parametrize("addresses", [1, 2])
+def test_the_kernel_s_own_patience_is_not_the_deadline(
+    addresses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ETIMEDOUT is the network saying no, though it has the class of our own wait from Python 3.10 on."""
+    set_timeout = socket.socket.settimeout
+
+    def impatient(sock: socket.socket, seconds: Any) -> None:
+        if sock.type == socket.SOCK_STREAM:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)  # three seconds, not two minutes
+        set_timeout(sock, seconds)
+
+    with silent(closed_port()) as dead:
+        url = named(monkeypatch, *[dead] * addresses)
+        monkeypatch.setattr(socket.socket, "settimeout", impatient)
+        with Client(url, timeout=PATIENT, retries=0) as client, pytest.raises(ConnectionFailed) as caught:
+            client.run("hello")
+        monkeypatch.undo()
+    assert (caught.value.delivered, caught.value.effect) == (False, "none")
+    assert "connection timed out" in str(caught.value)
+
+
 def link_local() -> List[Any]:
     """This machine's link-local addresses with their interfaces."""
     try:

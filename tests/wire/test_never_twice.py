@@ -191,6 +191,22 @@ def test_a_407_where_no_proxy_is_set_is_the_service_s() -> None:
     assert (caught.value.delivered, caught.value.effect, caught.value.attempts) == (True, "none", 1)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_write_that_fails_after_a_refusal_has_reached_the_service(kind: str) -> None:
+    """The service refuses a body by its head and closes under the rest of it: what was read of it, it has."""
+
+    def refuse(wire: Wire) -> None:
+        wire.read(100)
+        wire.send(reply(413, b"{}"))
+        wire.reset()
+
+    with FaultServer(refuse) as server, requests.Session() as lent:
+        with Client(server.url, timeout=10, retries=3, session=lent if kind == "lent" else None) as client:
+            with pytest.raises(HestiaError) as caught:
+                client.run("x" * 20_000_000)
+    assert (caught.value.delivered is not False, caught.value.attempts, server.connections) == (True, 1, 1)
+
+
 def test_an_attempt_in_doubt_and_then_refused_is_in_doubt() -> None:
     def leave(wire: Wire) -> None:
         server.refuse()
