@@ -23,7 +23,8 @@ def discovered() -> List[str]:
     """The calls that the code has, whatever is written of them."""
     client = Client("http://127.0.0.1:1")
     found = [name for name, _ in inspect.getmembers(Client, inspect.isfunction)]
-    for space, value in vars(client).items():
+    for space in dir(Client):
+        value = getattr(client, space)
         if type(value).__module__ == namespaces.__name__:
             found += [
                 "{}.{}".format(space, name) for name, _ in inspect.getmembers(type(value), inspect.isfunction)

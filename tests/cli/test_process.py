@@ -103,7 +103,9 @@ def test_requests_still_guesses_encodings(code: str) -> None:
 
 ELSEWHERE = """
 import errno, os, socket, sys, urllib3.connection
-del os.geteuid, os.environ["USERNAME"], socket.TCP_KEEPIDLE, urllib3.connection.HTTPConnection.default_socket_options
+del os.geteuid, os.environ["USERNAME"], socket.TCP_KEEPIDLE
+if urllib3.__version__ >= "2":  # the older one uses them itself, and Pyodide has the newer
+    del urllib3.connection.HTTPConnection.default_socket_options
 socket.TCP_KEEPALIVE = {keepalive}
 sys.modules["pwd"] = None
 from hestiaos_lite.cli import main

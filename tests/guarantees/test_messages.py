@@ -360,7 +360,10 @@ def test_the_traceback_of_a_refused_connection_fits_a_screen(call: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, timeout=60)
     lines = done.stderr.decode().splitlines()
-    assert 3 < len(lines) < 25, done.stderr.decode()
+    frames = [
+        line for line in lines if line.startswith("  File ")
+    ]  # each has marks below it, more with each Python
+    assert 1 < len(frames) < 8, done.stderr.decode()
     assert lines[-1].startswith("hestiaos_lite.errors.ConnectionFailed: [CONNECTION_FAILED] cannot connect: ")
 
 
