@@ -102,8 +102,9 @@ FORK = (
     expected |= {"child%d.%d" % (n, m) for n in range(3) for m in range(20)}
     assert keys == expected, keys ^ expected
     box.close()
-    import sqlite3
-    assert sqlite3.connect(sys.argv[1]).execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    import contextlib, sqlite3
+    with contextlib.closing(sqlite3.connect(sys.argv[1])) as other:
+        assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 """
 )
 
