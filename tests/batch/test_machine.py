@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from typing import Any, Dict, List, Optional, Set, Tuple
 
@@ -56,7 +57,10 @@ class Child:
 
     def __init__(self, arguments: List[str], err: str) -> None:
         self._err = err
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            # 3.12 and later warn of every fork beside threads
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
         if self.pid == 0:
             code = 70
             try:
