@@ -336,7 +336,8 @@ class WatchedFile:
     def close(self) -> None:
         """Close the file, once it is known whether the service has said more than its answer."""
         if not self._file.closed:
-            seconds = self._sock.gettimeout()
+            # urllib3 1.26's stand-in for a socket of pyOpenSSL has no gettimeout: an AttributeError; the socket in it has
+            seconds = getattr(self._sock, "socket", self._sock).gettimeout()
             try:
                 self._sock.settimeout(0)
                 # its end as well: of a TLS connection urllib3 would not see it before the next call is sent
