@@ -261,6 +261,9 @@ FORMS: Dict[str, Callable[[bytes], bytes]] = {
 }
 DEFECTS: Dict[str, Callable[[bytes], bytes]] = {
     "no colon": lambda body: b"X-Broken\r\n" + LENGTH.format(len(body)).encode() + b"\r\n" + body,
+    "no colon, and chunks": lambda body: (
+        b"X-Broken\r\n" + CHUNKS.format("chunked").encode() + b"\r\n" + chunked([body])
+    ),
     "a blank before the colon": lambda body: "Content-Length : {}\r\n\r\n".format(len(body)).encode() + body,
     "a blank before the name": lambda body: " Content-Length: {}\r\n\r\n".format(len(body)).encode() + body,
 }

@@ -67,6 +67,25 @@ def test_bytes_beyond_an_answer_are_no_answer_to_the_next_call(
         assert (server.connections, server.hits) == (2, 2)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_beyond_a_body_in_its_tls_record_are_no_answer(kind: str) -> None:
+    """They stay in the TLS object, where a look at the socket does not see them; the head came in a record of its own."""
+
+    def script(wire: Wire) -> None:
+        wire.request()
+        first, blank, body = ok(RUN).partition(b"\r\n\r\n")
+        wire.send(first + blank)
+        wire.send(body + ok(dict(RUN, trace_id="smuggled")))
+        wire.hang()
+
+    with FaultServer(script, answer(ok(dict(RUN, trace_id="second"))), tls=True) as server:
+        with requests.Session() as lent, Client(
+            server.url, timeout=10, retries=0, verify=TLS_AUTHORITY, session=lent if kind == "lent" else None
+        ) as client:
+            assert [client.run("hello").trace_id for _ in range(2)] == ["t", "second"]
+        assert server.connections == 2
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("framed", FRAMED)
