@@ -65,9 +65,9 @@ class Output:
         """Print a piece of a result; `end_line` ends its line."""
         self._write(self._shown(text))
 
-    def end_line(self) -> None:
-        """End the line that a piece has left open."""
-        if self._line_is_open:
+    def end_line(self, *, is_interrupted: bool = False) -> None:
+        """End the line that a piece has left open; once interrupted, only where that waits for no reader."""
+        if self._line_is_open and not (is_interrupted and self._out.would_wait()):
             self._line_is_open = False
             with contextlib.suppress(OutputClosed):  # whoever asks has something to say that matters more
                 self.piece("\n")
@@ -184,11 +184,9 @@ class Output:
         self._line_is_open = not text.endswith("\n")  # before it is written: a signal may come in between
         try:
             self._out.write(text)
-        except BaseException as error:
-            self._line_is_open = False  # nothing comes after what was cut off, perhaps since nobody reads
-            if isinstance(error, OSError):
-                raise OutputClosed(error) from error
-            raise
+        except OSError as error:
+            self._line_is_open = False  # nothing comes after what was cut off
+            raise OutputClosed(error) from error
 
     def _print_json(self, value: Any, indent: Optional[int] = None) -> None:
         if self._field is not None:

@@ -262,7 +262,7 @@ def test_results_of_an_earlier_run_are_never_overwritten(batch: Batch) -> None:
 
 def test_two_runs_at_once_do_not_share_files(box: Sandbox, batch: Batch) -> None:
     batch.give_rows(4)
-    box.delay_next(2, times=4)
+    box.delay_next(4, times=4)
     first = batch.start()
     wait_for_requests(box, 1)
     second = batch.go("--resume")
