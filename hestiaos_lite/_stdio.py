@@ -43,6 +43,13 @@ class Writer:
             else:
                 left = left[written:]
 
+    def is_ready(self) -> bool:
+        """Tell whether a few bytes can be written without waiting for a reader."""
+        try:
+            return _wait_until_ready(self._raw, is_output=True, timeout_seconds=0)
+        except (OSError, ValueError):
+            return True  # a regular file, which no selector takes, or none of the system's
+
     def flush(self) -> None:
         """Do nothing: all is written at once (tqdm asks for it)."""
 
@@ -90,9 +97,9 @@ def read_stdin() -> Iterator[bytes]:
             return
 
 
-def _wait_until_ready(raw: Any, *, is_output: bool) -> None:
+def _wait_until_ready(raw: Any, *, is_output: bool, timeout_seconds: Optional[float] = None) -> bool:
     import selectors  # here: almost every stream blocks
 
     with selectors.DefaultSelector() as selector:
         selector.register(raw, selectors.EVENT_WRITE if is_output else selectors.EVENT_READ)
-        selector.select()
+        return bool(selector.select(timeout_seconds))

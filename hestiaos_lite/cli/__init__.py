@@ -65,16 +65,16 @@ def _run(argv: List[str], output: Output) -> int:
         # guard becomes its command only now: what is ignored, handled or open here would be inherited
         return int(code() if callable(code) else code)
     except SystemExit as end:  # SIGTERM
-        output.end_line(is_interrupted=True)
+        output.leave_line()
         return end.code if isinstance(end.code, int) else 2
     except UsageError as error:
         line = "error: {} (see {} --help)".format(error, error.parser.prog)
         return error.parser.on_usage_error(line, argv, output)
     except (OutputClosed, KeyboardInterrupt):
-        output.end_line(is_interrupted=True)
+        output.leave_line()
         raise
     except Exception as error:  # noqa: BLE001 - the last frame: a known error gets its exit code, any other is our bug
-        output.end_line()
+        output.leave_line()
         return _failed(error, args, output)
 
 

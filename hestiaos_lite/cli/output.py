@@ -65,12 +65,17 @@ class Output:
         """Print a piece of a result; `end_line` ends its line."""
         self._write(self._shown(text))
 
-    def end_line(self, *, is_interrupted: bool = False) -> None:
-        """End the line that a piece has left open; once interrupted, only where that waits for no reader."""
-        if self._line_is_open and not (is_interrupted and self._out.would_wait()):
-            self._line_is_open = False
+    def end_line(self) -> None:
+        """End the line that a piece has left open."""
+        if self._line_is_open:
+            self._write("\n")
+
+    def leave_line(self) -> None:
+        """End an open line because something else comes, or nothing more: where nobody reads, it is left open."""
+        if self._line_is_open and self._out.is_ready():
             with contextlib.suppress(OutputClosed):  # whoever asks has something to say that matters more
-                self.piece("\n")
+                self.end_line()
+        self._line_is_open = False
 
     def document(self, value: Any) -> None:
         """Print a result as one JSON document: indented for a reader at a terminal, else on one line."""
@@ -216,7 +221,7 @@ class Output:
 
     def _say_line(self, line: str) -> None:
         if self._out.is_terminal:
-            self.end_line()  # both streams are likely to be the same screen
+            self.leave_line()  # both streams are likely to be the same screen
         with contextlib.suppress(OSError):  # there is nobody left to tell
             self._err.write(line + "\n")
 

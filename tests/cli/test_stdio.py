@@ -32,23 +32,35 @@ PRINTING = [
 # fmt: on
 
 
-@pytest.mark.parametrize("argv, unbuffered", PRINTING)
-def test_half_a_result_is_74(argv: str, unbuffered: str, tmp_path: Path) -> None:
-    """A file size limit ends in the middle of it, as a disk would."""
+def printed_to_a_file(path: Path, limit_bytes: int, url: str, argv: str, unbuffered: str = "") -> Any:
+    """Run it with a file size limit, which ends in the middle of what it prints as a disk would."""
     import resource
 
-    with FaultServer(SAYS_TEXT) as server, (tmp_path / "report").open("wb") as report:
-        done = subprocess.run(
-            command("-u", server.url, *argv.split()),
+    with path.open("wb") as report:
+        return subprocess.run(
+            command("-u", url, *argv.split()),
             input=b"x\n",
             stdout=report,
             stderr=subprocess.PIPE,
             env=environment(PYTHONUNBUFFERED=unbuffered),
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, LIMIT_BYTES)),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes)),
             timeout=60,
         )
-    line = b"hestiaos-lite: cannot write to standard output: File too large"
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (74, line)
+
+
+TOO_LARGE = b"hestiaos-lite: cannot write to standard output: File too large"
+
+
+@pytest.mark.parametrize("argv, unbuffered", PRINTING)
+def test_half_a_result_is_74(argv: str, unbuffered: str, tmp_path: Path) -> None:
+    with FaultServer(SAYS_TEXT) as server:
+        done = printed_to_a_file(tmp_path / "report", LIMIT_BYTES, server.url, argv, unbuffered)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (74, TOO_LARGE)
+
+
+def test_a_stream_without_its_last_line_break_is_74(box: Any, tmp_path: Path) -> None:
+    done = printed_to_a_file(tmp_path / "report", len("processed: x"), box.url, "run --stream -q x")
+    assert (done.returncode, done.stderr.splitlines()) == (74, [TOO_LARGE])
 
 
 @pytest.mark.parametrize("argv, unbuffered", PRINTING)
@@ -196,7 +208,7 @@ def test_at_a_terminal_one_ctrl_d_ends_the_input(box: Any) -> None:
 @pytest.mark.parametrize("is_blocking", [True, False])
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_one_signal_is_enough_where_nobody_reads(number: int, code: int, is_blocking: bool) -> None:
-    """No line is ended then: that would wait for the reader again."""
+    """The open line is not ended then: that would wait for the reader again."""
     event = b'data: {"type": "token", "data": {"text": "' + TEXT.encode() + b'"}}\n\n'
     reader, writer = os.pipe()
     os.set_blocking(writer, is_blocking)
