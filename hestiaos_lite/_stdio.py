@@ -53,15 +53,6 @@ class Writer:
     def flush(self) -> None:
         """Do nothing: all is written at once (tqdm asks for it)."""
 
-    def would_wait(self) -> bool:
-        """Return True where the reader has to read before more can be written."""
-        import select  # here: only an interrupted command asks
-
-        try:
-            return not select.select([], [self.fileno()], [], 0)[1]
-        except (OSError, ValueError):  # Windows asks this of sockets alone, and select knows 1024 descriptors
-            return False
-
     def isatty(self) -> bool:
         """Tell whether it is a terminal."""
         return self.is_terminal
