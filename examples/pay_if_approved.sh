@@ -17,7 +17,7 @@ outcome=$(hestiaos-lite hitl conclude -q --timeout 600 --retries 300 "$key") || 
     exit "$code"
 }
 
-# An approval is no claim, and this job may be killed at any line: whoever pays is given the key, and pays once under it.
+# An approval does not reserve the action, and this job may be killed at any line: the payer is given the key, and pays once per key.
 # The mark is made after that, and only saves asking again.
 if [ -e "$folder/paid-$key" ]; then
     echo "$key was paid before"

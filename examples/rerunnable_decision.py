@@ -21,7 +21,7 @@ def pay_once(invoice: str, amount: str, key: str, folder: str) -> None:
     if os.path.exists(mark):
         print("invoice {} was paid before".format(invoice))
         return
-    # stand-in for the real action: whoever pays is given the key, and pays once under it
+    # stand-in for the real action: the system that pays gets the key, and pays once per key
     print("paid invoice {}: {}, under key {}".format(invoice, amount, key[:16]))
     with open(mark, "w"):
         pass

@@ -33,14 +33,14 @@ from .deadline import Deadline
 from .errors import HestiaError
 
 _HELD_TOO_LONG = (
-    "another program has held it too long; wait for it to end, or look for one that hangs (on a network disk: use a"
+    "another program has kept it locked too long; wait for it to end, or look for one that hangs (on a network disk: use a"
     " local one)"
 )
 _DISK_FULL = "the disk is full; make room and run again"
 _DISK_FAILS = "the system refused to read or write; check the disk, quotas and file size limits"
 _NOT_WRITABLE = "check the owner and mode of the file and of its folder"
 _DAMAGED = (
-    "it is damaged; move it away with its -wal and -shm files, and save its rows by 'sqlite3 FILE .recover'"
+    "it is damaged; move it away with its -wal and -shm files, and save its rows with 'sqlite3 FILE .recover'"
 )
 # A word of SQLite's message (Python names the error's number only from 3.11 on), what our code ends with, and the cure.
 _CAUSES = (
@@ -53,7 +53,7 @@ _CAUSES = (
 )
 _OF_SYSTEM = {errno.ENOSPC: ("_DISK", _DISK_FULL), errno.EIO: ("_DISK", _DISK_FAILS)}  # likewise
 
-_LEFT_ALONE = "it was left as it is: name another path"
+_LEFT_ALONE = "it was left unchanged: use another path"
 # https://www.sqlite.org/fileformat2.html, 1.3 and 3
 _HEADER_BYTES = 100
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -263,7 +263,7 @@ class SqliteFile:
         found = os.lstat(self.path)
         self._identity = _identity(found)
         if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
-            raise self.refuse("this is no regular file; name another path")
+            raise self.refuse("this is not a regular file; use another path")
         self._refuse_file_of_others(found)
         if any(file._connection is not None and file._identity == self._identity for file in _files):
             return  # recognised before, and closing a descriptor of ours would drop that connection's locks
@@ -272,7 +272,7 @@ class SqliteFile:
         if not header or self._was_being_made(header):
             return
         if not header.startswith(b"SQLite format 3\0"):
-            raise self.refuse("this is no SQLite file, or a damaged one; " + _LEFT_ALONE)
+            raise self.refuse("this is not an SQLite file, or it is damaged; " + _LEFT_ALONE)
         if int.from_bytes(header[68:72], "big") != self._kind.application_id:
             raise self.refuse("this is another program's SQLite file; " + _LEFT_ALONE)
 
@@ -295,10 +295,12 @@ class SqliteFile:
         if not hasattr(os, "geteuid"):
             return
         if found.st_uid not in (0, os.geteuid()):
-            what = "it belongs to another user (uid {}), who could send what he likes in your name; name another path"
+            what = (
+                "it belongs to another user (uid {}), who could send anything in your name; use another path"
+            )
             raise self.refuse(what.format(found.st_uid))
         if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE:
-            what = "others may write it, and so send what they like in your name; look what it holds, then: chmod go-w {}"
+            what = "others may write to it, and so send anything in your name; check what it holds, then: chmod go-w {}"
             raise self.refuse(what.format(pasteable(self.path)))
 
     def _refuse_folder_of_others(self, folder: str) -> None:
@@ -314,11 +316,11 @@ class SqliteFile:
             found = os.stat(path)
             shown = pasteable(str(path))
             if found.st_uid not in (0, os.geteuid()):
-                what = "its folder {} belongs to another user (uid {}); name a folder of your own"
+                what = "its folder {} belongs to another user (uid {}); use a folder of your own"
                 raise self.refuse(what.format(shown, found.st_uid))
             is_shared = found.st_mode & stat.S_ISVTX  # as /tmp is, and is to stay
             if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE and not (is_shared and depth > 0):
-                what = "others may write its folder {}, and so put a file of theirs in its place; {}name a folder of your own"
+                what = "others may write to its folder {}, and so put a file of their own in its place; {}use a folder of your own"
                 cure = "" if is_shared else "chmod go-w {} or ".format(shown)
                 raise self.refuse(what.format(shown, cure) + " (mkdir -m 700)")
 
@@ -339,7 +341,7 @@ class SqliteFile:
         if _insist(connection, "PRAGMA application_id", give_up) != self._kind.application_id:
             raise self.refuse("this is another program's SQLite file; " + _LEFT_ALONE)
         if version != self._kind.version:
-            what = "it has schema version {}, and this hestiaos-lite knows {}; {}, or use the hestiaos-lite that made it"
+            what = "it has schema version {}, and this hestiaos-lite reads version {}; {}, or use the hestiaos-lite that made it"
             raise self.refuse(what.format(version, self._kind.version, _LEFT_ALONE))
         self._refuse_all_but_tables(connection, give_up)
         self._logs_ahead = self._read_only or self._log_ahead(connection, give_up)
@@ -361,8 +363,8 @@ class SqliteFile:
         found = _insist(connection, statement, give_up)
         if found:
             raise self.refuse(
-                "it holds what no {} has ({}), and which could change what is sent; look where it came from, move it"
-                " away and begin a new one".format(self._kind.word, found)
+                "it holds what no {} has ({}), and which could change what is sent; find out where it came from, move"
+                " it away and start a new one".format(self._kind.word, found)
             )
 
     def _log_ahead(self, connection: sqlite3.Connection, give_up: float) -> bool:

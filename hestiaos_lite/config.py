@@ -95,7 +95,7 @@ def resolve(
 
     ``mounted`` are the prefixes of the adapters of a session that was lent.
 
-    Warns of a key in the file that is no setting, of a file with an API key that others can read, and of one from which
+    Warns of a key in the file that is not a setting, of a file with an API key that others can read, and of one from which
     nothing was read.
 
     Raises:
@@ -124,7 +124,7 @@ def resolve(
                     raise _configuration("{} would be read from it, but {}".format(key, file.fault))
                 sources[name] = "{} in [{}] of {}".format(key, file.section, file.path)
                 if re.search(r"\s[;#]", file.values[key]):
-                    raise _misread(given, "a comment behind it", "a comment needs a line of its own", sources)
+                    raise _misread(given, "a comment behind it", "put a comment on its own line", sources)
                 return written(given, file.values[key])
         return None
 
@@ -277,8 +277,10 @@ def read_profile(profile: Optional[str] = None) -> Profile:
         return Profile(path, section, {})
     except (OSError, ValueError) as error:
         # sudo -u leaves HOME as it was: that folder is another user's
-        unread = "{} cannot be looked for: {}; cure: set HOME to this user's home, or HESTIAOS_CONFIG".format(
-            what, getattr(error, "strerror", None) or error
+        unread = (
+            "{} cannot be searched for: {}; cure: set HOME to this user's home, or HESTIAOS_CONFIG".format(
+                what, getattr(error, "strerror", None) or error
+            )
         )
         if is_named:
             raise _configuration(unread) from None
@@ -325,7 +327,7 @@ def _warn_of_unknown(name: str, section: str, path: str) -> None:
 
     likely = difflib.get_close_matches(name, KNOWN, 1)
     hint = "did you mean {}?".format(likely[0]) if likely else "known are {}".format(", ".join(KNOWN))
-    warnings.warn("{!r} in [{}] of {} is no setting; {}".format(name, section, path, hint), stacklevel=4)
+    warnings.warn("{!r} in [{}] of {} is not a setting; {}".format(name, section, path, hint), stacklevel=4)
 
 
 def _read_file(path: str, what: str) -> Tuple[str, os.stat_result]:
@@ -334,7 +336,7 @@ def _read_file(path: str, what: str) -> Tuple[str, os.stat_result]:
         with open(path, encoding="utf-8-sig", opener=_open_without_waiting) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise _configuration("{} is no regular file".format(what))
+                raise _configuration("{} is not a regular file".format(what))
             text = Secret(file.read(_LARGEST_FILE + 1))
     except OSError as error:
         raise _configuration("{} cannot be read: {}".format(what, error.strerror or error)) from error
@@ -368,13 +370,15 @@ def _distrust(found: os.stat_result, what: str, path: str) -> str:
     if found.st_uid not in (0, os.geteuid()):
         return "{} belongs to another user (uid {}); cure: make it your own".format(what, found.st_uid)
     if found.st_mode & 0o022:
-        return "others may write {}; cure: look at what it holds, then chmod go-w {}".format(what, path)
+        return "others may write to {}; cure: check what it holds, then chmod go-w {}".format(what, path)
     return ""
 
 
 def _misread(name: str, what: str, cure: str, sources: Mapping[str, str]) -> InvalidInput:
     source = sources[name.replace("api_key_file", "api_key")]
-    return _configuration("{} has {}, which would be part of it: {} ({})".format(name, what, cure, source))
+    return _configuration(
+        "{} has {}, which would be read as part of it: {} ({})".format(name, what, cure, source)
+    )
 
 
 def _configuration(message: str) -> InvalidInput:

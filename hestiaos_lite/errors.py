@@ -325,7 +325,7 @@ class GovernanceBlock(_CodedError):
 
     def __init__(self, trace_id: Optional[str] = None, message: str = "", **facts: Any) -> None:
         facts.setdefault(
-            "advice", "its trace says which rule spoke" if trace_id else "it would be refused again"
+            "advice", "its trace says which rule decided" if trace_id else "it would be refused again"
         )
         super().__init__(message, trace_id, **facts)
 
@@ -367,7 +367,7 @@ class Conflict(_CodedError):
     """409 from HestiaOS: the request does not fit the present state. (Of AEGIS it is a result, or `IdempotencyConflict`.)"""
 
     default_code = "CONFLICT"
-    default_message = "conflicts with the present state"
+    default_message = "conflicts with the current state"
 
 
 class RateLimited(_CodedError):
@@ -409,10 +409,10 @@ class InvalidResponse(_CodedError):
 
 
 class StreamInterrupted(_CodedError):
-    """The stream ended before its ``done`` event: what came is not the whole answer."""
+    """The stream ended before its ``done`` event: what arrived is not the whole answer."""
 
     default_code = "STREAM_INTERRUPTED"
-    default_message = "the stream ended before its done event; what came is not the whole answer"
+    default_message = "the stream ended before its done event; what arrived is not the whole answer"
 
 
 class IdempotencyConflict(_CodedError):

@@ -11,7 +11,7 @@ from .models import is_refusal
 from .wire.transport import Caller
 
 _EXPLAIN = "/api/governance/explain"
-_THROTTLED = {"code": "GOVERNANCE_THROTTLE", "advice": "another time it may be allowed"}
+_THROTTLED = {"code": "GOVERNANCE_THROTTLE", "advice": "it may be allowed at another time"}
 _MAY_RUN = ("ALLOW", "THROTTLE")  # any other known word is a refusal, and stricter
 
 

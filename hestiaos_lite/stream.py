@@ -122,7 +122,7 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
         if progress.cancelled:
             return  # the reader was woken by breaking its connection
         if isinstance(error, errors.ConnectionFailed):
-            message = "{}; what came is not the whole answer".format(error.message)
+            message = "{}; what arrived is not the whole answer".format(error.message)
             raise errors.StreamInterrupted(message, **facts()) from error.with_traceback(None)
         trace_id = error.trace_id or progress.trace_id  # a faulty event's own, where it has one
         raise error.with_facts(**facts(details=error.details, trace_id=trace_id)) from error.__cause__

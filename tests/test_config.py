@@ -333,7 +333,7 @@ HOME = "set HOME to this user's home, or HESTIAOS_CONFIG"
     [
         ("[prod]\nbase_url = http://h\n[play]\n", "has no section [default], only [prod], [play]", NAME_IT),
         ("[DEFAULT]\nbase_url = http://h\n", "has no section [default], only [DEFAULT]", NAME_IT),
-        (None, "cannot be looked for: ", HOME),
+        (None, "cannot be searched for: ", HOME),
     ],
     ids=["other sections", "DEFAULT", "folder"],
 )
@@ -363,8 +363,8 @@ def test_a_link_that_leads_nowhere_is_no_file_that_is_not_there(monkeypatch, tmp
     assert configuration_error(Client) == configuration_error(Client, base_url="http://h") == words
 
 
-COMMENT = "{} has a comment behind it, which would be part of it: a comment needs a line of its own ({} in [default] of {})"
-QUOTES = "{} has quotes around it, which would be part of it: leave them out ({})"
+COMMENT = "{} has a comment behind it, which would be read as part of it: put a comment on its own line ({} in [default] of {})"
+QUOTES = "{} has quotes around it, which would be read as part of it: leave them out ({})"
 
 
 @pytest.mark.parametrize("name", ["base_url", "api_key", "api_key_file", "timeout", "tenant_id", "thread_id"])
@@ -454,7 +454,7 @@ def test_a_key_that_is_no_setting_is_warned_of(ini, key, hint):
         assert resolved() == Settings("http://localhost:8000", None, 30.0)
     (warning,) = warned
     assert str(warning.message).startswith(
-        "{!r} in [default] of {} is no setting; {}".format(key, path, hint)
+        "{!r} in [default] of {} is not a setting; {}".format(key, path, hint)
     )
 
 
@@ -477,8 +477,8 @@ def test_a_file_that_others_may_write_decides_no_more_than_a_timeout(ini, mode, 
     assert resolve(service).timeout_seconds == 3.0
     path = ini("[default]\n{} = {}\n".format(key, value), mode)
     assert configuration_error(resolve, service) == (
-        "{} would be read from it, but others may write the configuration file {}; "
-        "cure: look at what it holds, then chmod go-w {}".format(key, path, path)
+        "{} would be read from it, but others may write to the configuration file {}; "
+        "cure: check what it holds, then chmod go-w {}".format(key, path, path)
     )
     given = {"base_url": "http://arg:1", "api_key": "arg", "tenant_id": "t"}
     if service == "hestiaos":
@@ -491,7 +491,7 @@ def test_a_key_file_that_others_may_write_is_refused(tmp_path):
     path = tmp_path / "key"
     path.write_text("k")
     path.chmod(0o620)
-    words = "others may write the API key file {}; cure: look at what it holds, then chmod go-w {}"
+    words = "others may write to the API key file {}; cure: check what it holds, then chmod go-w {}"
     assert configuration_error(config.read_key_file, str(path)) == words.format(path, path)
 
 
@@ -510,7 +510,7 @@ def test_a_fifo_or_a_device_is_an_error_and_not_a_wait(monkeypatch, tmp_path):
     path = str(tmp_path / "fifo")
     os.mkfifo(path)
     for path in (path, "/dev/zero"):
-        words = "file {} is no regular file".format(path)
+        words = "file {} is not a regular file".format(path)
         assert configuration_error(config.read_key_file, path) == "the API key " + words
         monkeypatch.setenv("HESTIAOS_CONFIG", path)
         assert configuration_error(Client) == "the configuration " + words

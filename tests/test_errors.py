@@ -131,7 +131,7 @@ def full(cls):
         (
             GovernanceBlock("t-1", status=403, attempts=1, delivered=True),
             "[GOVERNANCE_BLOCK] blocked by governance (HTTP 403, trace id t-1); "
-            "nothing was done; its trace says which rule spoke",
+            "nothing was done; its trace says which rule decided",
         ),
         (InvalidInput("bad timeout"), "[INVALID_INPUT] bad timeout"),
     ],
@@ -219,7 +219,7 @@ EFFECTS = [
 
 
 def test_what_says_no_more_than_it_knows():
-    assert str(GovernanceBlock("t-1")).endswith("its trace says which rule spoke")
+    assert str(GovernanceBlock("t-1")).endswith("its trace says which rule decided")
     assert str(GovernanceBlock()).endswith("it would be refused again")  # there is no trace to look at
     # without a code of the service's own, it may be the path that is not there
     assert [NotFound(code=code, status=404).at_fault for code in (None, "GONE")] == ["caller", "request"]

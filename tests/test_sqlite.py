@@ -141,7 +141,7 @@ def test_a_file_of_another_version_is_refused(path, version):
     before = path.read_bytes()
     with opened(path) as file, pytest.raises(HestiaError) as caught:
         read(file)
-    assert "it has schema version {}, and this hestiaos-lite knows 3".format(version) in str(caught.value)
+    assert "it has schema version {}, and this hestiaos-lite reads version 3".format(version) in str(caught.value)
     assert path.read_bytes() == before
 
 
@@ -225,7 +225,7 @@ def test_a_path_is_shown_as_a_shell_reads_it(tmp_path, name, shown):
     with opened(path) as file, pytest.raises(HestiaError) as caught:
         read(file)
     shown = shown.format(tmp_path)
-    assert str(caught.value).startswith("[NOTES] notes {}: this is no regular file".format(shown))
+    assert str(caught.value).startswith("[NOTES] notes {}: this is not a regular file".format(shown))
     command = ["bash", "-c", "cd {} && pwd".format(shown)]
     assert subprocess.check_output(command) == os.fsencode(str(path)) + b"\n"
 

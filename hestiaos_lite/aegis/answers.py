@@ -171,7 +171,7 @@ def _refuse_other_answers(decision: Decision, answer: Answer) -> None:
     if answer.status == DUPLICATE or answer.status == 202 and isinstance(answer.body, (dict, type(None))):
         return
     raise InvalidResponse(
-        "the answer is no 202 with a JSON object, as the contract has it", **_facts(decision, answer)
+        "the answer is not a 202 with a JSON object, which the contract requires", **_facts(decision, answer)
     )
 
 
@@ -183,14 +183,16 @@ def _refuse_other_actions(decision: Decision, answer: Answer, actions: List[Any]
             # Whose rejection it was, the service does not say; with a new key nobody would look for the decision.
             raise IdempotencyConflict(
                 "{} was rejected before this was sent: by somebody, or because its deadline had passed and it was"
-                " concluded; the service has this idempotency key for {!r}, not {!r}".format(
+                " concluded; the service has recorded {!r} under this idempotency key, not {!r}".format(
                     decision.idempotency_key, action, decision.action
                 ),
-                advice="what was decided first holds",
+                advice="the first decision is final",
                 **_facts(decision, answer),
             )
         raise IdempotencyConflict(
-            "the service has this idempotency key for {!r}, not {!r}".format(action, decision.action),
+            "the service has recorded {!r} under this idempotency key, not {!r}".format(
+                action, decision.action
+            ),
             **_facts(decision, answer),
         )
 

@@ -305,7 +305,7 @@ class AegisClient:
         if not tenant and not self._is_hosted:
             cures.append("tenant_id (AEGIS_TENANT_ID), or an api_key (AEGIS_API_KEY)")
         if cures or not thread:
-            raise ValueError("missing: {}; give it to the client or to the call".format(" and ".join(cures)))
+            raise ValueError("missing: {}; pass it to the client or to the call".format(" and ".join(cures)))
         given = check_optional_mapping("payload", payload) or {}
         request_id = str(uuid.uuid4())
         decision = Decision(self._service, action, idempotency_key, tenant, thread, request_id, given)

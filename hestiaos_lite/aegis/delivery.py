@@ -143,7 +143,7 @@ def deliver(outbox: Outbox, decision: Decision, send: Send, deadline: Deadline) 
         return result_of(own, answer.status, own.attempts, answer.body, answer.confirmed)
     if own.state == "dead":
         raise Conflict(
-            "row {} of the outbox {} holds this decision as dead: {}; once its cause is put right, requeue it, or drop"
+            "row {} of the outbox {} holds this decision as dead: {}; once its cause is fixed, requeue it, or drop"
             " it".format(own.id, outbox.path, own.reason),
             request_id=own.request_id,
             delivered=False,
@@ -259,7 +259,7 @@ def _say_it_stays_queued(error: HestiaError, outbox: Outbox) -> None:
 
 
 def _waits_for(older: Entry, reason: str) -> str:
-    return "row {}, an older decision of its thread, is not sent yet: {}".format(older.id, reason)
+    return "row {}, an older decision of its thread, has not been sent yet: {}".format(older.id, reason)
 
 
 def flush(

@@ -215,7 +215,7 @@ class Outbox:
                 there = find(connection, (service,) + entry.partition[1:], entry.idempotency_key)
                 if there is not None and there.id != entry.id:
                     raise Conflict(
-                        "row {} of the outbox {} cannot be moved: row {} has its key there already; drop one of them".format(
+                        "row {} of the outbox {} cannot be moved: row {} already has its key there; drop one of them".format(
                             entry.id, self.path, there.id
                         )
                     )
@@ -414,7 +414,7 @@ def _open_file(path: Any, busy_seconds: float) -> SqliteFile:
     except ImportError as error:  # a Python built without SQLite: everything but an outbox works there
         raise HestiaError(
             "OUTBOX",
-            "an outbox needs SQLite, and this Python was built without it ({}); install it, or do without --outbox".format(
+            "an outbox needs SQLite, and this Python was built without it ({}); install SQLite support, or leave out --outbox".format(
                 error
             ),
             delivered=False,

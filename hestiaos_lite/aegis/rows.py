@@ -283,7 +283,7 @@ def _decode(found: Sequence[Any]) -> Entry:
     except (ValueError, RecursionError) as error:
         raise MalformedRow(row_id, str(error)) from error
     if not isinstance(entry.payload, dict):
-        raise MalformedRow(row_id, "its payload is no JSON object")
+        raise MalformedRow(row_id, "its payload is not a JSON object")
     if _digest(text) != entry.payload_digest:
         raise MalformedRow(row_id, "its payload is not the one that was recorded")
     return entry
@@ -296,11 +296,11 @@ def _fault_of(columns: Mapping[str, Any]) -> str:
             continue
         if name in _NUMBERS:
             if not isinstance(value, int) or not 0 <= value < _LATEST_MS:
-                return "its {} is no number that could be".format(name)
+                return "its {} is not a possible value".format(name)
         elif not isinstance(value, str) or not is_encodable(value):
-            return "its {} is no text".format(name)
+            return "its {} is not text".format(name)
     if columns["state"] not in STATES or (columns["state"] == "claimed") is (columns["owner"] is None):
-        return "its state is none"
+        return "its state is unknown"
     return ""
 
 

@@ -108,8 +108,8 @@ def declare(parser: Parser) -> None:
     """Declare ``demo``."""
     parser.takes = OUTPUT_OPTIONS
     parser.description = """\
-Start a sandbox in this process and show every call against it: the Python that is run, and what it gives.
-Nothing leaves this machine, and no setting of yours is read. Exit 0, or 1 naming the step that failed."""
+Start a sandbox in this process and show every call against it: the Python that runs, and its output.
+Nothing leaves this machine, and none of your settings is read. Exit 0, or 1 naming the step that failed."""
     parser.set_defaults(execute=_demo)
 
 

@@ -23,7 +23,7 @@ def declare(parser: Parser) -> None:
     parser.description = """\
 Check packages, settings, key files, network variables and both services, with a cure for each finding.
 HestiaOS is asked for its health; when it is well, one run of the text "hello" is streamed to see whether events arrive as
-they are sent. AEGIS, where a setting names it, is asked for a request that it cannot know. Exit 0, or 1 when there is a
+they are sent. AEGIS, if a setting names it, is asked for a request id that cannot exist. Exit 0, or 1 when there is a
 problem."""
     parser.add_argument("--no-stream", action="store_true", help='do not run "hello" to look at the stream')
     parser.set_defaults(execute=_doctor)
@@ -51,7 +51,7 @@ def _examine(args: Arguments) -> Iterator[Finding]:
     found = list(packages())
     yield from found
     if args.api_key is not None:
-        text = "everybody on this machine sees a key of the command line in ps"
+        text = "everybody on this machine can see a key on the command line with ps"
         yield Finding("note", "key", text, "use HESTIAOS_API_KEY or --api-key-file")
     known: List[Finding] = []
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from .._redact import bare_url
 from .._version import __version__
 
-_SAFE_URLLIB3 = (1, 26, 5)  # an older one has known holes that a hostile service can use
+_SAFE_URLLIB3 = (1, 26, 5)  # an older one has known vulnerabilities that a hostile service can use
 _NEW_OPENSSL = (1, 1, 1)  # an older one has no TLS 1.3, and gets no mending
 
 
@@ -51,12 +51,12 @@ def packages() -> Iterator[Finding]:
     ]
     yield Finding("ok", "packages", ", ".join(versions))
     if _numbers(installed) < _SAFE_URLLIB3:
-        text = "urllib3 {} has known holes that a hostile service can use".format(installed)
+        text = "urllib3 {} has known vulnerabilities that a hostile service can exploit".format(installed)
         yield Finding("problem", "packages", text, "pip install 'urllib3>=1.26.5'")
     try:
         import ssl
     except ImportError:
-        yield Finding("note", "tls", "this Python has no ssl: https is out of reach", "use another Python")
+        yield Finding("note", "tls", "this Python has no ssl: https cannot be used", "use another Python")
         return
     if ssl.OPENSSL_VERSION_INFO[:3] < _NEW_OPENSSL:
         cure = "use a Python that is built with OpenSSL 1.1.1 or later"
@@ -76,7 +76,7 @@ def way_to(url: str, has_key: bool, key_variable: str) -> Iterator[Finding]:
         text = "the API key goes over plain http: anyone on the way can read it"
         yield Finding("problem", "key", text, "use an https URL")
     if get_netrc_auth(url) is not None:  # requests would send it
-        text = "~/.netrc has an entry for {}, which is never sent by this library".format(host)
+        text = "~/.netrc has an entry for {}, which this library never sends".format(host)
         cure = "" if has_key else "if it is meant for this service, set " + key_variable
         yield Finding("note", "netrc", text, cure)
     if url.startswith("https://"):

@@ -45,7 +45,7 @@ def hints(error: Exception, args: Arguments) -> Iterator[str]:
     url = getattr(args, "asked_url", "")
     for beginning in _BEGINNINGS:
         if url.endswith(beginning):
-            hint = "the base URL {} ends in {}, which is added to it: try -u {}"
+            hint = "the base URL {} ends in {}, which is added anyway: try -u {}"
             yield hint.format(url, beginning, url[: -len(beginning)])
             return
     if isinstance(error, errors.NotFound) and args.if_not_found:

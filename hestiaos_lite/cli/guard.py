@@ -33,12 +33,12 @@ _NOT_RUN = 125  # what env, nice and timeout end with when they fail themselves
 def declare(parser: Parser) -> None:
     """Declare ``guard``."""
     parser.description = """\
-Ask governance whether a command may run. Where it says ALLOW, the command takes guard's place: its signals, streams and
-exit code are its own. Otherwise nothing runs:
-  125  not run, and another try will not change it: refused, a broken answer, a setting, the log
-   75  not run, a later try may: THROTTLE, the service away or slow
+Ask governance whether a command may run. If it says ALLOW, the command replaces guard: signals, streams and the
+exit code are the command's. Otherwise nothing runs:
+  125  not run, and trying again will not help: refused, a broken answer, a setting, the log
+   75  not run, a later try may succeed: THROTTLE, the service down or slow
   126  allowed, but it cannot be started; 127: not found
-It is advice taken beforehand, not a boundary: whoever can type the command can type it without guard."""
+It is advice taken beforehand, not a boundary: anyone who can type the command can type it without guard."""
     parser.usage = "%(prog)s [OPTION]... -- COMMAND [ARGUMENT]..."
     parser.takes_command = True
     parser.on_usage_error = _usage_error
@@ -46,15 +46,15 @@ It is advice taken beforehand, not a boundary: whoever can type the command can 
     def add(name: str, help: str, **options: Any) -> None:
         parser.add_argument(name, help=help, **options)
 
-    add("--type", "the type of command that governance is told", default="shell", metavar="TYPE")
-    add("--input", "more to tell governance: a JSON object, or @FILE", metavar="JSON")
-    help = "show $VARIABLE in place of its value, in what is sent, logged and said; may be repeated"
+    add("--type", "the type of command that is reported to governance", default="shell", metavar="TYPE")
+    add("--input", "more for governance to judge by: a JSON object, or @FILE", metavar="JSON")
+    help = "show $VARIABLE in place of its value, in what is sent, logged and printed; repeatable"
     add("--mask", help, action="append", default=[], metavar="VARIABLE")
-    add("--allow-throttle", "run it where governance says THROTTLE", action="store_true")
-    help = "run it, and say so, where no ruling could be had: the service is away, failing or too slow"
+    add("--allow-throttle", "run it also if governance says THROTTLE", action="store_true")
+    help = "run it, with a notice, if there is no ruling: the service is down, failing or too slow"
     add("--fail-open", help, action="store_true")
     add("--not-run-exit", "exit code in place of 125 and 75", type=_exit_code, metavar="N")
-    add("--log", "append a JSON line to FILE before it runs; unless it can, nothing runs", metavar="FILE")
+    add("--log", "append a JSON line to FILE before it runs; if that fails, nothing runs", metavar="FILE")
     parser.set_defaults(execute=_guard)
 
 
@@ -100,7 +100,7 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
             output.complain(mask(fault.message))
         return _refuse(fault if runs else refusal, args, output, mask)
     if refusal is not None:
-        output.complain("run without a ruling, since --fail-open says so: {}".format(mask(str(refusal))))
+        output.complain("run without a ruling, because of --fail-open: {}".format(mask(str(refusal))))
     elif args.verbose:
         output.notice(mask(_said(ruling)))
     return lambda: _exec(args.argv, shown[0], output)
@@ -112,7 +112,7 @@ def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> Rulin
 
     try:
         if args.input == "-":
-            raise InvalidInput("--input - cannot be: standard input is the command's; use @FILE")
+            raise InvalidInput("--input - is not possible: standard input belongs to the command; use @FILE")
         command_input: Dict[str, Any] = mask(json_object(args.input, "--input") or {})
         # quoted after the mask: a value with a quote in it would not be found in the quoted form
         command_input.update(argv=shown, command=" ".join(shlex.quote(word) for word in shown))
@@ -211,6 +211,6 @@ def _exec(argv: List[str], shown: str, output: Output) -> int:
         if code == NOT_FOUND:
             why = "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
         elif error.errno == errno.ENOEXEC:
-            why += " (a script needs its first line, such as #!/bin/sh)"
+            why += " (a script needs a first line such as #!/bin/sh)"
         output.complain("allowed, but cannot be started: {}: {}".format(shown, why))
         return code

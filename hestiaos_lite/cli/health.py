@@ -35,7 +35,7 @@ def declare(parser: Parser) -> None:
         help="one status line with performance data; exit 0 ok, 1 warning, 2 critical or unreachable, 3 unknown",
     )
     for level in ("warning", "critical"):
-        help = "with --nagios: an answer this slow is {}".format(level)
+        help = "with --nagios: an answer as slow as this is {}".format(level)
         parser.add_argument("--" + level, type=seconds, metavar="SECONDS", help=help)
     parser.on_usage_error = _usage_error
     parser.set_defaults(execute=_health)
@@ -53,14 +53,14 @@ def _health(args: Arguments, output: Output) -> int:
     if args.nagios:
         return _nagios(args, output)
     if args.warning or args.critical:
-        raise InvalidInput("--warning and --critical go with --nagios")
+        raise InvalidInput("--warning and --critical need --nagios")
     from .connect import open_client
 
     with open_client(args) as client:
         health = client.health()
     output.fields(health.to_dict())
     if not health.ok:
-        output.complain("the service calls itself {}".format(health.status))
+        output.complain("the service reports its status as {}".format(health.status))
         return REFUSED
     return DONE
 

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from ..aegis.outbox import Outbox
 
 _DECIDE = """\
-The key is what is decided upon: all that must not change belongs into it, an amount too, for a second decision under the
-same key is a duplicate (exit 0) whatever its payload, and changes nothing. A decision that waits in the outbox may be
-overtaken by the deadline: once the job has concluded the key, it is refused (1). Nobody is told what there is to decide:
-whoever asks for a decision sends people the key; what could not be sent yet: hestiaos-lite outbox list."""
+The key names what is decided: put into it everything that must not change, such as the amount. A second decision under
+the same key is a duplicate (exit 0) whatever its payload, and changes nothing. A decision that waits in the outbox may
+miss the deadline: once the job has concluded the key, it is refused (1). Nobody is notified that there is something to
+decide: send people the key. What has not been sent yet: hestiaos-lite outbox list."""
 _CONCLUDE = """\
 reject KEY unless somebody has decided by now, and say what was decided: exit 0 approved and committed, 75 approved and
-still pending, 1 rejected, expired or failed, 3 unknown. There is no looking without deciding: once it has run, nobody can
-approve that key any more. Run again, it decides nothing anew; what it let expire is a rejection by then.
+still pending, 1 rejected, expired or failed, 3 unknown. It cannot look without deciding: once it has run, nobody can
+approve that key any more. Running it again changes nothing; a key that it let expire is then reported as rejected.
 
-Who may approve is who holds the tenant's key. Tenant and thread are part of the key: with a wrong one nobody has decided,
-and it is expired. An approval is no claim: two jobs that conclude one key are both told "approved", so the step that acts
-needs an idempotency of its own. With --outbox the decisions of this thread that wait there are sent first; while one of
-this key cannot be sent, nothing is concluded (75). The conclusion itself is never queued."""
+Anyone with the tenant's API key may approve. Tenant and thread are part of the key: under a wrong one nobody has decided,
+so it expires. An approval does not reserve the action for one job: two jobs that conclude one key both read "approved",
+so the step that acts must itself be idempotent. With --outbox the decisions of this thread that wait there are sent
+first; while one of this key cannot be sent, nothing is concluded (75). The conclusion itself is never queued."""
 _KEY = """\
 Each PART and VALUE is read as a string, so that 42 is not the integer 42 of idempotency_key("invoice", 42);
-with --typed it is. What was read as what is said on standard error."""
+with --typed it is. How each was read is shown on standard error."""
 _CONCLUSIONS = {
     "approved": DONE,
     "pending": TRY_LATER,
@@ -57,7 +57,7 @@ def declare_reject(parser: Parser) -> None:
 def _declare_decision(parser: Parser, action: str) -> None:
     parser.description = "{}.\n{}".format(parser.description, _DECIDE)
     _add_sender(parser)
-    help = "record it in this file before it is sent, so that it is queued while the service is away"
+    help = "record it in this file before it is sent, so that it is queued while the service is down"
     parser.add_argument("--outbox", metavar="FILE", help=help)
     parser.set_defaults(execute=_decide, action=action)
 
@@ -66,7 +66,7 @@ def declare_conclude(parser: Parser) -> None:
     """Declare ``hitl conclude``."""
     parser.description = _CONCLUDE
     _add_sender(parser)
-    help = "send first what waits in this file for the same thread"
+    help = "first send what waits in this file for the same thread"
     parser.add_argument("--outbox", metavar="FILE", help=help)
     parser.set_defaults(execute=_conclude)
 
@@ -74,7 +74,7 @@ def declare_conclude(parser: Parser) -> None:
 def declare_status(parser: Parser) -> None:
     """Declare ``hitl status``."""
     parser.add_argument("request_id", metavar="ID", help="the request id of the decision")
-    help = "look every second until it is decided"
+    help = "ask every second until it is decided"
     parser.add_argument("--wait", type=seconds, metavar="SECONDS", help=help)
     hint = "an action is looked up by the request id that approve printed, not by its key"
     parser.set_defaults(execute=_status, if_not_found=hint)
@@ -123,7 +123,7 @@ def _decide(args: Arguments, output: Output) -> int:
         cure = " ".join(map(pasteable, words))
         reason = result.extra.get("reason") or "the service could not take it"
         output.notice(
-            "queued: {}; its key makes it take effect once, however often it is sent; to send it: {}".format(
+            "queued: {}; thanks to its key it takes effect once, however often it is sent; to send it: {}".format(
                 reason, cure
             )
         )
@@ -152,7 +152,7 @@ def _describe(outcome: str, *, in_outbox: bool) -> str:
         "rejected": "rejected: it was rejected before, by somebody or by an earlier conclude",
         "expired": "expired: nobody had decided, and from now on nobody can",
         "failed": "failed: somebody approved in time, and the service could not commit it",
-        "unknown": "unknown: somebody was first, and the service does not say with what; look in its log",
+        "unknown": "unknown: somebody decided first, and the service does not say what; look in its log",
     }[outcome]
 
 
@@ -193,12 +193,12 @@ def _status(args: Arguments, output: Output) -> int:
         return DONE
     if status.committed:
         action = "an action without a name" if status.action is None else status.action
-        output.complain("what was committed is no approval: {}".format(action))
+        output.complain("what was committed is not an approval: {}".format(action))
         return REFUSED
     if status.done or is_refusal(status.status):
         output.complain("the action is {}".format(status.status))
         return REFUSED
-    output.notice("still {}: look again later".format(status.status))
+    output.notice("still {}: ask again later".format(status.status))
     return TRY_LATER
 
 
@@ -211,7 +211,7 @@ def _key(args: Arguments, output: Output) -> int:
     for field in args.field:
         name, equals, value = field.partition("=")
         if not equals or not name or name in fields:
-            raise InvalidInput("--field wants NAME=VALUE, each name once, not {!r}".format(field))
+            raise InvalidInput("--field needs NAME=VALUE, each name once, not {!r}".format(field))
         fields[name] = read(value)
     try:
         key = idempotency_key(*parts, **fields)

@@ -45,7 +45,7 @@ def declare_move(parser: Parser) -> None:
     """Declare ``outbox move``."""
     help = "the URL they were recorded for, as -u had it, or as the list shows it"
     parser.add_argument("--from", dest="old_url", metavar="URL", required=True, help=help)
-    help = "the URL where the service is now, likewise"
+    help = "the URL where the service is now, written likewise"
     parser.add_argument("--to", dest="new_url", metavar="URL", required=True, help=help)
     _declare(parser, _move)
 
@@ -69,7 +69,7 @@ def tell_of_dead(outbox: Outbox, output: Output) -> int:
     if dead:
         output.complain(
             "{} dead in the outbox: not sent, and not tried again; see why: hestiaos-lite outbox list --state dead"
-            " --outbox {}; once it is put right: hestiaos-lite outbox requeue --all --outbox {}".format(
+            " --outbox {}; once it is fixed: hestiaos-lite outbox requeue --all --outbox {}".format(
                 dead, pasteable(outbox.path), pasteable(outbox.path)
             )
         )
@@ -114,7 +114,7 @@ def _flush(args: Arguments, output: Output) -> int:
     output.fields(dict(counted, elsewhere=report.elsewhere if report.elsewhere or output.json else None))
     if report.elsewhere:
         output.notice(
-            "{} queued for another service, or for the other of tenant and API key, and left alone; see: "
+            "{} queued for another service, or under the other of tenant and API key, and left alone; see: "
             "hestiaos-lite outbox list --state queued --outbox {}".format(
                 report.elsewhere, pasteable(outbox.path)
             )
@@ -166,7 +166,9 @@ def _open_existing(args: Arguments) -> Outbox:
     if not os.path.exists(args.outbox):
         raise HestiaError(
             "OUTBOX",
-            "there is no outbox {}; the first decision with --outbox makes it".format(pasteable(args.outbox)),
+            "there is no outbox {}; the first decision with --outbox creates it".format(
+                pasteable(args.outbox)
+            ),
             delivered=False,
         )
     return open_outbox(args)

@@ -132,17 +132,17 @@ OPTIONS: Mapping[str, Option] = {
         ("--api-key-file",), "file to read the API key from", {"metavar": "FILE", "type": text}),
     "json": Option(("-j", "--json"), "print JSON", {"action": "store_true"}),
     "get": Option(
-        ("--get",), "print one field of the result and nothing else, such as trace_id or data.id; exit 76 where it is"
+        ("--get",), "print only one field of the result, such as trace_id or data.id; exit 76 where it is"
         " missing", {"metavar": "FIELD", "type": text}),
     "timeout": Option(
         ("--timeout",), "total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)",
         {"metavar": "SECONDS", "type": seconds}),
     "retries": Option(
-        ("--retries",), "extra attempts where one is safe (default 3)", {"metavar": "N", "type": count}),
+        ("--retries",), "extra attempts, made only where safe (default 3)", {"metavar": "N", "type": count}),
     "profile": Option(
         ("--profile",), "section of the configuration file", {"metavar": "NAME", "type": text}),
     "quiet": Option(
-        ("-q", "--quiet"), "no notices and warnings; errors are always shown", {"action": "store_true"}),
+        ("-q", "--quiet"), "no notices or warnings; errors are always shown", {"action": "store_true"}),
     "verbose": Option(
         ("-v", "--verbose"), "log retries (-v), and the heads of every request and answer (-vv)",
         {"action": "count", "default": 0}),
@@ -242,7 +242,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     if parser.takes_command:
         after, given = _parted(after)
         if not given and not (after and set(after) <= set(_ANSWERED)):
-            parser.error("no command: it goes after --, as in guard -- COMMAND")
+            parser.error("no command: put it after --, as in guard -- COMMAND")
     args, unknown = parser.parse_known_args(before + after)
     if unknown:
         if args.if_more_words and not any(word.startswith("-") for word in unknown):

@@ -33,7 +33,7 @@ _IN_ONE_PIECE = "a stream arrives in one piece: something on the way holds it ba
 _CURES = (
     (AuthenticationError, "set {key} to a key of this service"),
     (ConnectionFailed, "check that the service runs and that {url} names it"),
-    (RequestTimeout, "check the network on the way; --timeout gives it longer"),
+    (RequestTimeout, "check the network in between; --timeout allows more time"),
     (HestiaError, "check that {url} names the service, and the service itself"),
 )
 
@@ -105,7 +105,7 @@ def probe_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding]
             found = Finding("ok", "aegis", "{} answers in {:.0f} ms".format(settings.base_url, took_ms))
             # no words, or those that FastAPI has for a path it does not know, may be anybody's
             if not isinstance(error.details, dict) or error.details == {"detail": "Not Found"}:
-                text = "{}, but its 404 may be of any web server".format(found.text)
+                text = "{}, but any web server might answer with its 404".format(found.text)
                 found = Finding("note", "aegis", text, misled)
             yield found
         except HestiaError as error:
@@ -154,7 +154,7 @@ def _skew(response: requests.Response) -> Finding:
         return Finding("ok", "clock", "agrees with the service's to {:.0f} s".format(abs(ahead_seconds)))
     where = "ahead of" if ahead_seconds > 0 else "behind"
     text = "this clock is {:.0f} s {} the service's".format(abs(ahead_seconds), where)
-    return Finding("problem", "clock", text, "let both keep time by NTP (timedatectl set-ntp true)")
+    return Finding("problem", "clock", text, "synchronise both clocks with NTP (timedatectl set-ntp true)")
 
 
 class _Stream(NamedTuple):

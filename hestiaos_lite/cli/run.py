@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..models.event import StreamEvent
 
 
-_IN_QUOTES = "put a text of several words in quotes"
+_IN_QUOTES = "put text of several words in quotes"
 
 
 def declare_run(parser: Parser) -> None:
@@ -23,7 +23,7 @@ def declare_run(parser: Parser) -> None:
     parser.add_argument("--session-id", metavar="ID", help="the session the run belongs to")
     parser.add_argument("--agent-id", metavar="ID", help="the agent that runs it")
     parser.add_argument("--mode-hint", metavar="MODE", help="the mode asked for")
-    help = "milliseconds the service is granted (default 30000, but no more than --timeout)"
+    help = "milliseconds that the service may take (default 30000, but no more than --timeout)"
     parser.add_argument("--timeout-ms", type=count, metavar="MS", help=help)
     parser.set_defaults(execute=_run, if_more_words=_IN_QUOTES)
 
@@ -31,7 +31,7 @@ def declare_run(parser: Parser) -> None:
 def declare_chat(parser: Parser) -> None:
     """Declare ``chat``."""
     parser.add_argument("message", metavar="MESSAGE", help="the message; - reads it from standard input")
-    parser.add_argument("--session-id", metavar="ID", help="the conversation to go on with")
+    parser.add_argument("--session-id", metavar="ID", help="the conversation to continue")
     parser.set_defaults(execute=_chat, if_more_words=_IN_QUOTES)
 
 

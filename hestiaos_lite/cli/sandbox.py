@@ -12,7 +12,7 @@ from .parser import Arguments, Parser, count, seconds
 
 _POLICY = """\
 A policy file holds a JSON list of rules; the first one whose pattern is found in the text decides, and
-where none is found the text is allowed. "pattern" (a regular expression, in any case) and "decision"
+if none is found the text is allowed. "pattern" (a regular expression, in any case) and "decision"
 (ALLOW, THROTTLE or BLOCK) are required, "severity" (none, low, medium, high, critical), "policy", "reason"
 and "budget" (0 to 1) have defaults. A pattern repeats one character or class, and within a bound: say
 .{0,200} in place of .*
@@ -20,7 +20,7 @@ and "budget" (0 to 1) have defaults. A pattern repeats one character or class, a
   [{"pattern": "\\\\bpayroll\\\\b", "decision": "BLOCK", "policy": "payroll", "reason": "payroll is not for agents"}]
 
 With --fault a request meets one of these faults with the probability --fault-rate: a status (400 to 599) is
-answered and nothing is done; drop: the connection is closed and nothing is done; lose: it is done, and its
+answered and nothing is done; drop: the connection is closed and nothing is done; lose: it is done, but the
 answer is lost.
 """
 _FOR_EVER = 10**9  # requests
@@ -36,12 +36,12 @@ def declare(parser: Parser) -> None:
 
     add("--host", "address to listen on; other machines need --api-key", default="127.0.0.1")
     add("--port", "port to listen on (default 8000; 0 takes a free one)", type=count, default=8000)
-    add("--db", "SQLite file that keeps traces, secrets and actions over a restart", metavar="FILE")
+    add("--db", "SQLite file that keeps traces, secrets and actions across restarts", metavar="FILE")
     add("--policy", "JSON file with governance rules instead of the default ones", metavar="FILE")
     for name, help in (
         ("--hitl-delay", "how long an AEGIS action stays PENDING"),
         ("--token-delay", "pause before each token of a stream"),
-        ("--delay", "how long each request waits before it is looked at"),
+        ("--delay", "how long each request waits before it is handled"),
     ):
         add(name, help + " (default 0)", type=_delay, default=0.0, metavar="SECONDS")
     help = "AEGIS actions a tenant may have before 429 (default: no limit)"

@@ -31,7 +31,7 @@ class Sandbox(Faults):
     Args:
         host: where to listen. Any address but a loopback one needs an ``api_key``.
         port: 0 takes a free port, to be read from ``port`` or ``url`` once started.
-        db: SQLite file that keeps traces, secrets and actions over a restart; None keeps them in memory, as
+        db: SQLite file that keeps traces, secrets and actions across restarts; None keeps them in memory, as
             long as this object lives.
         policy: governance rules, a JSON file's path or a list of mappings; see ``policy.load_policy``.
         api_key: demanded of every request as ``Authorization: Bearer KEY`` when given. Without it only requests

@@ -141,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
     def _body(self) -> Optional[bytes]:
         """The request's body; None when it was refused or its sender has gone."""
         if len(self.requestline.split()) != 3:  # HTTP/0.9: some Pythons read a head all the same, some do not
-            self.send_error(400, "the request names no version of HTTP")
+            self.send_error(400, "the request names no HTTP version")
             return None
         lengths = self.headers.get_all("Content-Length", ["0"])
         if self.rfile.last_line not in (b"\r\n", b"\n"):

@@ -199,10 +199,10 @@ def _compiled(pattern: str) -> Pattern[str]:
     try:
         compiled = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError("pattern is no regular expression: {}".format(error)) from error
+        raise ValueError("pattern is not a regular expression: {}".format(error)) from error
     plain = _ONE_CHARACTER.sub("x", pattern)
     if _NO_BOUND.search(plain):
-        message = "pattern repeats without a bound, or a group, which may take for ever: say .{{0,200}} in place of .*, not {}"
+        message = "pattern repeats without a bound, or a group, which may take for ever: write .{{0,200}} instead of .*, not {}"
         raise ValueError(message.format(pattern))
     repeats = 1
     for bound in _BOUND.findall(plain):

@@ -190,7 +190,7 @@ def _make_private(path: str) -> None:
     except FileExistsError:
         # Not opened here: closing it again would drop the locks of another sandbox in this process.
         if os.path.islink(path):
-            raise OSError("it is a symbolic link; name the file itself") from None
+            raise OSError("it is a symbolic link; give the file itself") from None
 
 
 def _adopt(connection: sqlite3.Connection) -> None:
@@ -204,11 +204,9 @@ def _adopt(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA application_id = {}".format(APPLICATION_ID))
         connection.execute("PRAGMA user_version = {}".format(SCHEMA_VERSION))
     elif application_id != APPLICATION_ID:
-        raise ValueError("this SQLite file is not a sandbox's; name another file")
+        raise ValueError("this SQLite file is not a sandbox's; use another file")
     elif version != SCHEMA_VERSION:
-        raise ValueError(
-            "schema version {} is not the known {}; name another file".format(version, SCHEMA_VERSION)
-        )
+        raise ValueError("its schema version is {}, not {}; use another file".format(version, SCHEMA_VERSION))
 
 
 def _now_ms() -> int:

@@ -24,23 +24,26 @@ from .kit import Service, client_of, flushed, queue, refused, sqlite_file
 DEEP = "[" * 100000
 MALFORMED: Dict[str, Any] = {
     "payload cut off": ("payload = '{'", ""),
-    "payload a list": ("payload = '[]'", "its payload is no JSON object"),
+    "payload a list": ("payload = '[]'", "its payload is not a JSON object"),
     "payload too deep": ("payload = '{}'".format(DEEP), ""),
-    "payload a blob": ("payload = x'7b7d'", "its payload is no text"),
+    "payload a blob": ("payload = x'7b7d'", "its payload is not text"),
     "payload a number": ("payload = 7", ""),
     "answer too deep": ("answer = '{}'".format(DEEP), ""),
     "answer cut off": ("answer = '{'", ""),
-    "a blob for a key": ("idempotency_key = x'ff'", "its idempotency_key is no text"),
-    "a key that is not UTF-8": ("idempotency_key = CAST(x'ff' AS TEXT)", "its idempotency_key is no text"),
+    "a blob for a key": ("idempotency_key = x'ff'", "its idempotency_key is not text"),
+    "a key that is not UTF-8": ("idempotency_key = CAST(x'ff' AS TEXT)", "its idempotency_key is not text"),
     "no key": ("idempotency_key = ''", "the header Idempotency-Key is empty"),
-    "attempts that are no number": ("attempts = 'many'", "its attempts is no number that could be"),
-    "attempts below zero": ("attempts = -1", "its attempts is no number that could be"),
-    "a time beyond all clocks": ("recorded_ms = 9223372036854775807", "its recorded_ms is no number"),
-    "a time that is no number": ("next_attempt_ms = 'soon'", "its next_attempt_ms is no number"),
-    "a time that is a fraction": ("next_attempt_ms = 1.5", "its next_attempt_ms is no number"),
-    "an end that is no number": ("ended_ms = 'now'", "its ended_ms is no number"),
-    "a status that is no number": ("status_code = 'ok'", "its status_code is no number"),
-    "a reason that is a blob": ("reason = x'00'", "its reason is no text"),
+    "attempts that are no number": ("attempts = 'many'", "its attempts is not a possible value"),
+    "attempts below zero": ("attempts = -1", "its attempts is not a possible value"),
+    "a time beyond all clocks": (
+        "recorded_ms = 9223372036854775807",
+        "its recorded_ms is not a possible value",
+    ),
+    "a time that is no number": ("next_attempt_ms = 'soon'", "its next_attempt_ms is not a possible value"),
+    "a time that is a fraction": ("next_attempt_ms = 1.5", "its next_attempt_ms is not a possible value"),
+    "an end that is no number": ("ended_ms = 'now'", "its ended_ms is not a possible value"),
+    "a status that is no number": ("status_code = 'ok'", "its status_code is not a possible value"),
+    "a reason that is a blob": ("reason = x'00'", "its reason is not text"),
 }
 
 
@@ -69,7 +72,7 @@ def test_a_row_that_was_given_another_state_is_named(path):
         queue(box, "k")
     sqlite_file(path, "PRAGMA ignore_check_constraints = 1", "UPDATE decision SET state = 'gone'")
     with Outbox(path) as box:
-        refused(lambda: box.get(1), path, "row 1 is malformed: its state is none")
+        refused(lambda: box.get(1), path, "row 1 is malformed: its state is unknown")
 
 
 # Loss of power while the file is made
@@ -138,7 +141,7 @@ def _locked(path):
 def test_the_deadline_of_a_call_bounds_the_wait_for_the_lock(locked):
     service = Service()
     with Outbox(locked, busy_seconds=600) as box, client_of(box, service, timeout=0.2) as client:
-        error = refused(lambda: client.approve("k"), locked, "another program has held it too long")
+        error = refused(lambda: client.approve("k"), locked, "another program has kept it locked too long")
         assert (error.exit_code, error.delivered) == (75, False)  # and not after ten minutes
     assert service.keys == []
 
@@ -198,7 +201,7 @@ def test_a_thread_that_waits_for_the_lock_holds_up_no_other_beyond_its_deadline(
         thread.start()
         time.sleep(0.2)
         with client_of(box, Service(), timeout=0.2) as client:
-            refused(lambda: client.approve("k2"), path, "another program has held it too long")
+            refused(lambda: client.approve("k2"), path, "another program has kept it locked too long")
         assert results == []  # it goes on waiting
         other.close()
         thread.join()

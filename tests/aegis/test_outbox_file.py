@@ -75,8 +75,8 @@ def make_torn(path: Path) -> None:
 
 
 UNUSABLE = {
-    "directory": (make_directory, ["no regular file", "name another path"]),
-    "not SQLite": (make_text, ["no SQLite file", "left as it is", "name another path"]),
+    "directory": (make_directory, ["not a regular file", "use another path"]),
+    "not SQLite": (make_text, ["not an SQLite file", "left unchanged", "use another path"]),
     "cut in the header": (make_short, ["another program's SQLite file"]),
     "another program's": (make_foreign, ["another program's SQLite file", "left as it is"]),
     "another program's, with a log": (
@@ -109,7 +109,7 @@ def test_a_missing_folder(tmp_path):
 def test_a_named_pipe_is_refused_without_waiting(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(str(path))
-    refused(lambda: Outbox(path), path, "no regular file")
+    refused(lambda: Outbox(path), path, "not a regular file")
 
 
 @pytest.mark.parametrize("bad", [None, 7, "nul\0byte"])
@@ -164,7 +164,7 @@ def test_locked_too_long(path):
             error = refused(
                 lambda: queue(box, "k"),
                 path,
-                "another program has held it too long",
+                "another program has kept it locked too long",
                 "database is locked",
             )
             assert error.delivered is False
@@ -180,7 +180,7 @@ def test_locked_while_it_is_being_made(path):
     other = sqlite3.connect(str(path), isolation_level=None)
     try:
         other.execute("BEGIN EXCLUSIVE")
-        refused(lambda: Outbox(path, busy_seconds=0.2), path, "another program has held it too long")
+        refused(lambda: Outbox(path, busy_seconds=0.2), path, "another program has kept it locked too long")
     finally:
         other.close()
     with Outbox(path) as box:
@@ -193,7 +193,7 @@ def test_the_switch_to_logging_waits_for_a_reader(path):
     try:
         other.execute("BEGIN")
         other.execute("SELECT * FROM decision").fetchall()
-        refused(lambda: Outbox(path, busy_seconds=0.2), path, "another program has held it too long")
+        refused(lambda: Outbox(path, busy_seconds=0.2), path, "another program has kept it locked too long")
         threading.Timer(0.3, lambda: other.execute("ROLLBACK")).start()
         with Outbox(path, busy_seconds=30) as box:
             queue(box, "k")

@@ -442,7 +442,7 @@ def test_another_input_of_the_same_ids_is_refused(box: Sandbox, tmp_path: Any) -
     ("journal", "words"),
     [
         (None, "is missing, so nobody can know what was sent"),
-        (b"{}\n", "this is no SQLite file, or a damaged one; it was left as it is"),
+        (b"{}\n", "this is not an SQLite file, or it is damaged; it was left as it is"),
     ],
 )
 def test_a_journal_that_no_run_has_left_is_not_touched(

@@ -182,7 +182,9 @@ def test_unhealthy_is_1(status: str, code: int) -> None:
     with FaultServer(answer(ok({"status": status}))) as server:
         called = call("health", "-u", server.url, "-j")
     assert (called.code, called.json["status"]) == (code, status)
-    assert called.err == ("" if code == 0 else "hestiaos-lite: the service calls itself {}\n".format(status))
+    assert called.err == (
+        "" if code == 0 else "hestiaos-lite: the service reports its status as {}\n".format(status)
+    )
 
 
 @pytest.mark.parametrize(

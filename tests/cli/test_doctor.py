@@ -188,7 +188,7 @@ def test_files_that_others_can_read(box: Any, tmp_path: Any, ini: Any) -> None:
     ([], {}, "[prod]\nbase_url = http://h\n", 0o600,
      "the configuration file {} has no section [default], only [prod]", "name it so, or name a profile"),
     ([], {}, "[default]\nbase_url = http://h\n", 0o666,
-     "base_url would be read from it, but others may write the configuration file {}", "look at what it holds, then chmod go-w {}"),
+     "base_url would be read from it, but others may write to the configuration file {}", "check what it holds, then chmod go-w {}"),
     (["--api-key-file", "/nonexistent"], {}, "", 0o600,
      "the API key file /nonexistent cannot be read: No such file or directory", ""),
     ([], {"HESTIAOS_TIMEOUT": "soon"}, "", 0o600,
@@ -209,7 +209,7 @@ def test_a_setting_that_commands_refuse(
 
 def test_what_commands_warn_of(box: Any, ini: Any) -> None:
     path = ini("[work]\nbase_url = {}\ntimout = 3\n".format(box.url))
-    unknown = "'timout' in [work] of {} is no setting; did you mean timeout?".format(path)
+    unknown = "'timout' in [work] of {} is not a setting; did you mean timeout?".format(path)
     unread = "the configuration file {} has no section [default], only [work]".format(path)
     for argv, text, cure in (
         (("--profile", "work"), unknown, ""),
@@ -276,8 +276,8 @@ WELL, MISLED = "check that AEGIS_BASE_URL names the service, and the service its
     (401, b"<html>no</html>",            "problem", "",                                         "set AEGIS_API_KEY to a key of this service"),
     (500, b"<html>no</html>",            "problem", "",                                         WELL),
     (200, b"<html>no</html>",            "problem", "",                                         WELL),
-    (404, b'{"detail": "Not Found"}',    "note",    ", but its 404 may be of any web server",   MISLED),
-    (404, b"",                           "note",    ", but its 404 may be of any web server",   MISLED),
+    (404, b'{"detail": "Not Found"}',    "note",    ", but any web server might answer with its 404",   MISLED),
+    (404, b"",                           "note",    ", but any web server might answer with its 404",   MISLED),
     (404, b"<html><title>404 nginx</title>", "problem", "404 nginx",                            MISLED),
 ])
 # fmt: on
@@ -314,7 +314,7 @@ def test_a_netrc_entry(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
     netrc.write_text("machine 127.0.0.1 login a password b\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("AEGIS_BASE_URL", box.url)
-    text = "~/.netrc has an entry for 127.0.0.1, which is never sent by this library"
+    text = "~/.netrc has an entry for 127.0.0.1, which this library never sends"
     assert findings("-u", box.url)["netrc"] == [
         ("note", text, "if it is meant for this service, set {}_API_KEY".format(service))
         for service in ("HESTIAOS", "AEGIS")
@@ -378,8 +378,8 @@ def test_the_wrong_sseclient(tmp_path: Any) -> None:
 
 # fmt: off
 @pytest.mark.parametrize("patch, words, cure", [
-    ("import urllib3; urllib3.__version__ = '1.26.4'", "urllib3 1.26.4 has known holes", "pip install 'urllib3>=1.26.5'"),
-    ("import urllib3; urllib3.__version__ = '1.9.dev1'", "urllib3 1.9.dev1 has known holes", "pip install 'urllib3>=1.26.5'"),
+    ("import urllib3; urllib3.__version__ = '1.26.4'", "urllib3 1.26.4 has known vulnerabilities", "pip install 'urllib3>=1.26.5'"),
+    ("import urllib3; urllib3.__version__ = '1.9.dev1'", "urllib3 1.9.dev1 has known vulnerabilities", "pip install 'urllib3>=1.26.5'"),
     ("import ssl, urllib3; ssl.OPENSSL_VERSION_INFO, ssl.OPENSSL_VERSION = (1, 0, 2, 11, 15), 'OpenSSL 1.0.2k'",
      "OpenSSL 1.0.2k is old, and has no TLS 1.3", "use a Python that is built with OpenSSL 1.1.1 or later"),
 ], ids=["urllib3", "a strange version", "OpenSSL"])

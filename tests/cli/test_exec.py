@@ -253,7 +253,7 @@ def test_allowed_but_it_cannot_be_started(tmp_path: Any) -> None:
         ([""], 127, NOT_FOUND),
         (["/"], 126, "Permission denied"),
         (["/etc/passwd"], 126, "Permission denied"),
-        ([step], 126, "Exec format error (a script needs its first line, such as #!/bin/sh)"),
+        ([step], 126, "Exec format error (a script needs a first line such as #!/bin/sh)"),
     ]
     driver = (
         "import json, sys\n"

@@ -125,7 +125,7 @@ def test_what_is_not_allowed_leaves_no_trace(name: str, trace: Any, tmp_path: An
         assert as_json.error["exit_code"] == 7
         opened = guard(server.url, "--fail-open", "-q", *options, *line)
     assert (opened.code, trace.exists()) == ((0, True) if opens else (code, False))
-    words = "run without a ruling, since --fail-open says so: [" if opens else "not run: "
+    words = "run without a ruling, because of --fail-open: [" if opens else "not run: "
     assert opened.err.startswith("hestiaos-lite: " + words)
     assert len(opened.err.splitlines()) == 1
     outcomes = [json.loads(line)["outcome"] for line in log.read_text().splitlines()]
@@ -170,16 +170,16 @@ def test_a_refusal_in_one_line_and_as_json(box: Any) -> None:
 
 # fmt: off
 @pytest.mark.parametrize(("argv", "words"), [
-    ("guard",                             "no command: it goes after --"),
-    ("guard --",                          "no command: it goes after --"),
-    ("guard touch {}",                    "no command: it goes after --"),
-    ("guard df -h",                       "no command: it goes after --"),
+    ("guard",                             "no command: put it after --"),
+    ("guard --",                          "no command: put it after --"),
+    ("guard touch {}",                    "no command: put it after --"),
+    ("guard df -h",                       "no command: put it after --"),
     ("guard touch -- touch {}",           "unrecognized arguments: touch"),
     ("guard --bogus -- touch {}",         "unrecognized arguments: --bogus"),
     ("--bogus guard -- touch {}",         "unrecognized arguments: --bogus"),
     ("--timeout 0 guard -- touch {}",     "argument --timeout: must be"),
     ("guard --not-run-exit 256 -- touch {}", "must be an exit code, 0 to 255"),
-    ("guard --input - -- touch {}",       "standard input is the command's"),
+    ("guard --input - -- touch {}",       "standard input belongs to the command"),
     ("guard --input [] -- touch {}",      "must be a JSON object"),
     ("guard --input @/nonexistent -- touch {}", "cannot be read"),
     ("guard --mask UNSET -- touch {}",    "--mask UNSET: that variable is not set, or empty"),
@@ -393,7 +393,7 @@ def test_a_disk_that_fills_up_within_the_line_does_not_let_it_run(trace: Any, tm
     with FaultServer(ALLOW) as server:
         line = command("guard", "-u", server.url, "--log", str(tmp_path / "log"), "--", "touch", str(trace))
         done = subprocess.run(line, stderr=subprocess.PIPE, env=environment(), preexec_fn=limit, timeout=30)
-    words = "the log {} took only a part of its line".format(tmp_path / "log")
+    words = "only part of the line could be written to the log {}".format(tmp_path / "log")
     assert (done.returncode, trace.exists()) == (125, False)
     assert done.stderr.decode("utf-8") == "hestiaos-lite: not run: [CONFIGURATION] {}\n".format(words)
 

@@ -116,8 +116,8 @@ def test_the_page_of_the_commands_is_made_from_the_parsers_of_today() -> None:
 
 # -- mistakes that many make are met with what cures them
 
-IN_QUOTES = "put a text of several words in quotes"
-PREFIXED = "the base URL {{url}}{0} ends in {0}, which is added to it: try -u {{url}}"
+IN_QUOTES = "put text of several words in quotes"
+PREFIXED = "the base URL {{url}}{0} ends in {0}, which is added anyway: try -u {{url}}"
 FROM_STDIN = "the value is read from standard input: secret set KEY < FILE"
 
 

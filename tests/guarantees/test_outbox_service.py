@@ -139,7 +139,7 @@ def test_a_move_that_would_lose_a_decision_moves_nothing(outbox: Outbox) -> None
         client.reject("k")
     before = outbox.list()
     with pytest.raises(
-        Conflict, match="row 2 of the outbox .* cannot be moved: row 3 has its key there already"
+        Conflict, match="row 2 of the outbox .* cannot be moved: row 3 already has its key there"
     ):
         outbox.move("http://old", "http://new")
     assert outbox.list() == before

@@ -37,7 +37,7 @@ def _path(tmp_path: Any) -> Path:
 @pytest.mark.parametrize("mode", [0o666, 0o660, 0o606, 0o620, 0o602])
 def test_a_file_that_others_may_write_is_refused(path: Path, mode: int) -> None:
     path.chmod(mode)
-    error = refused(lambda: Outbox(path), path, "others may write it", "chmod go-w {}".format(path))
+    error = refused(lambda: Outbox(path), path, "others may write to it", "chmod go-w {}".format(path))
     assert (error.exit_code, error.delivered) == (78, False)
     path.chmod(mode & ~0o022)
     Outbox(path).close()
@@ -47,13 +47,13 @@ def test_a_file_that_others_may_write_is_refused(path: Path, mode: int) -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o707, 0o1777, 0o720])
 def test_a_folder_that_others_may_write_is_refused(path: Path, mode: int) -> None:
     path.parent.chmod(mode)
-    error = refused(lambda: Outbox(path), path, "others may write its folder {}".format(path.parent))
-    assert "name a folder of your own" in str(error)
+    error = refused(lambda: Outbox(path), path, "others may write to its folder {}".format(path.parent))
+    assert "use a folder of your own" in str(error)
     assert ("chmod go-w {} or".format(path.parent) in str(error)) == (
         mode != 0o1777
     )  # whoever does so to /tmp breaks it
     path.unlink()
-    refused(lambda: Outbox(path), path, "others may write its folder")
+    refused(lambda: Outbox(path), path, "others may write to its folder")
     assert not path.exists()  # nor is one made there
     path.parent.chmod(0o755)
     Outbox(path).close()
@@ -63,7 +63,7 @@ def test_a_folder_that_others_may_write_is_refused(path: Path, mode: int) -> Non
 def test_so_is_one_above_it_unless_it_is_sticky(path: Path) -> None:
     above = path.parent.parent
     above.chmod(0o777)
-    refused(lambda: Outbox(path), path, "others may write its folder {}".format(above))
+    refused(lambda: Outbox(path), path, "others may write to its folder {}".format(above))
     above.chmod(0o1777)  # as /tmp: nobody can move there what is ours
     Outbox(path).close()
     above.chmod(0o700)
@@ -88,7 +88,7 @@ def test_a_link_in_a_folder_of_others_is_not_followed(path: Path, tmp_path: Any)
     link = public / "outbox.db"
     for target in (path, path.parent / "new.db"):
         link.symlink_to(target)
-        refused(lambda: Outbox(link), target, "others may write its folder {}".format(public))
+        refused(lambda: Outbox(link), target, "others may write to its folder {}".format(public))
         link.unlink()
     assert not (path.parent / "new.db").exists()
 
@@ -140,7 +140,7 @@ FORGED: Dict[str, Any] = {
     ),
     "an action that is no text": (
         "UPDATE decision SET action = x'00'",
-        ["row 1 is malformed: its action is no text"],
+        ["row 1 is malformed: its action is not text"],
     ),
 }
 

@@ -398,7 +398,7 @@ BAD_POLICIES = [
     ("[1]", "rule 1: must be an object"),
     ('[{"pattern": "a", "decision": "ALLOW"}, {"decision": "ALLOW"}]', "rule 2: pattern is missing"),
     ('[{"pattern": "a"}]', "rule 1: decision is missing"),
-    ('[{"pattern": "(", "decision": "ALLOW"}]', "rule 1: pattern is no regular expression"),
+    ('[{"pattern": "(", "decision": "ALLOW"}]', "rule 1: pattern is not a regular expression"),
     ('[{"pattern": "", "decision": "ALLOW"}]', "rule 1: pattern must be a text that is not empty"),
     ('[{"pattern": "a", "decision": "DENY"}]', "rule 1: decision must be one of ALLOW, THROTTLE, BLOCK"),
     ('[{"pattern": "a", "decision": "BLOCK", "severity": "bad"}]', "rule 1: severity must be one of"),
