@@ -66,7 +66,7 @@ def check_segment(name: str, value: Any) -> str:
 def check_whole_number(
     name: str, value: Any, *, least: int = 0, below: Optional[int] = None, code: Optional[str] = None
 ) -> int:
-    """Return a whole number of ``least`` or more; True and False are none."""
+    """Return a whole number of ``least`` or more; True and False do not count."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidInput(
             "{} must be a whole number, {} or more, not {!r}".format(name, least, value), code=code

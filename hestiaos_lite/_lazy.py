@@ -1,6 +1,6 @@
 """Names that a package offers and loads when they are first used (PEP 562), so that a script pays only for what it needs.
 
-No lock is held here: whoever asks for a name first imports its home, and the import system's own locks do the rest.
+No lock is held here: the first to ask for a name imports its module, and the import system's own locks do the rest.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class SqliteFile:
     """One SQLite file of ours, opened when first needed; it logs ahead (WAL) where the file system can.
 
     Args:
-        path: the file; made with mode 0600 when missing. Its folder must exist, and others may write neither.
+        path: the file; made with mode 0600 when missing. Its folder must exist, and others may write to neither.
         kind: what it is.
         busy_seconds: how long to wait for other programs that write.
         exclusive: nobody else may use it from the first transaction to `close` (SQLite's exclusive locking mode, which also

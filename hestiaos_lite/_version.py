@@ -1,3 +1,3 @@
-"""The one place where the version stands; setup.cfg reads it from here."""
+"""The only place that holds the version; setup.cfg reads it from here."""
 
 __version__ = "0.1.0"

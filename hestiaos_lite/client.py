@@ -143,7 +143,7 @@ class Client:
             session_id: ties it to a conversation that the service keeps.
             agent_id: which agent is to do it; else the service chooses.
             mode_hint: the mode that the caller would like; the service decides.
-            timeout_ms: what the service is granted, in milliseconds; where one other than the default asks for longer than
+            timeout_ms: how long the service may take, in milliseconds; where one other than the default asks for longer than
                 the client's timeout, the call's deadline is ``timeout_ms`` plus 5 s.
             stream: sent to the service as it is; `run_stream` is what streams.
 
@@ -202,7 +202,7 @@ class Client:
         return EventStream(stream)
 
     def health(self) -> models.HealthResponse:
-        """Ask for the service's health; ``.ok`` says whether it calls itself healthy."""
+        """Ask for the service's health; ``.ok`` says whether it reports itself healthy."""
         from .models.health import HealthResponse
 
         return self._caller.get("/api/v1/health", HealthResponse.from_dict)

@@ -236,7 +236,7 @@ def check_timeout(seconds: Any) -> float:
 def read_key_file(path: str) -> str:
     """Read an API key from a file, as a service manager's credential folder offers it.
 
-    Warns where others can read it; where others may write it, it is InvalidInput.
+    Warns if others can read it; if others may write to it, it is InvalidInput.
     """
     what = "the API key file {}".format(path)
     text, found = _read_file(path, what)

@@ -95,7 +95,7 @@ _BY_CODE: Mapping[str, int] = {
     "AGENT_FAILED": 1,
     "BAD_DATA": 65,  # EX_DATAERR
     "CONFIGURATION": 78,  # EX_CONFIG
-    "JOURNAL": 78,  # foreign, damaged or others may write it
+    "JOURNAL": 78,  # foreign, damaged or others may write to it
     "JOURNAL_BUSY": 75,  # locked by another program
     "JOURNAL_DISK": 74,  # a full disk, an I/O error
     "NOT_SENT": 75,
@@ -364,7 +364,7 @@ class NotFound(_CodedError):
 
 
 class Conflict(_CodedError):
-    """409 from HestiaOS: the request does not fit the present state. (Of AEGIS it is a result, or `IdempotencyConflict`.)"""
+    """409 from HestiaOS: the request does not fit the current state. (Of AEGIS it is a result, or `IdempotencyConflict`.)"""
 
     default_code = "CONFLICT"
     default_message = "conflicts with the current state"

@@ -169,7 +169,7 @@ class Governance:
         return self._caller.post(_EXPLAIN, _command(command_type, command_input), decode, changes=False)
 
     def status(self) -> Dict[str, Any]:
-        """Ask for the stability of governance, as it is."""
+        """Ask how stable governance is; the answer unchanged."""
         return self._caller.get("/api/governance/stability", mapping)
 
     def trace(self, command_id: str) -> Optional[Dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What every test stands on: an environment that says nothing, and a sandbox of its own."""
+"""What every test builds on: an environment that says nothing, and a sandbox of its own."""
 
 from __future__ import annotations
 

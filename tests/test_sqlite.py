@@ -114,7 +114,7 @@ def test_a_checkpoint_waits_for_a_reader_and_then_gives_up(path):
         other.execute("BEGIN")
         other.execute("SELECT * FROM note").fetchall()
         write(file, "two")
-        with pytest.raises(HestiaError, match="held it too long") as caught:
+        with pytest.raises(HestiaError, match="locked too long") as caught:
             file.checkpoint()
         assert caught.value.code == "NOTES_BUSY"
         other.execute("ROLLBACK")
@@ -126,7 +126,7 @@ def test_an_exclusive_file_is_one_programs_until_it_is_closed(path):
         write(file, "one")
         for exclusive in (True, False):
             with opened(path, exclusive=exclusive, busy_seconds=0.1) as other:
-                with pytest.raises(HestiaError, match="held it too long") as caught:
+                with pytest.raises(HestiaError, match="locked too long") as caught:
                     read(other)
                 assert caught.value.code == "NOTES_BUSY"
         assert read(file) == ["one"]
@@ -141,7 +141,9 @@ def test_a_file_of_another_version_is_refused(path, version):
     before = path.read_bytes()
     with opened(path) as file, pytest.raises(HestiaError) as caught:
         read(file)
-    assert "it has schema version {}, and this hestiaos-lite reads version 3".format(version) in str(caught.value)
+    assert "it has schema version {}, and this hestiaos-lite reads version 3".format(version) in str(
+        caught.value
+    )
     assert path.read_bytes() == before
 
 

@@ -147,15 +147,15 @@ class AegisClient:
     ) -> ActionResult:
         """Send one decision, ``approve`` or ``reject``, with a payload object (default ``{}``).
 
-        The key is what is decided upon: all that must not change belongs into it, an amount too, for a second decision
+        The key names what is decided: put into it everything that must not change, such as the amount. A second decision
         under the same key is a duplicate whatever its payload (only an outbox compares them). One that waits in an outbox
-        may be overtaken by the deadline: once the key is concluded, it is refused. Nobody is told what there is to decide:
-        whoever asks for a decision sends people the key.
+        may miss the deadline: once the key is concluded, it is refused. Nobody is notified that there is something to
+        decide: send people the key.
 
         Returns:
             A result that is ``settled`` (202 accepted, or 409: the service had it, and ``confirmed`` says whether it is
             known for which action) or, with an outbox only, ``queued``.
-            With an outbox the older decisions of the same thread go first, and one that the outbox knows as settled is
+            With an outbox the older decisions of the same thread go first, and one that the outbox has as settled is
             a ``duplicate`` without being sent again.
 
         Raises:
@@ -163,7 +163,7 @@ class AegisClient:
             InvalidInput: a value cannot be sent as a header or as JSON, or the service refused it (400, 422).
             IdempotencyConflict: the outbox has this key for another action or payload and nothing was sent, or the
                 service says that it has the key for the other action, or accepted another.
-            InvalidResponse: a 2xx that is no 202 with a JSON object or no body.
+            InvalidResponse: a 2xx that is not a 202 with a JSON object or no body.
             RateLimited: 429, without an outbox.
             ConnectionFailed, RequestTimeout, ServerError: without an outbox, when the last attempt failed.
             AuthenticationError, PermissionDenied, NotFound: credentials or address are wrong. With an outbox the decision
@@ -182,11 +182,11 @@ class AegisClient:
         thread_id: Optional[str] = None,
         payload: Optional[Mapping[str, Any]] = None,
     ) -> Conclusion:
-        """Let the deadline decide: reject what nobody has decided by now, and say what was decided before.
+        """Decide at the deadline: reject what nobody has decided by now, and say what was decided before.
 
-        There is no looking without deciding: whoever asks first after nobody has, rejects. Tenant and thread are part of
-        the key, and a wrong one concludes an empty vote. An approval is no claim: the step that acts on it needs its own
-        idempotency. Running it again is safe and decides nothing anew; what it let expire is ``rejected`` by then.
+        It cannot look without deciding: if nobody has decided, this call rejects. Tenant and thread are part of the key: under
+        a wrong one nobody has decided. An approval does not reserve the action for one job: the step that acts must itself
+        be idempotent. Running it again is safe and changes nothing; a key that it let expire is then ``rejected``.
 
         Args:
             idempotency_key: what people approve or reject until then.
@@ -212,7 +212,7 @@ class AegisClient:
         return self._sender.conclude(decision, deadline)
 
     def get_status(self, request_id: str) -> ActionStatus:
-        """Ask how far an action is, by the ``request_id`` of its `ActionResult`.
+        """Ask for the state of an action, by the ``request_id`` of its `ActionResult`.
 
         Raises:
             NotFound: the service knows no such request.

@@ -1,7 +1,7 @@
-"""Sending decisions: one alone, one of an outbox with the older ones of its partition before it, or all that is due.
+"""Sending decisions: one alone, one of an outbox after the older ones of its partition, or all that is due.
 
 What a failure makes of a row follows from whose fault it is (`HestiaError.at_fault`): the request's own kills the row; the
-service's leaves it queued; the caller's (credentials, address, a setting) leaves it queued and goes on to whoever called,
+service's leaves it queued; the caller's (credentials, address, a setting) leaves it queued and goes on to the caller,
 since every other row would fail alike.
 """
 
@@ -246,7 +246,7 @@ def _not_written_down(what: str) -> Iterator[None]:
     try:
         yield
     except HestiaError as error:
-        message = "{}; what could not be written down: {}; it is sent again, under its key"
+        message = "{}; this could not be recorded: {}; it is sent again, under its key"
         error.with_facts(message=message.format(error.message, what))
         raise
 

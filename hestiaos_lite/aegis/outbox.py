@@ -6,7 +6,7 @@ row is free again when it has run out. A row belongs to one service and one tena
 rows of one thread id there, its *partition*, go out in the order they were recorded: none is claimed while an older one is
 queued or claimed. A dead row does not hold back its partition.
 
-The outbox knows nothing of HTTP: delivery.py sends what it holds. The payload is in the file in plain text. No API key is
+The outbox does no HTTP: delivery.py sends what it holds. The payload is in the file in plain text. No API key is
 ever written to it. The SQL keeps to what old SQLite knows: partial indexes (3.8, 2013), but no RETURNING and no UPSERT.
 """
 
@@ -91,7 +91,7 @@ class Outbox:
     """A durable queue of decisions in one SQLite file; threads, processes and forked children may share it.
 
     Args:
-        path: the file, made with mode 0600 when missing; its folder must exist, and others may write neither. On a local
+        path: the file, made with mode 0600 when missing; its folder must exist, and others may write to neither. On a local
             disk: SQLite's locks cannot be trusted over a network. One that cannot be written can be listed.
         lease_seconds: how long a claim holds. Longer than the longest call: a lease that runs out lets another
             process send the same decision again (with the same key, so that the service answers 409).
@@ -155,7 +155,7 @@ class Outbox:
             return select(connection, "state IN ({}) ORDER BY id".format(marks), wanted)
 
     def get(self, row_id: int) -> Entry:
-        """Give one row. `NotFound` when there is none with this id."""
+        """Give one row. `NotFound` when no row has this id."""
         with self._file.transaction(write=False) as connection:
             return get(connection, row_id)
 
@@ -182,7 +182,7 @@ class Outbox:
         return entry
 
     def requeue(self, row_id: int) -> bool:
-        """Give a dead row another chance, once its cause was put right. False when it is not dead."""
+        """Give a dead row another chance, once its cause is fixed. False when it is not dead."""
         with self._file.transaction() as connection:
             return self._move(connection, "requeue", get(connection, row_id).id)
 
@@ -242,7 +242,7 @@ class Outbox:
 
         Raises:
             IdempotencyConflict: the key was used for another action or payload.
-            InvalidInput: the payload is no JSON object.
+            InvalidInput: the payload is not a JSON object.
         """
         text, digest = canonical_json(decision.payload)
         with self._file.transaction(delivered=False, deadline=deadline) as connection:

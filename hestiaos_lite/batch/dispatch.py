@@ -83,7 +83,7 @@ class Dispatcher:
         task: what is done with each row.
         rows: the source of the rows.
         read: makes of what the source gives a row, or the result of one that cannot be sent; None: it gives rows.
-        executor: None starts threads for this run; a lent one is never ended.
+        executor: None starts threads for this run; a caller's executor is never shut down.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
         before_send: called with the rows that are about to be sent, as many as may be sent now, which are fetched together
@@ -254,7 +254,7 @@ class Dispatcher:
             self._stop(error)
             self._not_sent(in_flight, error.message)
         except Exception as error:  # noqa: BLE001 - a pool that is broken or closed, or has no thread for what it queued
-            failure = HestiaError("EXECUTOR", "the executor takes no more rows: {}".format(_named(error)))
+            failure = HestiaError("EXECUTOR", "the executor accepts no more rows: {}".format(_named(error)))
             failure.__cause__ = error
             self._stop(failure)
             self._lost(in_flight, "the executor failed when it was given the row: {}".format(_named(error)))
@@ -376,7 +376,7 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
                 self._on_done = None
                 self._stop(
-                    RuntimeError("what takes the results raised StopIteration")
+                    RuntimeError("the consumer of the results raised StopIteration")
                     if isinstance(error, StopIteration)
                     else error
                 )

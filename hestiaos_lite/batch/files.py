@@ -49,7 +49,7 @@ class Files:
         elif journal and not _has_content(journal) and _has_content(out):
             raise HestiaError(
                 "JOURNAL",
-                "{} is missing, so nobody can know what was sent beside the rows that {} has results of: put it back".format(
+                "{} is missing, so nobody can know which rows were sent besides those that {} has results for: put it back".format(
                     journal, out
                 ),
                 delivered=False,
@@ -59,7 +59,7 @@ class Files:
         self._rejected: List[Any] = []  # likewise
         if resume is not None and journal and not _has_content(journal):
             self.notices.append(
-                "there was nothing to resume: {} is not there, and every row is sent".format(journal)
+                "there was nothing to resume: {} does not exist, so every row is sent".format(journal)
             )
         self.store = Store(journal)
         try:
@@ -68,7 +68,7 @@ class Files:
             if before is not None and bad is None:
                 bad = os.path.join(folder, os.fsdecode(before))
                 self.notices.append(
-                    "results that are not ok go on to {}; --failed names another file".format(bad)
+                    "results that are not ok still go to {}; --failed names another file".format(bad)
                 )
             self._bad = (
                 None if bad is None else os.fsencode(os.path.relpath(os.path.realpath(bad), folder or "."))
@@ -149,14 +149,14 @@ def _check_paths(
 ) -> None:
     for path in (out, bad):
         if path is not None and (path == "-" and path is bad or not _is_regular(path)):
-            raise InvalidInput("{} takes no results: name a file".format(path))
+            raise InvalidInput("{} cannot hold results: give a file".format(path))
     if bad is not None and is_table:
-        raise InvalidInput("{} is a table, which has a line for every row: leave out --failed".format(out))
+        raise InvalidInput("{} is a table with a line for every row: leave out --failed".format(out))
     if journal is None:
         if is_resumed:
-            raise InvalidInput("a run that writes to standard output cannot be resumed: name a file")
+            raise InvalidInput("a run that writes to standard output cannot be resumed: give a file")
     elif bad is not None and (are_same(out, bad) or are_same(bad, journal)):
-        raise InvalidInput("{} and {} must be two files".format(out, bad))
+        raise InvalidInput("{} and {} must be different files".format(out, bad))
 
 
 def _is_regular(path: str) -> bool:
@@ -185,14 +185,14 @@ def _refuse_content_of_others(path: str) -> None:
         with open(path, "rb") as file:
             line = file.readline(MAX_ROW_CHARS)
         if not (line.startswith(b'{"id": ') and b', "ok": ' in line):
-            raise InvalidInput("{} holds something else: name another file".format(path))
+            raise InvalidInput("{} holds something else: give another file".format(path))
 
 
 def _refuse_content(paths: Sequence[str]) -> None:
     for path in paths:
         if _has_content(path):
             raise InvalidInput(
-                "{} holds results of an earlier run: go on with --resume; only another input needs another file".format(
+                "{} holds results of an earlier run: continue with --resume; only another input needs another file".format(
                     path
                 )
             )

@@ -47,7 +47,7 @@ class Shape(NamedTuple):
         column: of a table, the one that is the call's main argument; by default ``input``, or the one named as that is.
         id_column: the one that is the id; by default ``id``, or the number of the row's first line.
         delimiter: of a table's cells; by default the one of ``, ; tab |`` under which the header names what is needed.
-        encoding: of the text, by default UTF-8; a byte order mark of UTF-8 or UTF-16 is believed before this.
+        encoding: of the text, by default UTF-8; a byte order mark of UTF-8 or UTF-16 takes precedence.
     """
 
     format: Optional[str] = None

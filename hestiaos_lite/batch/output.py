@@ -55,7 +55,7 @@ class JsonLines:
                     continue
             with replaced(path) as anew, contextlib.closing(store.results(which)) as lines:
                 anew.writelines(line.encode("utf-8") + b"\n" for line in lines)
-            notices.append("{} was made anew from the journal".format(path))
+            notices.append("{} was rebuilt from the journal".format(path))
             self._files.append((which, path, _opened(path)))
         return notices
 
@@ -78,7 +78,7 @@ class JsonLines:
                 pass
             raise HestiaError(
                 "RESULTS",
-                "{} was moved or removed during the run; --resume makes it anew".format(path),
+                "{} was moved or removed during the run; --resume rebuilds it".format(path),
                 delivered=False,
             )
 
@@ -266,7 +266,9 @@ def _refuse_link_of_another(path: str) -> None:
     except OSError:
         return
     if stat.S_ISLNK(found.st_mode) and hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
-        raise HestiaError("RESULTS", "{} is a link of another user's".format(path), delivered=False)
+        raise HestiaError(
+            "RESULTS", "{} is a link that belongs to another user".format(path), delivered=False
+        )
 
 
 def trouble(path: str, error: OSError) -> HestiaError:

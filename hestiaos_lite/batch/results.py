@@ -43,7 +43,7 @@ class BatchResult:
 
     @property
     def outcome(self) -> str:
-        """One word for what it means to whoever reads the result.
+        """One word for what the result means to its reader.
 
         - ``ok``: done.
         - ``blocked``: governance refused it; nothing was executed.

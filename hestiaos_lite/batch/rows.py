@@ -68,7 +68,7 @@ def check_row(row: Any, call: str) -> BatchRow:
         faults.append("id is not valid text")
     if form.main != "input" and "input" in values:
         if form.main in values:
-            faults.append("input stands for {}, so only one of them may be given".format(form.main))
+            faults.append("input is short for {}, so only one of them may be given".format(form.main))
         values[form.main] = values.pop("input")
     faults.extend("{} is missing".format(name) for name in form.required if name not in values)
     for name, value in values.items():

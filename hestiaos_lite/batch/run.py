@@ -61,7 +61,7 @@ def run_batch(
     it is accepted. This comes on top of the client's own retries; ``Client(retries=0)`` leaves them to the batch.
 
     An executor that repeats a row by itself, as dask does when a worker dies with finished results in it, needs a
-    ``claim``; of dask take ``get_executor(pure=False)``. A lent executor is believed only about futures that are done: a row
+    ``claim``; of dask take ``get_executor(pure=False)``. A caller's executor is trusted only about futures that are done: a row
     that it says it has cancelled, or that its ``submit`` raised for, is ``unknown``.
 
     Args:
@@ -93,7 +93,7 @@ def run_batch(
         RateLimited, ServerError, ConnectionFailed, RequestTimeout: the service refused everything for ``patience`` seconds,
             or for ``retries`` repetitions from the start.
         RequestTimeout (code ``BATCH_DEADLINE``): the deadline passed.
-        HestiaError (code ``EXECUTOR``): the executor takes no more rows; (code ``CONFIGURATION``): the claim failed, and
+        HestiaError (code ``EXECUTOR``): the executor accepts no more rows; (code ``CONFIGURATION``): the claim failed, and
             its rows are ``unknown``, since another worker may have sent them before.
         Whatever ``rows`` or ``on_result`` raises.
     """

@@ -180,7 +180,7 @@ class Store:
                 )
             if _fact(db, "service") != terms.service and not moved:
                 raise self._file.refuse(
-                    "its rows were sent to {}, not to {}; where that is the same service at a new address, say --moved".format(
+                    "its rows were sent to {}, not to {}; if that is the same service at a new address, add --moved".format(
                         _fact(db, "service"), terms.service
                     )
                 )
@@ -191,7 +191,7 @@ class Store:
         if _fact(db, "mark") != _LOGGING or self._had_log:
             return False
         self.notices.append(
-            "{}-wal is missing, which had the last of the journal: every row without a result is in doubt".format(
+            "{}-wal is missing, which held the end of the journal: every row without a result is in doubt".format(
                 self.path
             )
         )
@@ -249,7 +249,7 @@ class Store:
     def _say_what_is_left_out(self, db: sqlite3.Connection) -> None:
         (number,) = db.execute("SELECT COUNT(*) FROM rows WHERE run <> ?", (self.run,)).fetchone()
         if number:
-            self.notices.append("{}: {} rows of it are not of this input".format(self.path, number))
+            self.notices.append("{}: {} of its rows are not in this input".format(self.path, number))
 
     # -- while it goes on
 
@@ -430,7 +430,7 @@ class _Temporary:
 def _changed(rows: List[str]) -> InvalidInput:
     return InvalidInput(
         "the input is no longer what was sent: {}; put it back as it was, and give a row that is to be sent in its"
-        " new form an id of its own".format(", ".join(rows)),
+        " new form a new id".format(", ".join(rows)),
         code=BAD_DATA,
     )
 

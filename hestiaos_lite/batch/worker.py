@@ -35,7 +35,7 @@ class Lent:
 
     def __reduce__(self) -> NoReturn:
         raise InvalidInput(
-            "a Client cannot leave its process, its key and connections would travel with it: give run_batch a factory"
+            "a Client cannot be sent to another process with its key and connections: give run_batch a factory"
             " instead, a module-level function that returns one (or the class Client itself)"
         )
 
@@ -96,7 +96,7 @@ def _claim(claim: Callable[[RowId], Any], row_id: RowId, sending: int) -> None:
             "CONFIGURATION", "the claim failed: {}: {}".format(type(error).__name__, error)
         ) from error
     if not is_ours:
-        raise HestiaError("CLAIMED", "it was sent before and that answer is lost; it may have taken effect")
+        raise HestiaError("CLAIMED", "it was sent before and the answer is lost; it may have taken effect")
 
 
 def build_client(factory: Callable[[], Any]) -> Any:
@@ -111,7 +111,7 @@ def build_client(factory: Callable[[], Any]) -> Any:
         ) from error
     if not hasattr(client, "run"):
         raise InvalidInput(
-            "the client factory returned no client but a {}".format(type(client).__name__),
+            "the client factory returned a {}, not a client".format(type(client).__name__),
             code="CONFIGURATION",
         )
     return client

@@ -34,10 +34,10 @@ TSV the header names the columns: --column is the input (default: the one named 
 a row is journalled in OUT.journal before it is sent, so that a run that was killed is resumed without sending twice what
 may have been executed; keep the journal (after a kill also its -wal file) beside OUT as long as you may resume
 
-429, 503 and a service that is not there pause all workers; such a row is sent again, --retries times (default 5)
+429, 503 and a service that is down pause all workers; such a row is sent again, --retries times (default 5)
 
 exit codes: 0 all ok; 1 some were blocked or refused; 75 some are to be tried again, or were not sent; 3 the outcome of
-some is unknown (the gravest wins: 3, 75, 1); 65 bad input, nothing was sent; 77 credentials; 130 interrupted (--resume)
+some is unknown (the most serious wins: 3, 75, 1); 65 bad input, nothing was sent; 77 credentials; 130 interrupted (--resume)
 """
 
 
@@ -56,10 +56,10 @@ def declare(parser: Parser) -> None:
         "--failed",
         type=text,
         metavar="BAD",
-        help="results that are not ok, instead of with the others in OUT",
+        help="file for results that are not ok, instead of OUT",
     )
     parser.add_argument(
-        "--call", choices=("run", "chat", "agent"), default="run", help="what each row is given to"
+        "--call", choices=("run", "chat", "agent"), default="run", help="the call that each row is given to"
     )
     parser.add_argument(
         "--format",
@@ -82,7 +82,7 @@ def declare(parser: Parser) -> None:
         "--encoding",
         type=text,
         metavar="NAME",
-        help="of IN (default UTF-8); a byte order mark is believed before it",
+        help="of IN (default UTF-8); a byte order mark takes precedence",
     )
     parser.add_argument(
         "--check", action="store_true", help="read and check IN, say what it holds, send nothing"
@@ -91,14 +91,12 @@ def declare(parser: Parser) -> None:
 
 
 def _declare_run(parser: Parser) -> None:
+    parser.add_argument("--jobs", type=_jobs, default=8, metavar="N", help="most rows in flight (default 8)")
     parser.add_argument(
-        "--jobs", type=_jobs, default=8, metavar="N", help="rows in flight at most (default 8)"
+        "--rate", type=_rate, metavar="RATE", help="most rows sent, such as 20/s, 90/min, 500/h"
     )
     parser.add_argument(
-        "--rate", type=_rate, metavar="RATE", help="rows sent at most, such as 20/s, 90/min, 500/h"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from OUT: skip finished rows, send unsent ones"
+        "--resume", action="store_true", help="continue from OUT: skip finished rows, send unsent ones"
     )
     parser.add_argument(
         "--retry-failed",
@@ -114,8 +112,8 @@ def _declare_run(parser: Parser) -> None:
     parser.add_argument(
         "--max-failures", type=_jobs, metavar="N", help="stop after N failures (a block is not one)"
     )
-    parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after that time")
-    help = "end when the service has refused everything for so long (default 900)"
+    parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after this time")
+    help = "end when the service has refused everything for this long (default 900)"
     parser.add_argument("--patience", type=seconds, default=900.0, metavar="SECONDS", help=help)
 
 
@@ -123,7 +121,7 @@ def _batch(args: Arguments, output: Output) -> int:
     from .connect import open_client
 
     if args.out is None and not args.check:
-        raise errors.InvalidInput("name a file for the results: --out OUT (or --check, which sends nothing)")
+        raise errors.InvalidInput("give a file for the results: --out OUT (or --check, which sends nothing)")
     with contextlib.closing(_open_input(args)) as source:
         if args.check:
             return _report_checked(args, source, output)
@@ -242,7 +240,7 @@ class _Run:
                 os._exit(128 + number)
             self._signal, first_at = number, time.monotonic()
             self._stop.set()
-            self._output.notice("finishing what is in flight; once more stops now")
+            self._output.notice("finishing what is in flight; interrupt again to stop now")
 
         heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
         before = {number: signal.signal(number, end) for number in heard}
@@ -295,7 +293,7 @@ def _open_input(args: Arguments) -> BatchInput:
 
     for path in (args.out, args.failed):
         if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
-            raise errors.InvalidInput("{} is the input: name another file for the results".format(path))
+            raise errors.InvalidInput("{} is the input: give another file for the results".format(path))
     shape = Shape(args.format, args.column, args.id_column, args.delimiter, args.encoding)
     try:
         return BatchInput(args.input, args.call, shape)
@@ -367,7 +365,7 @@ def _advice(counts: Mapping[str, int], args: Arguments) -> Iterator[str]:
     if counts.get("again"):
         yield "--retry-failed repeats the {} that failed without effect".format(counts["again"])
     if counts.get("unknown") or counts.get("sent"):
-        yield "look what became of the unknown ones first; --retry-unknown repeats them, executed or not"
+        yield "first look up what became of the unknown ones; --retry-unknown repeats them, executed or not"
     if counts.get("sent"):
         yield "keep {0}.journal and {0}.journal-wal together until then".format(args.out)
 

@@ -1,4 +1,4 @@
-"""demo: every call, against a sandbox of its own; doctest runs the lines that are shown, and compares what they print."""
+"""demo: every call, against a sandbox it starts; doctest runs the lines that are shown, and compares what they print."""
 
 from __future__ import annotations
 

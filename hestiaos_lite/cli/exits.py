@@ -1,4 +1,4 @@
-"""What a failure means to whoever started the command: its exit code (docs/reference.md, "Exit codes"), and perhaps a hint."""
+"""What a failure means to the command's caller: its exit code (docs/reference.md, "Exit codes"), and perhaps a hint."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Progress:
             self._show_bar()
             self._bar.close()
         elif self._is_terminal:
-            self._write("\r\033[K")  # what is to be said now stands alone
+            self._write("\r\033[K")  # a message gets a line to itself
 
     def line(self) -> str:
         """Done, ok, blocked, failed, rate and remaining time, in words."""

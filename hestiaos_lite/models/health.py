@@ -29,5 +29,5 @@ class HealthResponse(Model):
 
     @property
     def ok(self) -> bool:
-        """True when the service calls itself ok or healthy, in any case; a degraded service is not ok."""
+        """True when the service reports itself ok or healthy, in any case; a degraded service is not ok."""
         return self.status.lower() in ("ok", "healthy")

@@ -100,7 +100,7 @@ def decoded(call: Call, response: requests.Response, body: bytearray, decode: Ca
     try:
         value = loads(text)
     except NamedTwice as error:
-        raise invalid(call, response, "is none: {}".format(error), text) from error.with_traceback(None)
+        raise invalid(call, response, "is ambiguous: {}".format(error), text) from error.with_traceback(None)
     except (ValueError, RecursionError) as error:
         raise invalid(call, response, _not_json(text, call.secrets), text) from error.with_traceback(None)
     try:
@@ -196,7 +196,7 @@ def refused(
         error.with_facts(advice=advice_on_proxy(call, attempt), delivered=not is_proxys)
     elif isinstance(error, errors.ServerError) and status < 500:
         error.with_facts(
-            advice="a gateway said it, not the service: try again later, or check that {} is the service".format(
+            advice="a gateway answered, not the service: try again later, or check that {} is the service".format(
                 url
             )
         )
@@ -229,7 +229,7 @@ class Refusal(NamedTuple):
     Attributes:
         body: decoded JSON, else text, else None.
         is_json: JSON was sent, or nothing.
-        fault: why it cannot be believed though it is JSON, or "".
+        fault: why it cannot be trusted though it is JSON, or "".
     """
 
     body: Any
@@ -263,7 +263,7 @@ def _read_refusal(response: requests.Response, attempt: Attempt) -> Refusal:
     try:
         return Refusal(loads(text), True)
     except NamedTwice as error:
-        return Refusal(text, True, "is none: {}".format(error))
+        return Refusal(text, True, "is ambiguous: {}".format(error))
     except (ValueError, RecursionError):
         if is_whole or text.lstrip()[:1] == "<":
             return Refusal(text, False)

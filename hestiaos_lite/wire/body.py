@@ -76,7 +76,7 @@ def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]
         # a hook or a tool has read it, and requests keeps it, decoded; or it is a Response made by hand
         return iter([response.content or b""])
     if response._content_consumed or (isinstance(raw, Urllib3Response) and raw.tell()):
-        raise BodyGone("its body was read by somebody else, such as a hook of the session that was lent")
+        raise BodyGone("its body was already read, perhaps by a hook of your session")
     encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
     if encoding in _NO_CODING:
         return _wire_bytes(response, before_read)

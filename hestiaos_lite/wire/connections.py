@@ -295,7 +295,7 @@ def prepared_url(base_url: str) -> str:
             import ssl  # noqa: F401  # requests has loaded it, where there is one
         except ImportError as error:
             raise InvalidInput(
-                "this Python has no ssl module: https is out of reach", code="CONFIGURATION"
+                "this Python has no ssl module: https cannot be used", code="CONFIGURATION"
             ) from error
     request = requests.PreparedRequest()
     fault: Optional[Exception] = None

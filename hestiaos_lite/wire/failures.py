@@ -143,14 +143,14 @@ _OUT_OF_DATE, _ANOTHER_NAME = (9, 10), (62, 64, None)
 _SEND = "the request cannot be sent: {why}"
 _ANSWER = "the answer to {asked} cannot be used: {why}"
 _SILENT = "the stream was silent for {seconds:.10g} s"
-_TIME = "no answer within {seconds:.10g} s, given up while {doing}"
+_TIME = "no answer within {seconds:.10g} s, gave up while {doing}"
 _PROXY = "the proxy asks for credentials"
 _LOST = "{fault}: {why} ({way})"
 _RENEW = "have the service's certificate renewed, or set this machine's clock"
 _NAME = "use the name that the certificate is for, or check the base URL"
 _CA = "name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)"
-_CERT = "lend a session that has one: session.cert (session=)"
-_TLS = "what answers there speaks no TLS: has it, or the proxy, an http:// URL?"
+_CERT = "pass a session that has one: session.cert (session=)"
+_TLS = "what answers there does not speak TLS: does it, or the proxy, need an http:// URL?"
 
 _SOCKET = "as the socket saw it"
 
@@ -330,7 +330,7 @@ def reason(error: BaseException) -> str:
             file = getattr(cause, "filename", None)
             said = getattr(cause, "strerror", None) or cause
             if file is None:
-                return "a file of certificates or keys holds none that can be used ({})".format(said)
+                return "a file of certificates or keys holds no usable one ({})".format(said)
             return "{} cannot be opened ({})".format(file, said)
         if isinstance(cause, socket.gaierror):
             return "its host name cannot be resolved ({})".format(cause.strerror)
@@ -348,7 +348,7 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return cause.strerror[:1].lower() + cause.strerror[1:]
         if isinstance(cause, MalformedHead):
-            return "a line of its head is no header"
+            return "a line of its head is not a header"
         if isinstance(cause, LineTooLong):
             return "a line of its head is longer than 64 KiB"
         if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):

@@ -40,7 +40,7 @@ class Attempt:
         self.limit = limit
         # requests has the request: unless one of the next two says otherwise, it may have left
         self.handed_over = False
-        self.ours = False  # a connection of ours works for it, so that `sent` can be believed
+        self.ours = False  # a connection of ours serves it, so that `sent` can be trusted
         self.sent = False  # it has begun to leave
         # no adapter repeats it by itself, so that an exception speaks of the only try
         self.is_single_try = True

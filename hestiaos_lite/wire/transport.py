@@ -57,7 +57,7 @@ class Transport:
         base_url: checked by config, without a trailing slash.
         api_key: sent as a bearer token, or None.
         headers: sent with every request, over our own.
-        session: a requests.Session lent by the caller, used as it is and never closed; else each thread of each process
+        session: the caller's requests.Session, used as it is and never closed; else each thread of each process
             has one of ours.
         verify: as for requests; None leaves it to the session and the environment.
         sleep: waits between attempts.
@@ -170,7 +170,7 @@ class Transport:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "a client cannot leave its process, its key and connections would travel with it; make one where it is used"
+            "a client cannot be sent to another process with its key and connections; make one where it is used"
         )
 
     def _headers_of(self, call: Call) -> Mapping[str, str]:

@@ -126,7 +126,7 @@ def refused(act: Callable[[], Any], path: Path, *words: str) -> HestiaError:
         act()
     error = caught.value
     assert type(error) is HestiaError
-    assert error.code == ("OUTBOX_BUSY" if "held it too long" in str(error) else "OUTBOX")
+    assert error.code == ("OUTBOX_BUSY" if "locked too long" in str(error) else "OUTBOX")
     for word in (str(path),) + words:
         assert word in str(error)
     return error

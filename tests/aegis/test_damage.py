@@ -106,7 +106,7 @@ def test_a_page_of_zeroes_alone_is_no_outbox(path, journal):
     if journal is not None:
         path.with_name("outbox.db-journal").write_bytes(journal)
     before = sorted(os.listdir(str(path.parent)))
-    refused(lambda: Outbox(path), path, "no SQLite file, or a damaged one")
+    refused(lambda: Outbox(path), path, "not an SQLite file, or it is damaged")
     assert (path.read_bytes(), sorted(os.listdir(str(path.parent)))) == (bytes(4096), before)
 
 
@@ -121,7 +121,7 @@ def test_the_journal_of_another_programs_file_is_left_alone(path, tmp_path):
     other.close()
     path.write_bytes(bytes(4096))
     path.chmod(0o600)
-    refused(lambda: Outbox(path), path, "no SQLite file, or a damaged one")
+    refused(lambda: Outbox(path), path, "not an SQLite file, or it is damaged")
     assert path.read_bytes() == bytes(4096)
 
 
@@ -186,7 +186,7 @@ def test_what_could_not_be_written_down_is_told(path, answer, words):
     service = Service(k=answer)
     service.meanwhile = lambda key: other.execute("BEGIN IMMEDIATE")
     with Outbox(path, busy_seconds=0.1) as box, client_of(box, service) as client:
-        error = refused(lambda: client.approve("k"), path, "what could not be written down: ", words)
+        error = refused(lambda: client.approve("k"), path, "this could not be recorded: ", words)
         assert error.exit_code == 75
         other.close()
         assert box.get(1).state == "claimed"  # until its lease ends

@@ -78,12 +78,12 @@ UNUSABLE = {
     "directory": (make_directory, ["not a regular file", "use another path"]),
     "not SQLite": (make_text, ["not an SQLite file", "left unchanged", "use another path"]),
     "cut in the header": (make_short, ["another program's SQLite file"]),
-    "another program's": (make_foreign, ["another program's SQLite file", "left as it is"]),
+    "another program's": (make_foreign, ["another program's SQLite file", "left unchanged"]),
     "another program's, with a log": (
         make_foreign_with_a_log,
-        ["another program's SQLite file", "left as it is"],
+        ["another program's SQLite file", "left unchanged"],
     ),
-    "newer schema": (make_newer, ["schema version 3", "knows 2", "left as it is"]),
+    "newer schema": (make_newer, ["schema version 3", "reads version 2", "left unchanged"]),
     "torn": (make_torn, ["it is damaged", ".recover"]),
 }
 
@@ -242,9 +242,7 @@ def test_a_file_size_limit(path, script):
     assert int(sent) > 3
     assert str(path) in message
     assert "limits" in message
-    assert ("what could not be written down: the service has this decision;" in message) is (
-        delivered == "True"
-    )
+    assert ("this could not be recorded: the service has this decision;" in message) is (delivered == "True")
 
 
 @posix_only

@@ -290,7 +290,7 @@ def test_a_factory_that_cannot_be_imported_is_refused(box: Sandbox) -> None:
 @pytest.mark.parametrize("make_executor", [_thread_pool, PicklingExecutor])
 @pytest.mark.parametrize(
     ("factory", "words"),
-    [(failing_factory, "failed: RuntimeError: no settings here"), (dict, "returned no client but a dict")],
+    [(failing_factory, "failed: RuntimeError: no settings here"), (dict, "returned a dict, not a client")],
 )
 def test_a_factory_that_makes_no_client_ends_the_run_and_says_so(
     make_executor: Callable[[], Executor], factory: Callable[[], Any], words: str
@@ -308,7 +308,7 @@ def kill_this_process() -> Client:
 def test_rows_of_a_worker_that_died_are_unknown_and_the_run_ends() -> None:
     results = []
     with ProcessPoolExecutor(1) as executor, pytest.raises(
-        HestiaError, match="the executor takes no more rows"
+        HestiaError, match="the executor accepts no more rows"
     ):
         for result in run_batch(kill_this_process, rows(10), executor=executor, jobs=2):
             results.append(result)

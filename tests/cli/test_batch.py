@@ -226,10 +226,10 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
     cases = [
         (base + ["--out", batch.input], 2, "is the input"),
         (base + ["--out", batch.out, "--failed", batch.input], 2, "is the input"),
-        (base + ["--out", batch.out, "--failed", batch.out], 2, "must be two files"),
-        (base + ["--out", batch.out, "--failed", batch.journal], 2, "must be two files"),
-        (base + ["--out", batch.out, "--failed", "-"], 2, "takes no results"),
-        (base + ["--out", batch.folder], 2, "takes no results"),
+        (base + ["--out", batch.out, "--failed", batch.out], 2, "must be different files"),
+        (base + ["--out", batch.out, "--failed", batch.journal], 2, "must be different files"),
+        (base + ["--out", batch.out, "--failed", "-"], 2, "cannot hold results"),
+        (base + ["--out", batch.folder], 2, "cannot hold results"),
         (base + ["--out", "-", "--resume"], 2, "cannot be resumed"),
         (base + ["--out", batch.out, "--call", "agent"], 65, "agent_id is missing"),
         (base + ["--out", batch.out, "--format", "text", "--call", "agent"], 2, "give it JSON lines"),
@@ -442,7 +442,7 @@ def test_another_input_of_the_same_ids_is_refused(box: Sandbox, tmp_path: Any) -
     ("journal", "words"),
     [
         (None, "is missing, so nobody can know what was sent"),
-        (b"{}\n", "this is not an SQLite file, or it is damaged; it was left as it is"),
+        (b"{}\n", "this is not an SQLite file, or it is damaged; it was left unchanged"),
     ],
 )
 def test_a_journal_that_no_run_has_left_is_not_touched(
@@ -590,7 +590,7 @@ def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_fligh
     wait_for_requests(box, 3)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    assert b"once more stops now" in process.stderr.readline()
+    assert b"interrupt again to stop now" in process.stderr.readline()
     began = time.monotonic()
     while process.poll() is None:  # what follows the first at once is the first again
         process.send_signal(signal.SIGINT)
@@ -600,7 +600,7 @@ def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_fligh
     assert process.returncode == 130
     assert "rows 50, ok 0, blocked 0, refused 0, again 0, unknown 3, unsent 47\n" in err
     assert "--resume sends the 47 that are unsent" in err
-    assert "look what became of the unknown ones first" in err
+    assert "first look up what became of the unknown ones" in err
     box.clear_faults()
     assert batch.go("--resume").code == 3
     assert batch.ids(batch.bad) == ["r0", "r1", "r2"]
@@ -628,7 +628,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(box: Sandbox, batch: Batch) ->
     wait_for_requests(box, 3)
     process.send_signal(signal.SIGTERM)
     assert process.stderr is not None
-    assert b"once more stops now" in process.stderr.readline()
+    assert b"interrupt again to stop now" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=30)[1].decode("utf-8")
     assert process.returncode == 143

@@ -157,7 +157,7 @@ def test_a_journal_belongs_to_one_service_and_one_call(box: Sandbox, batch: Batc
         called = batch.go("--retry-unknown")
         assert called.code == 78
         assert "its rows were sent to {}, not to {};".format(box.url, other.url) in called.err
-        assert "say --moved" in called.err
+        assert "add --moved" in called.err
         assert other.requests_total == 0
         assert batch.go("--retry-unknown", "--moved").code == 0
         assert other.requests_total == 1

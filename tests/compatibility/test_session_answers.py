@@ -77,7 +77,7 @@ def test_a_body_that_is_gone_was_an_answer_all_the_same(hook: Any, callers: requ
     accepted = reply(202, b'{"request_id": "r-1"}')
     with FaultServer(answer(accepted)) as server:
         with AegisClient(server.url, session=callers, tenant_id="acme", thread_id="main") as aegis:
-            with pytest.raises(InvalidResponse, match="read by somebody else") as caught:
+            with pytest.raises(InvalidResponse, match="its body was already read") as caught:
                 aegis.approve("key")
         assert (caught.value.effect, caught.value.attempts, server.hits) == ("accepted", 1, 1)
 

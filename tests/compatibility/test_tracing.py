@@ -62,7 +62,7 @@ def with_sentry(url: str, kind: str) -> None:
 
 
 def with_freezegun(url: str, kind: str) -> None:
-    """A clock that stands still lets no deadline pass, and none has passed."""
+    """A frozen clock lets no deadline pass, and none has passed."""
     from freezegun import freeze_time
 
     with freeze_time("2020-02-02"):

@@ -49,7 +49,7 @@ class Wayward(Executor):
 def test_a_row_whose_submit_raised_is_in_doubt(box: Sandbox) -> None:
     executor = Wayward(raises_at=3)
     results: List[BatchResult] = []
-    with pytest.raises(HestiaError, match="the executor takes no more rows: RuntimeError"):
+    with pytest.raises(HestiaError, match="the executor accepts no more rows: RuntimeError"):
         for result in run_batch(Client(box.url), rows(10), executor=executor, jobs=4):
             results.append(result)
     executor.pool.shutdown()

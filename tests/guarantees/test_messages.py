@@ -264,7 +264,9 @@ def test_plain_http_where_https_was_expected(proxied: bool, monkeypatch: pytest.
         with Client(url, timeout=20) as client:
             error = error_of(lambda: client.run("x"))
     assert (error.delivered, error.attempts) == (False, 1)
-    assert str(error).endswith("; what answers there speaks no TLS: has it, or the proxy, an http:// URL?")
+    assert str(error).endswith(
+        "; what answers there does not speak TLS: does it, or the proxy, need an http:// URL?"
+    )
 
 
 def test_a_login_page_instead_of_an_answer_gives_its_title() -> None:
@@ -344,7 +346,7 @@ def test_a_missing_client_certificate_is_named(version: str, words: str, kind: s
             error = error_of(client.health)
         assert (type(error), error.attempts, server.connections) == (ConnectionFailed, 1, 1)
     assert words in str(error)
-    assert str(error).endswith("lend a session that has one: session.cert (session=)")
+    assert str(error).endswith("pass a session that has one: session.cert (session=)")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_gateway_s_page_decides_nothing(data: bytes, tmp_path: Any) -> None:
                 error = error_of(what)
                 facts = (type(error), error.code, error.effect, error.exit_code, error.at_fault)
                 assert facts == (ServerError, "GATEWAY", "none", 69, "service")
-                assert "a gateway said it, not the service" in str(error)
+                assert "a gateway answered, not the service" in str(error)
         with AegisClient(server.url, outbox=outbox, **options) as aegis:
             assert aegis.approve("key").queued
             assert (aegis.flush().dead, [row.state for row in outbox.list()]) == (0, ["queued"])
@@ -196,7 +196,7 @@ def test_an_object_that_names_a_field_twice_is_no_answer(body: bytes, what: Call
     for status in (202, 200):
         error = served(reply(status, body), lambda url: error_of(lambda: what(url)))
         assert (type(error), error.status) == (InvalidResponse, status)
-        assert "is none: an object names '" in str(error)
+        assert "is ambiguous: an object names '" in str(error)
 
 
 @pytest.mark.parametrize("method", ["approve", "reject", "conclude"])

@@ -87,7 +87,7 @@ def test_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RequestTimeout) as caught:
             client.run("hello")
     assert (caught.value.delivered, caught.value.effect) == (False, "none")
-    assert "given up while connecting" in str(caught.value)
+    assert "gave up while connecting" in str(caught.value)
 
 
 def test_every_address_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_a_line_of_the_head_that_is_no_header(form: str, kind: str) -> None:
     refused = call(kind, 200, DEFECTS[form](RUN))
     assert type(refused) is InvalidResponse, refused
     assert (refused.delivered, refused.effect != "none") == (True, True)
-    assert "a line of its head is no header" in str(refused)
+    assert "a line of its head is not a header" in str(refused)
     blocked = call(kind, 403, DEFECTS[form](BLOCK))
     assert (type(blocked), blocked.trace_id) == (GovernanceBlock, "t-1")
 

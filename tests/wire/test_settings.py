@@ -1,4 +1,4 @@
-"""What is wrong with the settings is told as that, once, and nothing was sent; what peers take of an answer is taken."""
+"""What is wrong with the settings is reported as that, once, and nothing was sent; what peers take of an answer is taken."""
 
 from __future__ import annotations
 
