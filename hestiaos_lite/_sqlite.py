@@ -295,9 +295,7 @@ class SqliteFile:
         if not hasattr(os, "geteuid"):
             return
         if found.st_uid not in (0, os.geteuid()):
-            what = (
-                "it belongs to another user (uid {}), who could send anything in your name; use another path"
-            )
+            what = "it belongs to another user (uid {}), who could send anything as you; use another path"
             raise self.refuse(what.format(found.st_uid))
         if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE:
             what = "others may write to it, and so send anything in your name; check what it holds, then: chmod go-w {}"
