@@ -150,8 +150,8 @@ def one_line(text: str, secrets: Iterable[str] = (), limit: int = 300) -> str:
     """Return ``text`` fit for one line of a message: masked, its white space folded, cut, and `harmless`."""
     # masked while each secret is whole, and of bounded length, since the masking takes time
     masked = (secrets if isinstance(secrets, Secrets) else Secrets(secrets)).mask(text.strip(), 20 * limit)
-    text = " ".join(masked.split())
-    return harmless(text if len(text) <= limit else text[: limit - 3] + "...")
+    text = harmless(" ".join(masked.split()))  # before it is cut: an escape is longer than what it shows
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def bare_url(url: str) -> str:

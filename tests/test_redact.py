@@ -116,3 +116,7 @@ def test_no_control_character_passes() -> None:
     written = harmless_json(json.dumps(value, ensure_ascii=False, indent=1))
     assert json.loads(written) == value
     assert harmful.intersection(written) == {"\n"}
+
+
+def test_a_line_keeps_its_limit_where_an_escape_is_longer_than_what_it_shows() -> None:
+    assert one_line("x" + "\x1b" * 299, limit=300) == "x" + "\\x1b" * 74 + "..."
