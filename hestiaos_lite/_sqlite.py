@@ -71,7 +71,7 @@ class Kind(NamedTuple):
     Attributes:
         word: what messages call it, such as ``outbox``.
         code: of its errors: as it is where the file is foreign, damaged, insecure or may not be written, with ``_BUSY``
-            where another program holds it too long, with ``_DISK`` where the disk is full or fails.
+            where another program keeps it locked too long, with ``_DISK`` where the disk is full or fails.
         application_id: marks the file as ours; SQLite keeps it in the header.
         version: of the schema; a file of another is refused.
         schema: the statements that make its tables and indexes, one each, for executescript() would commit behind our back.

@@ -277,10 +277,8 @@ def read_profile(profile: Optional[str] = None) -> Profile:
         return Profile(path, section, {})
     except (OSError, ValueError) as error:
         # sudo -u leaves HOME as it was: that folder is another user's
-        unread = (
-            "{} cannot be searched for: {}; cure: set HOME to this user's home, or HESTIAOS_CONFIG".format(
-                what, getattr(error, "strerror", None) or error
-            )
+        unread = "{} cannot be reached: {}; cure: set HOME to this user's home, or HESTIAOS_CONFIG".format(
+            what, getattr(error, "strerror", None) or error
         )
         if is_named:
             raise _configuration(unread) from None
@@ -376,9 +374,7 @@ def _distrust(found: os.stat_result, what: str, path: str) -> str:
 
 def _misread(name: str, what: str, cure: str, sources: Mapping[str, str]) -> InvalidInput:
     source = sources[name.replace("api_key_file", "api_key")]
-    return _configuration(
-        "{} has {}, which would be read as part of it: {} ({})".format(name, what, cure, source)
-    )
+    return _configuration("{} has {}, read as part of the value: {} ({})".format(name, what, cure, source))
 
 
 def _configuration(message: str) -> InvalidInput:

@@ -127,9 +127,9 @@ class HestiaError(Exception):
         advice: what to do next where nothing took effect, in place of what the class says.
         changes: the call changes something, so that it matters whether it took effect.
         has_idempotency_key: the call may be sent again without taking effect twice.
-        earlier_effect: the gravest `effect` of the attempts before the last one.
+        earlier_effect: the most serious `effect` of the attempts before the last one.
         never_left: the last attempt never reached the service, though an earlier one may have (`delivered`).
-        is_final: another attempt would fail alike, such as on a certificate that is not trusted.
+        is_final: another attempt would fail the same way, such as on a certificate that is not trusted.
     """
 
     status: Optional[int] = None
@@ -167,7 +167,7 @@ class HestiaError(Exception):
 
         - ``none``: certainly nothing took effect. A call that only reads always has this.
         - ``unknown``: it was sent, and nobody said what became of it: no answer, or a 5xx other than 503 and 511.
-        - ``accepted``: the service said that it took it (2xx), and the rest of its answer was lost or cannot be used.
+        - ``accepted``: the service said that it accepted it (2xx), and the rest of its answer was lost or cannot be used.
         """
         if not self.changes:
             return NONE
@@ -182,11 +182,11 @@ class HestiaError(Exception):
 
     @property
     def at_fault(self) -> str:
-        """Who has to put it right before another try can help.
+        """Who has to fix it before another try can help.
 
-        - ``caller``: the credentials, the address or a setting is wrong, and any other request would fail alike.
-        - ``request``: this one will never be taken; another may be.
-        - ``service``: it is away, busy or broken, and the same request may be taken later.
+        - ``caller``: the credentials, the address or a setting is wrong, and any other request would fail too.
+        - ``request``: this one will never be accepted; another may be.
+        - ``service``: it is down, busy or broken, and the same request may be accepted later.
         """
         return CALLER if self._is_of_this_machine() else self._meaning()[1]
 
@@ -317,7 +317,7 @@ class _CodedError(HestiaError):
 class GovernanceBlock(_CodedError):
     """403 on run, run_stream, chat or agents, or a ruling by which a command must not run: nothing was executed.
 
-    With the code ``GOVERNANCE_THROTTLE`` it is the ruling THROTTLE, which another time may be ALLOW.
+    With the code ``GOVERNANCE_THROTTLE`` it is the ruling THROTTLE, which may be ALLOW at another time.
     """
 
     default_code = "GOVERNANCE_BLOCK"

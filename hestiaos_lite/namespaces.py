@@ -46,7 +46,7 @@ class Agents:
         self._caller = caller
 
     def run(self, agent_id: str, task: str, config: Optional[Mapping[str, Any]] = None) -> models.AgentResult:
-        """Give a task to an agent; ``config`` is the agent's own.
+        """Give a task to an agent; ``config`` is passed to the agent.
 
         Raises:
             GovernanceBlock: governance refused the task.
@@ -76,7 +76,7 @@ class System:
         return self._caller.get("/api/system/status", SystemStatus.from_dict)
 
     def config(self) -> Dict[str, Any]:
-        """Ask for the service's configuration, as it is."""
+        """Ask for the service's configuration; the answer unchanged."""
         return self._caller.get("/api/system/config", mapping)
 
     def metrics(self) -> models.SystemMetrics:
@@ -146,7 +146,7 @@ class Governance:
         """Ask governance about a command that is to run now, and return its ruling; raise unless the command may run.
 
         It is advice taken beforehand: nothing is recorded or enforced by the service. Every failure raises, so that what
-        follows the call runs on ALLOW alone, or on THROTTLE where ``allow_throttle`` is true.
+        follows the call runs only on ALLOW, or on THROTTLE where ``allow_throttle`` is true.
 
         Raises:
             GovernanceBlock: governance refuses it (code ``GOVERNANCE_BLOCK``), or says THROTTLE and that is not allowed

@@ -333,7 +333,7 @@ HOME = "set HOME to this user's home, or HESTIAOS_CONFIG"
     [
         ("[prod]\nbase_url = http://h\n[play]\n", "has no section [default], only [prod], [play]", NAME_IT),
         ("[DEFAULT]\nbase_url = http://h\n", "has no section [default], only [DEFAULT]", NAME_IT),
-        (None, "cannot be searched for: ", HOME),
+        (None, "cannot be reached: ", HOME),
     ],
     ids=["other sections", "DEFAULT", "folder"],
 )
@@ -363,8 +363,8 @@ def test_a_link_that_leads_nowhere_is_no_file_that_is_not_there(monkeypatch, tmp
     assert configuration_error(Client) == configuration_error(Client, base_url="http://h") == words
 
 
-COMMENT = "{} has a comment behind it, which would be read as part of it: put a comment on its own line ({} in [default] of {})"
-QUOTES = "{} has quotes around it, which would be read as part of it: leave them out ({})"
+COMMENT = "{} has a comment behind it, read as part of the value: put a comment on its own line ({} in [default] of {})"
+QUOTES = "{} has quotes around it, read as part of the value: leave them out ({})"
 
 
 @pytest.mark.parametrize("name", ["base_url", "api_key", "api_key_file", "timeout", "tenant_id", "thread_id"])

@@ -183,16 +183,14 @@ def _refuse_other_actions(decision: Decision, answer: Answer, actions: List[Any]
             # Whose rejection it was, the service does not say; with a new key nobody would look for the decision.
             raise IdempotencyConflict(
                 "{} was rejected before this was sent: by somebody, or because its deadline had passed and it was"
-                " concluded; the service has recorded {!r} under this idempotency key, not {!r}".format(
+                " concluded; the service recorded {!r} under this idempotency key, not {!r}".format(
                     decision.idempotency_key, action, decision.action
                 ),
                 advice="the first decision is final",
                 **_facts(decision, answer),
             )
         raise IdempotencyConflict(
-            "the service has recorded {!r} under this idempotency key, not {!r}".format(
-                action, decision.action
-            ),
+            "the service recorded {!r} under this idempotency key, not {!r}".format(action, decision.action),
             **_facts(decision, answer),
         )
 

@@ -221,15 +221,15 @@ class AegisClient:
         return self._sender.look(request_id)
 
     def wait(self, request_id: str, *, timeout: float, poll: float = 1.0) -> ActionStatus:
-        """Look at an action every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
+        """Ask for an action's state every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
 
-        When the time is up it looks once more and returns what it sees, PENDING too: silence is never a rejection. While
-        there is time, a look that failed for a passing reason, or was cut short by the end of the time, is taken again.
-        The last look alone may take the client's own timeout on top.
+        When the time is up it asks once more and returns what it gets, PENDING too: silence is never a rejection. While
+        there is time, a request that failed for a passing reason, or was cut short by the end of the time, is repeated.
+        Only the last request may take the client's own timeout on top.
 
         Raises:
             NotFound: the service knows no such request.
-            ConnectionFailed, RequestTimeout, ServerError, RateLimited: the last look failed.
+            ConnectionFailed, RequestTimeout, ServerError, RateLimited: the last request failed.
         """
         check_seconds("timeout", timeout, least=0.0)
         check_seconds("poll", poll, least=0.001)
@@ -256,7 +256,7 @@ class AegisClient:
         Raises:
             ValueError: this client has no outbox.
             AuthenticationError, PermissionDenied, NotFound, InvalidInput, InvalidResponse: credentials, address or a
-                setting is wrong; the row stays queued and the flush ends, since every other would fail alike.
+                setting is wrong; the row stays queued and the flush ends, since every other row would fail too.
         """
         if self.outbox is None:
             raise ValueError("this client has no outbox: AegisClient(outbox=Outbox(path))")

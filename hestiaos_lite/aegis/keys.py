@@ -69,9 +69,7 @@ def _encode(value: Any, path: str, parents: Tuple[int, ...]) -> bytes:
         return _tagged(b"i", int.__format__(value, "x").encode("ascii"))
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise TypeError(
-                "{} is {}, which differs from one run to the next".format(path, float.__repr__(value))
-            )
+            raise TypeError("{} is {}, which has no canonical form".format(path, float.__repr__(value)))
         return _tagged(b"f", struct.pack(">d", value if value else 0.0))
     if isinstance(value, str):
         return _encode_text(value, path)

@@ -102,7 +102,7 @@ class Outbox:
     Raises:
         HestiaError: here and from every method, with the path and the cure: code ``OUTBOX`` where the file cannot be
             made, opened, read or written, is not ours, may be written by others, holds what no outbox writes, or is of
-            another version; ``OUTBOX_BUSY`` where another program holds it too long; ``OUTBOX_DISK`` where the disk is
+            another version; ``OUTBOX_BUSY`` where another program keeps it locked too long; ``OUTBOX_DISK`` where the disk is
             full or fails.
         InvalidInput: a duration that is not a positive number.
     """
@@ -139,7 +139,7 @@ class Outbox:
         self.close()
 
     def close(self) -> None:
-        """Close the file. Rows stay; leases run on. Twice does no harm."""
+        """Close the file. Rows stay; leases run on. Closing twice is harmless."""
         self._file.close()
 
     # Looking after the file
@@ -187,13 +187,13 @@ class Outbox:
             return self._move(connection, "requeue", get(connection, row_id).id)
 
     def requeue_all(self) -> int:
-        """Give every dead row another chance; how many there were."""
+        """Give every dead row another chance; return how many there were."""
         with self._file.transaction() as connection:
             dead = connection.execute("SELECT id FROM decision WHERE state = 'dead'").fetchall()
             return sum(self._move(connection, "requeue", row_id) for (row_id,) in dead)
 
     def move(self, old_url: str, new_url: str) -> int:
-        """Let the rows of a service belong to another: it has moved there. All or, where one is refused, none.
+        """Reassign the rows of a service to the address it moved to. All or, if one is refused, none.
 
         Args:
             old_url, new_url: two base URLs, or both with the path prefix.
@@ -224,7 +224,7 @@ class Outbox:
         return moved
 
     def prune(self) -> int:
-        """Forget the rows settled more than ``keep_days`` ago; how many. The first record or flush does it unasked."""
+        """Forget the rows settled more than ``keep_days`` ago; return how many. The first record or flush does it by itself."""
         with self._file.transaction() as connection:
             return self._prune(connection)
 
@@ -304,7 +304,7 @@ class Outbox:
         status_code: Optional[int] = None,
         deadline: Optional[Deadline] = None,
     ) -> bool:
-        """Queue a claimed row again, due after the delay. False when the claim was lost: it is another's row to judge."""
+        """Queue a claimed row again, due after the delay. False when the claim was lost: the row is another process's to judge."""
         delay_ms = math.ceil(min(delay_seconds, _MAX_DELAY_SECONDS) * 1000) if delay_seconds > 0 else 0
         with self._file.transaction(deadline=deadline, settles=True) as connection:
             facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}

@@ -34,7 +34,7 @@ class Limits(NamedTuple):
     """What bounds a run.
 
     Attributes:
-        jobs: rows in flight at most.
+        jobs: most rows in flight.
         retries: how often a row that was certainly not executed is sent again while the service accepts others.
         patience_seconds: how long the service may reject everything before the run ends.
         deadline_seconds: when sending ends, or None.

@@ -266,9 +266,7 @@ def _refuse_link_of_another(path: str) -> None:
     except OSError:
         return
     if stat.S_ISLNK(found.st_mode) and hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
-        raise HestiaError(
-            "RESULTS", "{} is a link that belongs to another user".format(path), delivered=False
-        )
+        raise HestiaError("RESULTS", "{} is another user's link".format(path), delivered=False)
 
 
 def trouble(path: str, error: OSError) -> HestiaError:

@@ -23,7 +23,7 @@ class BatchResult:
     """What became of one row.
 
     Attributes:
-        id: the row's own; None where it had none.
+        id: the row's own; None if it has none.
         ok: the service did it and its answer is in ``response``.
         response: the answer's ``to_dict()``, or None.
         error: ``class``, ``code``, ``message``, ``status``, ``trace_id``, ``delivered`` and ``effect`` of what went wrong,
@@ -49,7 +49,7 @@ class BatchResult:
         - ``blocked``: governance refused it; nothing was executed.
         - ``refused``: the service, an agent or this library said no for good (400, 404, 422, a redirect, FAILED).
         - ``again``: it failed without effect (429, 503, never connected); it may be sent again.
-        - ``unknown``: it may have been executed and there is no answer to show for it: none came, it broke off, it made no
+        - ``unknown``: it may have been executed and there is no usable answer: none came, it broke off, it made no
           sense, or it was a 5xx other than 503, which the service may give after it has done the work.
         """
         return outcome_of(self.error)

@@ -48,7 +48,7 @@ def check_call(call: Any) -> str:
 def check_row(row: Any, call: str) -> BatchRow:
     """Check one row against its call.
 
-    ``input`` may stand for ``message`` and ``task``, so that one file serves every call. A field that is null counts as
+    ``input`` may replace ``message`` and ``task``, so that one file serves every call. A field that is null counts as
     not given.
 
     Raises:

@@ -50,11 +50,11 @@ def run_batch(
 
     A row is a mapping: ``id`` (string or whole number, your own; it is not checked to be unique) and the call's arguments:
     ``input`` with any of ``session_id``, ``agent_id``, ``mode_hint``, ``timeout_ms`` for ``run``; ``message`` and
-    ``session_id`` for ``chat``; ``agent_id``, ``task`` and ``config`` for ``agent``. ``input`` may stand for ``message`` and
+    ``session_id`` for ``chat``; ``agent_id``, ``task`` and ``config`` for ``agent``. ``input`` may replace ``message`` and
     ``task``. A row that cannot be sent is a result with an InvalidInput error, and the others go on.
 
-    ``rows`` may be endless: it is read in the caller's thread, and a row is drawn only when it can be sent, which it is at
-    once. Every row that was drawn gets exactly one result, Ctrl-C or not.
+    ``rows`` may be endless: it is read in the caller's thread, and a row is taken only when it can be sent, which it is at
+    once. Every row that was taken gets exactly one result, Ctrl-C or not.
 
     Nothing is sent twice that may have been executed. A row that certainly was not (429, 503, never connected) pauses all
     workers together (0.5 s, doubled up to 60 s, or Retry-After), then one row goes out as a probe, and the rest follow when
@@ -70,7 +70,7 @@ def run_batch(
             this process, a factory is needed, and it must be importable there (a module-level function or class).
         executor: any ``concurrent.futures.Executor``; only ``submit`` and the future's own methods are used, and it is never
             shut down. None starts ``jobs`` threads for this run.
-        jobs: rows in flight at most.
+        jobs: most rows in flight.
         rate: rows per second at most, a number or ``"20/s"``, ``"90/min"``, ``"500/h"``.
         on_result: called with each result, in the caller's thread, before anything further is sent.
         call: ``run``, ``chat`` or ``agent``.
@@ -83,12 +83,12 @@ def run_batch(
         stop: an event; once set, nothing further is sent, what is in flight is finished, and the iterator ends.
 
     Closing the iterator early, or an exception in the loop around it (Ctrl-C), sends nothing further and waits for what is
-    in flight; those results reach ``on_result`` alone. Interrupted once more, what is in flight is ``unknown``. While the run
+    in flight; those results reach only ``on_result``. Interrupted again, what is in flight is ``unknown``. While the run
     has the main thread, your signal handlers are called only where an exception of theirs loses no row.
 
     Raises:
         InvalidInput: an argument cannot be used; raised by the call itself.
-        AuthenticationError, PermissionDenied, InvalidInput (code ``CONFIGURATION``): no row would fare better. Like all
+        AuthenticationError, PermissionDenied, InvalidInput (code ``CONFIGURATION``): no other row would succeed. Like all
             below it is raised once what was in flight has been yielded; the rows it struck are among the results.
         RateLimited, ServerError, ConnectionFailed, RequestTimeout: the service refused everything for ``patience`` seconds,
             or for ``retries`` repetitions from the start.

@@ -78,9 +78,7 @@ def append_record(path: str, facts: Mapping[str, Any]) -> Optional[HestiaError]:
         why = getattr(error, "strerror", None) or str(error)
         return InvalidInput("the log {} cannot be written: {}".format(path, why), code="CONFIGURATION")
     if not is_whole:
-        return InvalidInput(
-            "only part of the line could be written to the log {}".format(path), code="CONFIGURATION"
-        )
+        return InvalidInput("the log {} took only part of the line".format(path), code="CONFIGURATION")
     return None
 
 

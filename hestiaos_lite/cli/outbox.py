@@ -166,9 +166,7 @@ def _open_existing(args: Arguments) -> Outbox:
     if not os.path.exists(args.outbox):
         raise HestiaError(
             "OUTBOX",
-            "there is no outbox {}; the first decision with --outbox creates it".format(
-                pasteable(args.outbox)
-            ),
+            "no such outbox: {}; the first decision with --outbox creates it".format(pasteable(args.outbox)),
             delivered=False,
         )
     return open_outbox(args)

@@ -20,8 +20,8 @@ class ActionResult(Model):
             names it, that of the first request.
         status_code: 202 accepted, 409 duplicate (already processed: safe to ignore), None while queued in the outbox.
         attempts: how many times it was sent.
-        data: the service's answer, or ``{}``. While queued, ``extra["reason"]`` says why, where it was tried at all.
-        confirmed: False for a duplicate of which nobody said what the key was first used for: it may have been the other
+        data: the service's answer, or ``{}``. While queued, ``extra["reason"]`` says why, if it was tried.
+        confirmed: False for a duplicate where nothing said what the key was first used for: it may have been the other
             action.
     """
 
@@ -61,7 +61,7 @@ class ActionResult(Model):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ActionStatus(Model):
-    """How far one action is: PENDING, then COMMITTED or FAILED.
+    """The state of one action: PENDING, then COMMITTED or FAILED.
 
     Attributes:
         request_id: of the action that was asked about.
@@ -102,7 +102,7 @@ class Conclusion(Model):
             and now nobody can), ``failed`` (approved, and the service could not carry it out), or ``unknown`` (somebody was
             first, and nobody can say with what).
         request_id: names the first decision in ``get_status``; None where the service did not say it.
-        status: the service's word for how far it is, or None.
+        status: the service's word for its state, or None.
         attempts: how many times the question was sent.
     """
 

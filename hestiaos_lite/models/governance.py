@@ -42,7 +42,7 @@ class TraceResponse(Model):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ruling(Model):
-    """What governance says of a command before it runs.
+    """What governance says about a command before it runs.
 
     Attributes:
         decision: ALLOW, or THROTTLE where that was allowed.

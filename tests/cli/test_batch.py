@@ -255,7 +255,7 @@ def test_results_of_an_earlier_run_are_never_overwritten(batch: Batch) -> None:
         before = file.read()
     again = batch.go()
     assert again.code == 2
-    assert "holds results of an earlier run: go on with --resume;" in again.err
+    assert "holds results of an earlier run: continue with --resume;" in again.err
     with open(batch.out, "rb") as file:
         assert file.read() == before
 

@@ -393,7 +393,7 @@ def test_a_disk_that_fills_up_within_the_line_does_not_let_it_run(trace: Any, tm
     with FaultServer(ALLOW) as server:
         line = command("guard", "-u", server.url, "--log", str(tmp_path / "log"), "--", "touch", str(trace))
         done = subprocess.run(line, stderr=subprocess.PIPE, env=environment(), preexec_fn=limit, timeout=30)
-    words = "only part of the line could be written to the log {}".format(tmp_path / "log")
+    words = "the log {} took only part of the line".format(tmp_path / "log")
     assert (done.returncode, trace.exists()) == (125, False)
     assert done.stderr.decode("utf-8") == "hestiaos-lite: not run: [CONFIGURATION] {}\n".format(words)
 

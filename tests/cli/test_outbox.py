@@ -73,7 +73,7 @@ def test_an_outbox_that_is_not_there_is_named_and_not_made(tmp_path: Any, comman
     called = call("outbox", *command.split(), "--outbox", str(tmp_path / "o db"))
     assert (called.code, called.out, os.listdir(str(tmp_path))) == (78, "", [])
     assert (
-        "there is no outbox '{}/o db'; the first decision with --outbox creates it".format(tmp_path)
+        "no such outbox: '{}/o db'; the first decision with --outbox creates it".format(tmp_path)
         in called.err
     )
 

@@ -53,7 +53,7 @@ def test_who_decided_otherwise_first_is_told(box: Sandbox, outbox: Outbox, body:
         with pytest.raises(IdempotencyConflict) as caught:
             aegis.approve("k")
     assert (caught.value.status, caught.value.exit_code) == (409, 1)
-    assert "has recorded 'reject' under this idempotency key, not 'approve'" in str(caught.value)
+    assert "recorded 'reject' under this idempotency key, not 'approve'" in str(caught.value)
     with client_of(box, outbox=outbox) as aegis, pytest.raises(IdempotencyConflict):
         aegis.approve("k")
     assert [row.state for row in outbox.list()] == ["dead"]
