@@ -441,7 +441,7 @@ def test_another_input_of_the_same_ids_is_refused(box: Sandbox, tmp_path: Any) -
 @pytest.mark.parametrize(
     ("journal", "words"),
     [
-        (None, "is missing, so nobody can know what was sent"),
+        (None, "is missing, so nobody can know which rows were sent"),
         (b"{}\n", "this is not an SQLite file, or it is damaged; it was left unchanged"),
     ],
 )
