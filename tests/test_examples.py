@@ -144,7 +144,7 @@ def test_a_rerunnable_decision_does_not_act_on_a_rejection(box: Sandbox, tmp_pat
         client.reject(key, payload={"invoice": "77", "amount": "5"})
     gate = run(box, EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "77", "5")
     assert (gate.returncode, gate.stdout) == (1, "")
-    assert "for 'reject', not 'approve'" in gate.stderr
+    assert "recorded 'reject' under this idempotency key, not 'approve'" in gate.stderr
 
 
 def person(box: Sandbox) -> AegisClient:

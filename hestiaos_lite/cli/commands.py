@@ -77,7 +77,7 @@ COMMANDS: Dict[str, Command] = {command.name: command for command in (
             ("outbox move --from https://old.example --to https://new.example --outbox outbox.db",)),
     Command("outbox drop", "outbox:declare_drop", "forget one decision for good",
             ("outbox drop 7 --outbox outbox.db",)),
-    Command("batch", "batch:declare", "send a file of inputs, each exactly once; resumable",
+    Command("batch", "batch:declare", "send a file of inputs, each once; resumable",
             ("batch questions.csv --column question --out answers.jsonl",
              "batch questions.csv --column question --out answers.jsonl --resume")),
     Command("sandbox", "sandbox:declare", "serve HestiaOS and AEGIS on this machine, for trying and testing",
