@@ -314,7 +314,7 @@ def read_profile(profile: Optional[str] = None) -> Profile:
     unread = ""
     if not parser.has_section(section) and (parser.sections() or parser.defaults()):
         known = ", ".join("[{}]".format(name) for name in parser.sections() or [parser.default_section])
-        unread = "{} has no section [default], only {}; cure: name it so, or name a profile".format(
+        unread = "{} has no section [default], only {}; cure: call it that, or name a profile".format(
             what, known
         )
     return Profile(path, section, values, _distrust(found, what, path), unread)

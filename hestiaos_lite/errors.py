@@ -157,7 +157,7 @@ class HestiaError(Exception):
         """Set facts that are learned after the error was made, and return it; an unknown name is a TypeError."""
         for name, value in facts.items():
             if not hasattr(self, name):
-                raise TypeError("{} is no fact of an error".format(name))
+                raise TypeError("{} is not a fact of an error".format(name))
             setattr(self, name, value)
         return self
 

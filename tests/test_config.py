@@ -324,7 +324,7 @@ def missed(path, why, cure):
     return "the configuration file {} {}; cure: {}".format(path, why, cure)
 
 
-NAME_IT = "name it so, or name a profile"
+NAME_IT = "call it that, or name a profile"
 HOME = "set HOME to this user's home, or HESTIAOS_CONFIG"
 
 

@@ -313,5 +313,5 @@ def test_under_an_idempotency_key_the_advice_is_to_send_it_again(cls, status, ad
 
 
 def test_a_fact_that_no_error_has_is_refused():
-    with pytest.raises(TypeError, match="colour is no fact of an error"):
+    with pytest.raises(TypeError, match="colour is not a fact of an error"):
         ServerError("m", colour="blue")

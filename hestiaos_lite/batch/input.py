@@ -40,7 +40,7 @@ class Shape(NamedTuple):
     """How an input is to be read; what is None is found out.
 
     Attributes:
-        format: ``jsonl``: a JSON object a line; ``text``: an input a line, with its line number as id; ``csv``, ``tsv``: a
+        format: ``jsonl``: one JSON object per line; ``text``: one input per line, with its line number as id; ``csv``, ``tsv``: a
             table whose header names the columns. By default by the name's ending (``.jsonl``, ``.ndjson``, ``.json``,
             ``.txt``, ``.csv``, ``.tsv``), else a table where a column is named, else JSON where the first line begins
             with ``{``.

@@ -50,7 +50,7 @@ def declare(parser: Parser) -> None:
         "--out",
         type=text,
         metavar="OUT",
-        help="results, a JSON object a line, or a table (.csv, .tsv); - is standard output",
+        help="results, one JSON object per line, or a table (.csv, .tsv); - is standard output",
     )
     parser.add_argument(
         "--failed",

@@ -22,10 +22,10 @@ def declare(parser: Parser) -> None:
     """Declare ``doctor``."""
     parser.description = """\
 Check packages, settings, key files, network variables and both services, with a cure for each finding.
-HestiaOS is asked for its health; when it is well, one run of the text "hello" is streamed to see whether events arrive as
+HestiaOS is asked for its health; if it is healthy, one run of the text "hello" is streamed to see whether events arrive as
 they are sent. AEGIS, if a setting names it, is asked for a request id that cannot exist. Exit 0, or 1 when there is a
 problem."""
-    parser.add_argument("--no-stream", action="store_true", help='do not run "hello" to look at the stream')
+    parser.add_argument("--no-stream", action="store_true", help='do not run "hello" to check the stream')
     parser.set_defaults(execute=_doctor)
 
 

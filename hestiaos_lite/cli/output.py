@@ -27,7 +27,7 @@ class OutputClosed(Exception):
 class Output:
     """The two streams of one command.
 
-    With ``json`` the result is one JSON document, of a stream one object a line; notices and warnings stay text, and an
+    With ``json`` the result is one JSON document, of a stream one object per line; notices and warnings stay text, and an
     error is one JSON object on standard error, its last line. ``quiet`` silences notices and warnings, never an error.
 
     What a service says is data. Standard error and the log are one line a message without control characters, wherever

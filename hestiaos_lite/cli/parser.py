@@ -53,7 +53,7 @@ _DESCRIPTION = "The synchronous client for HestiaOS and AEGIS that a cron job ca
 _EPILOG = (
     """\
 results go to standard output, everything else to standard error; with --json the result is one JSON document
-(of a stream: one object a line), and an error one JSON object on standard error
+(of a stream: one object per line), and an error one JSON object on standard error
 
 """
     + EXIT_CODES

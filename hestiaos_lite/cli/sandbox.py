@@ -14,8 +14,8 @@ _POLICY = """\
 A policy file holds a JSON list of rules; the first one whose pattern is found in the text decides, and
 if none is found the text is allowed. "pattern" (a regular expression, in any case) and "decision"
 (ALLOW, THROTTLE or BLOCK) are required, "severity" (none, low, medium, high, critical), "policy", "reason"
-and "budget" (0 to 1) have defaults. A pattern repeats one character or class, and within a bound: say
-.{0,200} in place of .*
+and "budget" (0 to 1) have defaults. A pattern repeats one character or class, and within a bound: write
+.{0,200} instead of .*
 
   [{"pattern": "\\\\bpayroll\\\\b", "decision": "BLOCK", "policy": "payroll", "reason": "payroll is not for agents"}]
 

@@ -186,7 +186,7 @@ def test_files_that_others_can_read(box: Any, tmp_path: Any, ini: Any) -> None:
 # fmt: off
 @pytest.mark.parametrize("argv, variables, text, mode, words, cure", [
     ([], {}, "[prod]\nbase_url = http://h\n", 0o600,
-     "the configuration file {} has no section [default], only [prod]", "name it so, or name a profile"),
+     "the configuration file {} has no section [default], only [prod]", "call it that, or name a profile"),
     ([], {}, "[default]\nbase_url = http://h\n", 0o666,
      "base_url would be read from it, but others may write to the configuration file {}", "check what it holds, then chmod go-w {}"),
     (["--api-key-file", "/nonexistent"], {}, "", 0o600,
@@ -213,7 +213,7 @@ def test_what_commands_warn_of(box: Any, ini: Any) -> None:
     unread = "the configuration file {} has no section [default], only [work]".format(path)
     for argv, text, cure in (
         (("--profile", "work"), unknown, ""),
-        (("-u", box.url), unread, "name it so, or name a profile"),
+        (("-u", box.url), unread, "call it that, or name a profile"),
     ):
         assert findings(*argv, "--no-stream")["file"] == [("problem", text, cure)]
         line = "hestiaos-lite: warning: {}\n".format(text + "; cure: " * bool(cure) + cure)

@@ -1,4 +1,4 @@
-"""guard: a command runs once governance says ALLOW, and never otherwise; what governance and the log are told."""
+"""guard: a command runs once governance says ALLOW, and never otherwise; what is sent to governance and the log."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def trace(tmp_path: Any) -> Any:
     return tmp_path / "trace"
 
 
-# -- what governance is told
+# -- what is sent to governance
 
 
 def test_nothing_but_the_command_is_told(tmp_path: Any) -> None:
