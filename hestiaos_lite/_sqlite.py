@@ -61,7 +61,7 @@ _SHORT_WAIT_MS = 10
 _SETTLE_SECONDS = 1.0  # an answer in hand is worth so much beyond the deadline
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
-_gate = threading.RLock()  # held by whoever uses any connection, and by a fork
+_gate = threading.RLock()  # held while any connection is used, and by a fork
 _files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
 
 
@@ -94,7 +94,7 @@ class SqliteFile:
         kind: what it is.
         busy_seconds: how long to wait for other programs that write.
         exclusive: nobody else may use it from the first transaction to `close` (SQLite's exclusive locking mode, which also
-            does without shared memory); whoever tries has `Kind.code` ``_BUSY``.
+            does without shared memory); others get `Kind.code` ``_BUSY``.
     """
 
     def __init__(self, path: Any, kind: Kind, busy_seconds: float, *, exclusive: bool = False) -> None:

@@ -30,7 +30,7 @@ __all__ = [
     "StreamInterrupted",
 ]
 
-NONE, UNKNOWN, ACCEPTED = EFFECTS = ("none", "unknown", "accepted")  # from the least to the gravest
+NONE, UNKNOWN, ACCEPTED = EFFECTS = ("none", "unknown", "accepted")  # from the least to the most serious
 
 CALLER, REQUEST, SERVICE = "caller", "request", "service"
 

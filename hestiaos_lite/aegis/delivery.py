@@ -242,7 +242,7 @@ def send_claimed(
 
 @contextlib.contextmanager
 def _not_written_down(what: str) -> Iterator[None]:
-    """Add to the error of an outbox that cannot be written what it had to be told."""
+    """Add to the error of an outbox that cannot be written what should have been recorded."""
     try:
         yield
     except HestiaError as error:

@@ -43,7 +43,7 @@ def idempotency_key(*parts: Any, **fields: Any) -> str:
     language need not print floats as Python does. The two zeros are equal, and rounding makes the negative one by accident.
     Hexadecimal integers: Python 3.11 and later refuse to write very long ones in decimal.
 
-    A subclass stands for its base value (a named tuple is a sequence), except an Enum member: say ``.value`` or ``.name``.
+    A subclass counts as its base value (a named tuple is a sequence), except an Enum member: say ``.value`` or ``.name``.
 
     Raises:
         TypeError: nothing given, or a value with no canonical form (NaN, infinity, set, date, Decimal, any other object,

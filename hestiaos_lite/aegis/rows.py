@@ -82,7 +82,7 @@ MOVES: Mapping[str, str] = {
             status_code = :status_code, reason = :reason, changed_ms = :now_ms
         WHERE id = :id AND state = 'claimed' AND owner = :owner
     """,
-    # the service has it: true whoever else holds the row
+    # the service has it, even if another process holds the row
     "complete": """
         UPDATE decision SET state = 'settled', owner = NULL, lease_until_ms = NULL, ended_ms = :now_ms,
             status_code = :status_code, answer = :answer, confirmed = :confirmed, reason = NULL, changed_ms = :now_ms

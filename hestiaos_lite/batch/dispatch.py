@@ -1,7 +1,7 @@
 """The sending side of a batch: one loop in the caller's thread that fetches rows, submits them and takes in what became of them.
 
 Every row that is drawn gets exactly one result, whatever interrupts the loop (`interrupts`). It draws a row only when it can
-be sent at once, so that an endless source is not read ahead and whoever keeps a journal knows what was sent.
+be sent at once, so that an endless source is not read ahead and the keeper of a journal knows what was sent.
 
 Of an executor only ``submit`` and the future's own methods are used, and a lent one is believed only where all executors
 mean the same: that a future is done. That it has cancelled a row, or has raised when it was given one, says nothing of

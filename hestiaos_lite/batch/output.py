@@ -1,4 +1,4 @@
-"""OUT and BAD: what people read of a batch, made from its `Store`, and made anew where somebody has changed them."""
+"""OUT and BAD: what people read of a batch, made from its `Store`, and rebuilt where somebody has changed them."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def append_record(path: str, facts: Mapping[str, Any]) -> Optional[HestiaError]:
     """Append a JSON line in one write: time (UTC), user, pid, working folder, and the facts; a new file has mode 0600.
 
     Returns:
-        What is wrong with the log, or None: whoever calls has perhaps something graver to say.
+        What is wrong with the log, or None: the caller may have something more serious to report.
     """
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = json.dumps(dict(time=now, user=_user(), pid=os.getpid(), cwd=_folder(), **facts)) + "\n"

@@ -25,7 +25,7 @@ def exec_command(argv: List[str]) -> int:
     try:
         if os.name == "posix":
             os.execv(_find(argv[0]), argv)  # noqa: S606 - without a shell, as it should be
-        import subprocess  # Windows: exec starts another process there, and whoever waits for this one goes on
+        import subprocess  # Windows: exec starts another process there, and a process that waits for this one goes on
 
         return subprocess.call(argv)  # noqa: S603 - the very command that was asked for
     finally:

@@ -73,7 +73,7 @@ class Output:
     def leave_line(self) -> None:
         """End an open line because something else comes, or nothing more: where nobody reads, it is left open."""
         if self._line_is_open and self._out.is_ready():
-            with contextlib.suppress(OutputClosed):  # whoever asks has something to say that matters more
+            with contextlib.suppress(OutputClosed):  # the caller has something more important to report
                 self.end_line()
         self._line_is_open = False
 

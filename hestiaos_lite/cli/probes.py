@@ -158,7 +158,7 @@ def _skew(response: requests.Response) -> Finding:
 
 
 class _Stream(NamedTuple):
-    """What one stream showed: ``is_held_back`` is True, False, or None where it cannot be told."""
+    """What one stream showed: ``is_held_back`` is True, False, or None where that is unknown."""
 
     is_held_back: Optional[bool]
     text: str

@@ -5,7 +5,7 @@ one attempt loop), `connections` (requests' sessions, proxies, certificates, whi
 keeps the deadline and knows what was sent). On the way back: `body` (an answer as it arrives), `answers` (status and body to
 a value or an error) and `failures` (exception to error, one ordered table).
 
-What it stands on beyond the public promises of those three, and in brackets the tests that would notice it gone (tests/):
+What it depends on beyond the public promises of those three, and in brackets the tests that would notice it gone (tests/):
 
 - requests: ``HTTPAdapter.init_poolmanager``, ``proxy_manager_for`` and ``get_connection_with_tls_context`` (wire/
   test_connections.py, "a_connection_is_kept"), ``build_response`` (guarantees/test_faults.py); the hooks of a prepared request

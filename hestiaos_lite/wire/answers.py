@@ -23,7 +23,7 @@ _ERROR_BODY_BYTES = 1024 * 1024  # of an error's body no more is read
 
 # By these the service decides something. They mean it only with a JSON body or none: else a gateway said no.
 _DECIDING = (403, 404, 409)
-# These mean the same whoever says them: credentials, a busy moment, a request that is too large to pass.
+# These mean the same from the service or a gateway: credentials, a busy moment, a request that is too large to pass.
 _ANYONES = (401, 407, 408, 413, 414, 415, 425, 429, 431)
 
 # A 403 on a call that runs something is governance speaking, unless its own code says that it is the key which may not.
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     Attributes:
         body: decoded, or None where there was none.
         attempts: how often it was sent, this answer's attempt included.
-        earlier_effect: the gravest effect of the attempts before this one: not ``none`` where an answer was lost.
+        earlier_effect: the most serious effect of the attempts before this one: not ``none`` where an answer was lost.
     """
 
     status: int

@@ -207,7 +207,7 @@ class Response(http.client.HTTPResponse):
         try:
             super().begin()
         except BaseException:
-            self.close()  # http.client leaves that to whoever drops the exception last
+            self.close()  # http.client closes only when the exception is dropped
             raise
         if self._reads.ended:
             # to http.client the end of the connection ends the headers as a blank line does

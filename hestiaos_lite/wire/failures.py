@@ -335,7 +335,7 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, socket.gaierror):
             return "its host name cannot be resolved ({})".format(cause.strerror)
         if isinstance(cause, _NOT_TRUSTED):
-            # a host name that does not match is told by a bare exception, without attributes (urllib3 before 2)
+            # a host name that does not match is reported by a bare exception, without attributes (urllib3 before 2)
             return "its TLS certificate is not trusted ({})".format(
                 getattr(cause, "verify_message", "") or cause
             )

@@ -256,7 +256,7 @@ def _in_time(work: Callable[[], _T], seconds: float, discard: Callable[[_T], obj
     """Return what ``work`` gives in a thread of its own; too late for that, raise ``socket.timeout`` and discard it."""
     results: List[_T] = []
     failures: List[Exception] = []
-    claim = threading.Lock()  # whoever has it decides whether the result is still wanted
+    claim = threading.Lock()  # its holder decides whether the result is still wanted
 
     def run() -> None:
         try:

@@ -159,7 +159,7 @@ class Transport:
                     raise failure.with_traceback(None)
                 finally:
                     del failure  # or it and this frame would hold each other until the collector runs
-            call.earlier_effect = failure.effect  # the gravest so far
+            call.earlier_effect = failure.effect  # the most serious so far
             earlier_delivered = earlier_delivered or failure.delivered
             log_retry(call, delay_seconds, failure.code)
             self._sleep(delay_seconds)

@@ -269,7 +269,7 @@ NOT_OURS = [
     (lambda path: path.write_bytes(b"no database" * 1000), "not a database"),
     (lambda path: path.mkdir(), "unable to open"),
     (_foreign, "not a sandbox's"),
-    (_newer, "schema version 99"),
+    (_newer, "schema version is 99"),
     (_link, "it is a symbolic link"),  # that somebody may have planted
     (lambda path: path.symlink_to(path.with_name("nothing")), "it is a symbolic link"),
 ]
