@@ -111,7 +111,11 @@ class LimitedConnection:
         attempt.ours = True
         try:
             sock: socket.socket = self._connect_within(attempt)
-            sock.settimeout(attempt.wait_seconds())  # of a TLS handshake, which is one operation to it
+            try:
+                sock.settimeout(attempt.wait_seconds())  # of a TLS handshake, which is one operation to it
+            except OSError:  # the deadline passed while it connected
+                sock.close()
+                raise
             return sock
         except OSError as error:
             # the network's own ETIMEDOUT is the same class as our wait from 3.10 on

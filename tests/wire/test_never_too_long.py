@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import json
 import socket
@@ -308,3 +310,13 @@ def test_a_coding_that_is_none(coding: str) -> None:
     data = ok(json.loads(RUN), {"Content-Encoding": coding})
     with FaultServer(answer(data)) as server, Client(server.url, timeout=PATIENT) as client:
         assert client.run("hello").trace_id == "t-1"
+
+
+def test_a_deadline_that_ends_while_it_connects_leaves_no_socket_open() -> None:
+    """At whichever step it ends: a forgotten socket is a ResourceWarning, which the suite takes for an error."""
+    with FaultServer(answer(ok({"status": "ok"}))) as server:
+        for step in range(150):
+            with Client(server.url, timeout=0.0001 + step * 0.00001, retries=0) as client:
+                with contextlib.suppress(RequestTimeout):
+                    client.health()
+    gc.collect()
