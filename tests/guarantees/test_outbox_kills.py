@@ -77,7 +77,7 @@ def assert_nothing_is_lost(box: Sandbox, path: Path, acknowledged: Any) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize(("kills", "count"), [(4, 20), pytest.param(200, 600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "count"), [(4, 20), pytest.param(60, 200, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(box: Sandbox, tmp_path: Path, kills: int, count: int) -> None:
     number = random.randrange(2**32)
     print("seed", number)
