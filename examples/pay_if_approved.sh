@@ -1,15 +1,17 @@
 #!/bin/sh
-# A person decides, a job acts. Until its hour anybody who may does, on any machine:
+# A person decides, a job acts. Until the deadline anybody who may approves, on any machine:
 #
 #     hestiaos-lite hitl approve invoice-42-eur-1200
 #
-# At its hour the job concludes the key: somebody has approved it, or from now on nobody can. Running it again is safe, so that
-# its line in the crontab may be: 0,15,30 18 * * *  pay_if_approved.sh invoice-42-eur-1200 /var/lib/hestiaos-lite pay 1200
+# At the deadline the job concludes the key: somebody has approved it, or from now on nobody can. Both need AEGIS_TENANT_ID and
+# AEGIS_THREAD_ID, in the crontab too. Running it again is safe and silent once it is paid, so that its line in the crontab may be:
+# 0,15,30 18 * * *  pay_if_approved.sh invoice-42-eur-1200 /var/lib/hestiaos-lite pay 1200
 #
-# Usage: pay_if_approved.sh KEY FOLDER PAY [ARGUMENT]...
+# Usage: pay_if_approved.sh KEY FOLDER PAY [ARGUMENT]...       ends with the exit code of `hitl conclude`, or of PAY
 set -u
 key=$1 folder=$2
 shift 2
+case $key in */*) echo "a key with a slash has no mark in $folder: $key" >&2; exit 2 ;; esac
 
 outcome=$(hestiaos-lite hitl conclude -q --timeout 600 --retries 300 "$key") || {
     code=$?
@@ -19,8 +21,5 @@ outcome=$(hestiaos-lite hitl conclude -q --timeout 600 --retries 300 "$key") || 
 
 # An approval does not reserve the action, and this job may be killed at any line: the payer is given the key, and pays once per key.
 # The mark is made after that, and only saves asking again.
-if [ -e "$folder/paid-$key" ]; then
-    echo "$key was paid before"
-    exit 0
-fi
+[ ! -e "$folder/paid-$key" ] || exit 0
 "$@" --idempotency-key "$key" && : > "$folder/paid-$key"
