@@ -100,7 +100,8 @@ def test_it_waits_no_longer_than_the_deadline(box: Sandbox, outbox: Outbox) -> N
         assert time.monotonic() - started >= 0.3
     assert result.queued
     assert (
-        result.extra["reason"] == "row 1, an older decision of its thread, is not sent yet: no time was left"
+        result.extra["reason"]
+        == "row 1, an older decision of its thread, has not been sent yet: no time was left"
     )
     assert box.requests == []
     called = call(
@@ -119,7 +120,7 @@ def test_it_waits_no_longer_than_the_deadline(box: Sandbox, outbox: Outbox) -> N
         outbox.path,
     )
     assert called.code == 75
-    assert "row 1, an older decision of its thread, is not sent yet" in called.err
+    assert "row 1, an older decision of its thread, has not been sent yet" in called.err
 
 
 def test_it_does_not_wait_for_an_older_one_that_is_not_due(box: Sandbox, outbox: Outbox) -> None:
@@ -130,7 +131,7 @@ def test_it_does_not_wait_for_an_older_one_that_is_not_due(box: Sandbox, outbox:
         result = client.approve("k")
     reason = result.extra["reason"]
     assert reason.startswith(
-        "row 1, an older decision of its thread, is not sent yet: [RATE_LIMITED] quota exceeded"
+        "row 1, an older decision of its thread, has not been sent yet: [RATE_LIMITED] quota exceeded"
     )
     assert box.requests == []
 
