@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import MISSING
@@ -194,6 +195,13 @@ def test_the_models_have_the_fields_that_are_documented() -> None:
         documented = [word.strip() for word in required.split(",") if word.strip()]
         assert [field.name for field, has in zip(fields, has_default) if not has] == documented, name
         assert [field.name for field, has in zip(fields, has_default) if has] == optional.split(", "), name
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="older Pythons show a signature otherwise")
+def test_the_page_of_the_api_is_made_from_the_source_of_today() -> None:
+    """Else: ``python docs/make_api.py > docs/api.md``."""
+    made = runpy.run_path(str(ROOT / "docs" / "make_api.py"))["page"]()
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == "\n".join(made) + "\n"
 
 
 def test_every_error_code_of_ours_is_documented() -> None:
