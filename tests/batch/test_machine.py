@@ -302,7 +302,7 @@ def outcome_of_line(line: bytes) -> str:
 
 @pytest.mark.parametrize(
     ("examples", "steps"),
-    [(25, 8), pytest.param(150, 20, marks=pytest.mark.slow)],
+    [(25, 8), pytest.param(40, 20, marks=pytest.mark.slow)],
     ids=["short", "long"],
 )
 def test_every_id_once_nothing_with_effect_twice_and_no_result_deleted(
