@@ -67,7 +67,12 @@ class LentSession:
         auth = self._auth or session.auth or _no_auth
         request = session.prepare_request(
             requests.Request(
-                call.method, self._base_url + call.path, headers=headers, data=call.body, auth=auth
+                call.method,
+                self._base_url + call.path,
+                # requests 2.28.1 refuses a header whose class is not str itself
+                headers={name: str(value) for name, value in headers.items()},
+                data=call.body,
+                auth=auth,
             )
         )
         request.hooks["response"].insert(0, note_answer)
