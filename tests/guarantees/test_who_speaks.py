@@ -36,11 +36,6 @@ def error_of(what: Callable[[], Any]) -> HestiaError:
     return caught.value
 
 
-def served(data: bytes, what: Callable[[str], Any]) -> Any:
-    with FaultServer(answer(data)) as server:
-        return what(server.url)
-
-
 # -- a gateway's page decides nothing
 
 GATEWAYS: Dict[str, bytes] = {
@@ -159,42 +154,46 @@ def test_a_secret_is_stored_and_deleted_by_an_answer_of_the_service(data: bytes,
 
 # -- nothing is said twice
 
-TWICE: Dict[str, Tuple[bytes, Callable[[str], Any]]] = {
+TWICE: Dict[str, Tuple[bytes, Callable[[Client, AegisClient], Any]]] = {
     "a ruling": (
         b'{"decision": "BLOCK", "reason": "no", "decision": "ALLOW"}',
-        lambda url: Client(url).governance.require("deploy"),
+        lambda client, aegis: client.governance.require("deploy"),
     ),
     "a ruling, nested": (
         b'{"decision": "ALLOW", "more": {"a": 1, "a": 2}}',
-        lambda url: Client(url).governance.require("deploy"),
+        lambda client, aegis: client.governance.require("deploy"),
     ),
     "a run": (
         b'{"result": "BLOCK", "result": "ALLOW", "trace_id": "t"}',
-        lambda url: Client(url).run("x"),
+        lambda client, aegis: client.run("x"),
     ),
     "a trace": (
         b'{"trace_id": "t", "decision": "BLOCK", "decision": "ALLOW"}',
-        lambda url: Client(url).trace("t"),
+        lambda client, aegis: client.trace("t"),
     ),
     "an agent": (
         b'{"agent_id": "a", "status": "FAILED", "status": "COMPLETED"}',
-        lambda url: Client(url).agents("a", "x"),
+        lambda client, aegis: client.agents("a", "x"),
     ),
     "a status": (
         b'{"request_id": "r", "status": "FAILED", "status": "COMMITTED", "action": "approve"}',
-        lambda url: AegisClient(url, api_key="k").get_status("r"),
+        lambda client, aegis: aegis.get_status("r"),
     ),
     "a decision": (
         b'{"request_id": "r", "action": "approve", "action": "reject"}',
-        lambda url: AegisClient(url, api_key="k", thread_id="T").approve("key"),
+        lambda client, aegis: aegis.approve("key"),
     ),
 }
 
 
 @pytest.mark.parametrize(("body", "what"), TWICE.values(), ids=TWICE.keys())
-def test_an_object_that_names_a_field_twice_is_no_answer(body: bytes, what: Callable[[str], Any]) -> None:
+def test_an_object_that_names_a_field_twice_is_no_answer(
+    body: bytes, what: Callable[[Client, AegisClient], Any]
+) -> None:
     for status in (202, 200):
-        error = served(reply(status, body), lambda url: error_of(lambda: what(url)))
+        with FaultServer(answer(reply(status, body))) as server:
+            with Client(server.url) as client, AegisClient(server.url, api_key="k", thread_id="T") as aegis:
+                error = error_of(lambda: what(client, aegis))
         assert (type(error), error.status) == (InvalidResponse, status)
         assert "is ambiguous: an object names '" in str(error)
 
