@@ -332,11 +332,15 @@ def closed_port() -> int:
 
 
 def side_by_side(request: Any, test: str, play: Callable[[Any, str], Any]) -> Iterator[Dict[Any, Future]]:  # type: ignore[type-arg]
-    """Play a table's chosen rows, ``(case, kind)``, side by side: most of them do nothing but wait. For a fixture."""
+    """Play a table's chosen rows, ``(case, kind)``, side by side: most of them do nothing but wait. For a fixture.
+
+    All have ended before the first test looks: what a later test puts in place of the network must not meet them.
+    """
     prefix = "{}::{}[".format(request.node.nodeid, test)
     chosen = [item.callspec.params["row"] for item in request.session.items if item.nodeid.startswith(prefix)]
     pool = ThreadPoolExecutor(8)
     try:
-        yield {(case.id, kind): pool.submit(play, case, kind) for case, kind in chosen}
+        futures = {(case.id, kind): pool.submit(play, case, kind) for case, kind in chosen}
     finally:
         pool.shutdown()
+    yield futures

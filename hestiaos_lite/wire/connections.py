@@ -429,9 +429,8 @@ class _Pool:
     def _get_conn(self, timeout: Any = None) -> Any:
         try:
             conn: Any = super()._get_conn(timeout)  # type: ignore[misc]
-        except (
-            ClosedPoolError
-        ):  # by another thread's `Client.close` just now: this call has a connection to itself
+        except ClosedPoolError:
+            # by another thread's `Client.close` just now: this call has a connection to itself
             return self._new_conn()  # type: ignore[attr-defined]
         idle_since = getattr(conn, "idle_since", 0.0)
         if idle_since and time.monotonic() - idle_since >= conn.longest_idle_seconds:
