@@ -22,29 +22,29 @@ class Command:
 
 # fmt: off
 COMMANDS: Dict[str, Command] = {command.name: command for command in (
-    Command("run", "run:declare_run", "run one input through governance (- reads standard input)",
+    Command("run", "calls:declare_run", "run one input through governance (- reads standard input)",
             ('run "create a weekly report"', "run --stream - < question.txt")),
-    Command("chat", "run:declare_chat", "send one chat message",
+    Command("chat", "calls:declare_chat", "send one chat message",
             ('chat "hello"', 'chat "and again" --session-id ID')),
-    Command("agent", "run:declare_agent", "give a task to an agent",
+    Command("agent", "calls:declare_agent", "give a task to an agent",
             ('agent reporter "count the open issues" --config \'{"depth": 2}\'',)),
     Command("health", "health:declare", "ask the service how it is; --nagios for a monitoring check",
             ("health", "health --nagios --warning 1 --critical 5 --timeout 10")),
-    Command("trace", "reads:declare_trace", "show what governance decided for one run",
+    Command("trace", "calls:declare_trace", "show what governance decided for one run",
             ("trace TRACE_ID --get decision",)),
-    Command("explain", "reads:declare_explain", "ask what governance would decide; nothing is executed",
+    Command("explain", "calls:declare_explain", "ask what governance would decide; nothing is executed",
             ('explain shell --input \'{"argv": ["rm", "-rf", "/tmp/x"]}\'',)),
     Command("guard", "guard:declare", "run a command if governance allows it",
             ("guard -- rsync -a /data backup:/data", "guard --log /var/log/guard.jsonl -- ./deploy.sh production")),
-    Command("stability", "reads:declare_stability", "show how stable governance is", ("stability --json",)),
-    Command("status", "reads:declare_status", "show the service's status", ("status --get version",)),
-    Command("config", "reads:declare_config", "show the service's configuration", ("config --json",)),
-    Command("metrics", "reads:declare_metrics", "show the service's metrics", ("metrics --get requests_total",)),
+    Command("stability", "calls:declare_stability", "show how stable governance is", ("stability --json",)),
+    Command("status", "calls:declare_status", "show the service's status", ("status --get version",)),
+    Command("config", "calls:declare_config", "show the service's configuration", ("config --json",)),
+    Command("metrics", "calls:declare_metrics", "show the service's metrics", ("metrics --get requests_total",)),
     Command("secret", "", "get, set or delete a secret of the service", ("secret get db-password",)),
-    Command("secret get", "secret:declare_get", "print the value", ("secret get db-password",)),
-    Command("secret set", "secret:declare_set", "store a value, from standard input or a prompt that does not echo",
+    Command("secret get", "calls:declare_get", "print the value", ("secret get db-password",)),
+    Command("secret set", "calls:declare_set", "store a value, from standard input or a prompt that does not echo",
             ("secret set db-password < password.txt", "secret set db-password --provider vault")),
-    Command("secret delete", "secret:declare_delete", "delete it", ("secret delete db-password",)),
+    Command("secret delete", "calls:declare_delete", "delete it", ("secret delete db-password",)),
     Command("hitl", "", "approve, reject or conclude an action exactly once, or look at it (AEGIS)",
             ('hitl approve "$(hitl key invoice 42)" --outbox outbox.db', "hitl status REQUEST_ID --wait 60")),
     Command("hitl approve", "hitl:declare_approve",
@@ -100,5 +100,5 @@ def commands_of(name: str) -> List[Command]:
 
 def _modules() -> None:
     """Name the modules of the table for the tools that look for imports, such as PyInstaller; it is never called."""
-    from . import batch, completion, demo, doctor, guard, health, help  # noqa: F401, I001
-    from . import hitl, outbox, reads, run, sandbox, secret  # noqa: F401
+    from . import batch, calls, completion, demo, doctor, guard, health  # noqa: F401, I001
+    from . import help, hitl, outbox, sandbox  # noqa: F401

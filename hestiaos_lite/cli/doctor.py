@@ -11,6 +11,7 @@ from typing import Iterable, Iterator, List, Optional, Tuple
 
 from .. import config
 from ..errors import InvalidInput
+from .connect import settings_of
 from .environment import Finding, finding_of, packages, way_to
 from .exits import DONE, REFUSED
 from .output import Output
@@ -79,13 +80,11 @@ def _examine(args: Arguments) -> Iterator[Finding]:
 
 def _settings(service: str, args: Arguments) -> Tuple[Optional[config.Settings], List[Finding]]:
     """Resolve a service's settings as its commands do; what they would warn of or end with is a problem."""
-    from .connect import common_options
-
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
             # -u and -k are HestiaOS's here: both services cannot be meant by one
-            options = common_options(args) if service == "hestiaos" else {"profile": args.profile}
+            options = settings_of(args) if service == "hestiaos" else {"profile": args.profile}
             settings: Optional[config.Settings] = config.resolve(service, **options)
             problems = []
         except InvalidInput as error:

@@ -18,6 +18,7 @@ from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
 from ..models import is_refusal
 from .audit import Mask, append_record, as_text, mask_of
+from .connect import json_object, open_client
 from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code, hints
 from .output import Output
 from .parser import Arguments, Parser, count, report_usage_error
@@ -107,9 +108,6 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
 
 
 def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> RulingOrError:
-    from .arguments import json_object
-    from .connect import open_client
-
     try:
         if args.input == "-":
             raise InvalidInput("--input - is not possible: standard input belongs to the command; use @FILE")

@@ -7,6 +7,7 @@ from typing import Sequence
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, HestiaError, InvalidInput, RequestTimeout, ServerError
+from .connect import open_client
 from .exits import DONE, REFUSED, USAGE
 from .output import Output
 from .parser import Arguments, Parser, report_usage_error, seconds
@@ -54,8 +55,6 @@ def _health(args: Arguments, output: Output) -> int:
         return _nagios(args, output)
     if args.warning or args.critical:
         raise InvalidInput("--warning and --critical need --nagios")
-    from .connect import open_client
-
     with open_client(args) as client:
         health = client.health()
     output.fields(health.to_dict())
@@ -66,8 +65,6 @@ def _health(args: Arguments, output: Output) -> int:
 
 
 def _nagios(args: Arguments, output: Output) -> int:
-    from .connect import open_client
-
     data = ""
     started = time.monotonic()
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ContextManager, Dict, Optional
 
 from .._redact import pasteable
 from ..errors import HestiaError, InvalidInput
+from .connect import json_object, open_aegis, open_outbox
 from .exits import DONE, REFUSED, TRY_LATER, UNKNOWN
 from .outbox import tell_of_dead
 from .output import Output
@@ -158,9 +159,6 @@ def _describe(outcome: str, *, in_outbox: bool) -> str:
 
 def _called(args: Arguments, output: Output, outbox: Optional[Outbox], method: str) -> Any:
     """Approve, reject or conclude the key of the arguments."""
-    from .arguments import json_object
-    from .connect import open_aegis
-
     payload = json_object(args.payload, "--payload")
     with open_aegis(args, outbox) as client:
         try:
@@ -174,14 +172,11 @@ def _called(args: Arguments, output: Output, outbox: Optional[Outbox], method: s
 
 
 def _outbox_of(args: Arguments) -> ContextManager[Optional[Outbox]]:
-    from .connect import open_outbox
-
     return contextlib.nullcontext() if args.outbox is None else open_outbox(args)
 
 
 def _status(args: Arguments, output: Output) -> int:
     from ..models import is_refusal
-    from .connect import open_aegis
 
     with open_aegis(args) as client:
         waited = args.wait is not None

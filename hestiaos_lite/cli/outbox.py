@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from .._redact import pasteable
 from ..errors import HestiaError, InvalidInput
+from .connect import open_aegis, open_outbox
 from .exits import DONE, REFUSED, TRY_LATER
 from .output import Output
 from .parser import OUTPUT_OPTIONS, Arguments, Parser, count
@@ -100,8 +101,6 @@ def _list(args: Arguments, output: Output) -> int:
 
 
 def _flush(args: Arguments, output: Output) -> int:
-    from .connect import open_aegis
-
     with _open_existing(args) as outbox:
         try:
             with open_aegis(args, outbox) as client:
@@ -161,8 +160,6 @@ def _move(args: Arguments, output: Output) -> int:
 
 def _open_existing(args: Arguments) -> Outbox:
     """Open an outbox that is there: to look must not make one, and a mistyped path would be silent for ever."""
-    from .connect import open_outbox
-
     if not os.path.exists(args.outbox):
         raise HestiaError(
             "OUTBOX",

@@ -6,6 +6,7 @@ import argparse
 import errno
 
 from ..errors import ConnectionFailed, InvalidInput
+from .connect import api_key
 from .exits import DONE, BadData
 from .output import Output
 from .parser import Arguments, Parser, count, seconds
@@ -56,7 +57,6 @@ def declare(parser: Parser) -> None:
 def _serve(args: Arguments, output: Output) -> int:
     from ..sandbox import Sandbox
     from ..sandbox.policy import load_policy
-    from .connect import api_key
 
     if args.policy is not None:
         try:

@@ -34,7 +34,7 @@ def test_the_module_and_a_pipeline(box: Any) -> None:
 
 
 PARSER = {"", "_lazy", "_stdio", "_version", "cli", "cli.output", "cli.parser", "cli.commands"}
-OF_RUN = {"cli.run", "cli.exits", "errors", "_redact"}
+OF_RUN = {"cli.calls", "cli.connect", "cli.exits", "errors", "_redact"}
 
 
 @pytest.mark.parametrize(
