@@ -182,24 +182,21 @@ def test_system(client):
     ]
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "db",
-        "team/../admin",
-        "a b",
-        "ключ",
-        "100%",
-        "a?b#c",
-        "%2e%2e",
-        "+",
-        "a;b=c&d",
-        "...",
-        "\U0001f511",
-        "a\\b",
-        "~",
-    ],
-)
+@pytest.mark.parametrize("key", [
+    "db",
+    "team/../admin",
+    "a b",
+    "ключ",
+    "100%",
+    "a?b#c",
+    "%2e%2e",
+    "+",
+    "a;b=c&d",
+    "...",
+    "\U0001f511",
+    "a\\b",
+    "~",
+])  # fmt: skip
 def test_a_secrets_life(box, client, key):
     assert client.secrets.set(key, "v1") is None
     assert client.secrets.set(key, "v\u2028\n2", provider="vault") is None
@@ -328,54 +325,35 @@ def test_an_answer_without_a_secrets_value_is_refused_and_shows_nothing(body):
 # -- arguments
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda c: c.run(None), "input must be a string, not NoneType"),
-        (lambda c: c.run(b"x"), "input must be a string, not bytes"),
-        (lambda c: c.run("x", session_id=5), "session_id must be a string, not int"),
-        (
-            lambda c: c.run("x", timeout_ms=0),
-            "timeout_ms must be a whole number, 1 or more, not 0",
-        ),
-        (
-            lambda c: c.run("x", timeout_ms=1.5),
-            "timeout_ms must be a whole number, 1 or more, not 1.5",
-        ),
-        (
-            lambda c: c.run("x", timeout_ms=True),
-            "timeout_ms must be a whole number, 1 or more, not True",
-        ),
-        (
-            lambda c: c.run("x", timeout_ms=10**400),
-            "timeout_ms must be less than 100000000000, not 1000",
-        ),
-        (lambda c: c.run_stream(5), "input must be a string, not int"),
-        (lambda c: c.chat(5), "message must be a string, not int"),
-        (lambda c: c.agents("a", None), "task must be a string, not NoneType"),
-        (lambda c: c.agents("a", "t", config=[1]), "config must be a mapping, not list"),
-        (lambda c: c.agents("a", "t", config={"x": {1}}), "the request cannot be sent as JSON: "),
-        (
-            lambda c: c.agents("a", "t", config={"x": float("nan")}),
-            "the request cannot be sent as JSON: it holds a NaN or an infinity, is nested too deeply, or contains itself",
-        ),
-        (
-            lambda c: c.run("\ud800"),
-            "the request cannot be sent as JSON: it holds text that is not valid Unicode",
-        ),
-        (lambda c: c.secrets.set("k", 5), "value must be a string, not int"),
-        (lambda c: c.secrets.set("", "v"), "the secret's key must not be empty"),
-        (lambda c: c.secrets.get(".."), "the secret's key must not be '..': it cannot be a path segment"),
-        (lambda c: c.secrets.get("\ud800"), "the secret's key is not valid text"),
-        (lambda c: c.secrets.delete("."), "the secret's key must not be '.': it cannot be a path segment"),
-        (lambda c: c.trace(5), "trace_id must be a string, not int"),
-        (lambda c: c.trace(""), "trace_id must not be empty"),
-        (lambda c: c.governance.trace(None), "command_id must be a string, not NoneType"),
-        (lambda c: c.governance.explain(5), "command_type must be a string, not int"),
-        (lambda c: c.governance.explain("X", "y"), "command_input must be a mapping, not str"),
-    ],
-    ids=lambda value: value[:40] if isinstance(value, str) else "",
-)
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda c: c.run(None), "input must be a string, not NoneType"),
+    (lambda c: c.run(b"x"), "input must be a string, not bytes"),
+    (lambda c: c.run("x", session_id=5), "session_id must be a string, not int"),
+    (lambda c: c.run("x", timeout_ms=0), "timeout_ms must be a whole number, 1 or more, not 0"),
+    (lambda c: c.run("x", timeout_ms=1.5), "timeout_ms must be a whole number, 1 or more, not 1.5"),
+    (lambda c: c.run("x", timeout_ms=True), "timeout_ms must be a whole number, 1 or more, not True"),
+    (lambda c: c.run("x", timeout_ms=10**400), "timeout_ms must be less than 100000000000, not 1000"),
+    (lambda c: c.run_stream(5), "input must be a string, not int"),
+    (lambda c: c.chat(5), "message must be a string, not int"),
+    (lambda c: c.agents("a", None), "task must be a string, not NoneType"),
+    (lambda c: c.agents("a", "t", config=[1]), "config must be a mapping, not list"),
+    (lambda c: c.agents("a", "t", config={"x": {1}}), "the request cannot be sent as JSON: "),
+    (
+        lambda c: c.agents("a", "t", config={"x": float("nan")}),
+        "the request cannot be sent as JSON: it holds a NaN or an infinity, is nested too deeply, or contains itself",
+    ),
+    (lambda c: c.run("\ud800"), "the request cannot be sent as JSON: it holds text that is not valid Unicode"),
+    (lambda c: c.secrets.set("k", 5), "value must be a string, not int"),
+    (lambda c: c.secrets.set("", "v"), "the secret's key must not be empty"),
+    (lambda c: c.secrets.get(".."), "the secret's key must not be '..': it cannot be a path segment"),
+    (lambda c: c.secrets.get("\ud800"), "the secret's key is not valid text"),
+    (lambda c: c.secrets.delete("."), "the secret's key must not be '.': it cannot be a path segment"),
+    (lambda c: c.trace(5), "trace_id must be a string, not int"),
+    (lambda c: c.trace(""), "trace_id must not be empty"),
+    (lambda c: c.governance.trace(None), "command_id must be a string, not NoneType"),
+    (lambda c: c.governance.explain(5), "command_type must be a string, not int"),
+    (lambda c: c.governance.explain("X", "y"), "command_input must be a mapping, not str"),
+], ids=lambda value: value[:40] if isinstance(value, str) else "")  # fmt: skip
 def test_a_bad_argument_is_refused_before_anything_is_sent(box, client, call, message):
     with pytest.raises(InvalidInput) as caught:
         call(client)
@@ -458,20 +436,16 @@ def test_the_callers_header_wins_and_his_mapping_is_left_alone(box):
     assert headers == {"User-Agent": "mine/1"}
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"X-A": "a\r\nX-B: b"},
-        {"X A": "a"},
-        {"X:A": "a"},
-        {"X-A": 5},
-        {"": "a"},
-        {"X-A": "\u2028"},
-        {"X-A": " a"},
-        {5: "a"},
-    ],
-    ids=ascii,
-)
+@pytest.mark.parametrize("headers", [
+    {"X-A": "a\r\nX-B: b"},
+    {"X A": "a"},
+    {"X:A": "a"},
+    {"X-A": 5},
+    {"": "a"},
+    {"X-A": "\u2028"},
+    {"X-A": " a"},
+    {5: "a"},
+], ids=ascii)  # fmt: skip
 def test_headers_that_cannot_be_sent(headers):
     with pytest.raises(InvalidInput):
         Client("http://localhost:1", headers=headers)

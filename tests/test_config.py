@@ -191,17 +191,14 @@ def test_settings_show_no_key():
 # -- the URL
 
 
-@pytest.mark.parametrize(
-    ("given", "url"),
-    [
-        ("http://h", "http://h"),
-        ("https://h:8443/", "https://h:8443"),
-        (" http://h/base/path// \n", "http://h/base/path"),
-        ("HTTP://H", "HTTP://H"),
-        ("http://[::1]:80", "http://[::1]:80"),
-        ("http://héllo.example", "http://héllo.example"),
-    ],
-)
+@pytest.mark.parametrize(("given", "url"), [
+    ("http://h", "http://h"),
+    ("https://h:8443/", "https://h:8443"),
+    (" http://h/base/path// \n", "http://h/base/path"),
+    ("HTTP://H", "HTTP://H"),
+    ("http://[::1]:80", "http://[::1]:80"),
+    ("http://héllo.example", "http://héllo.example"),
+])  # fmt: skip
 def test_good_urls(given, url):
     assert check_base_url(given) == url
 
@@ -288,17 +285,13 @@ def test_bad_retries(retries):
 # -- the file
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("base_url = http://h\n", "is malformed at line 1"),
-        ("[default]\napi_key = canary\napi_key = canary\n", "is malformed at line 3"),
-        ("[default]\n[default]\n", "is malformed at line 2"),
-        ("[default]\nx = 1\ncanary\n", "is malformed at line 3"),
-        (b"[default]\napi_key = \xff\n", "cannot be read: not UTF-8 text"),
-    ],
-    ids=["no section", "twice the key", "twice the section", "no value", "not UTF-8"],
-)
+@pytest.mark.parametrize(("text", "words"), [
+    ("base_url = http://h\n", "is malformed at line 1"),
+    ("[default]\napi_key = canary\napi_key = canary\n", "is malformed at line 3"),
+    ("[default]\n[default]\n", "is malformed at line 2"),
+    ("[default]\nx = 1\ncanary\n", "is malformed at line 3"),
+    (b"[default]\napi_key = \xff\n", "cannot be read: not UTF-8 text"),
+], ids=["no section", "twice the key", "twice the section", "no value", "not UTF-8"])  # fmt: skip
 def test_a_malformed_file_is_named_with_its_line_and_not_quoted(ini, text, words):
     path = ini(text)
     assert configuration_error(Client) == "the configuration file {} {}".format(path, words)
@@ -328,15 +321,11 @@ NAME_IT = "call it that, or name a profile"
 HOME = "set HOME to this user's home, or HESTIAOS_CONFIG"
 
 
-@pytest.mark.parametrize(
-    ("text", "why", "cure"),
-    [
-        ("[prod]\nbase_url = http://h\n[play]\n", "has no section [default], only [prod], [play]", NAME_IT),
-        ("[DEFAULT]\nbase_url = http://h\n", "has no section [default], only [DEFAULT]", NAME_IT),
-        (None, "cannot be reached: ", HOME),
-    ],
-    ids=["other sections", "DEFAULT", "folder"],
-)
+@pytest.mark.parametrize(("text", "why", "cure"), [
+    ("[prod]\nbase_url = http://h\n[play]\n", "has no section [default], only [prod], [play]", NAME_IT),
+    ("[DEFAULT]\nbase_url = http://h\n", "has no section [default], only [DEFAULT]", NAME_IT),
+    (None, "cannot be reached: ", HOME),
+], ids=["other sections", "DEFAULT", "folder"])  # fmt: skip
 def test_a_file_from_which_nothing_is_read_is_never_passed_over(monkeypatch, tmp_path, ini, text, why, cure):
     """Without a base URL from elsewhere the job would go to localhost, without a key."""
     if text is None:  # as a folder that this user may not enter, which root may
@@ -399,19 +388,15 @@ posix = pytest.mark.skipif(os.name != "posix", reason="file modes and FIFOs are 
 
 
 @posix
-@pytest.mark.parametrize(
-    ("text", "mode", "exposed"),
-    [
-        (INI, 0o600, False),
-        (INI, 0o644, True),
-        (INI, 0o640, True),
-        ("[default]\n[work]\n API_KEY : k\n", 0o604, True),
-        ("[default]\n[work]\naegis_api_key=k\n", 0o644, True),
-        ("[default]\n[DEFAULT]\napi_key=k\n", 0o644, True),
-        ("[default]\n[work]\napi_key_file = /x\n# api_key = none\n", 0o644, False),
-    ],
-    ids=["private", "all", "group", "colon", "aegis", "of all sections", "no key"],
-)
+@pytest.mark.parametrize(("text", "mode", "exposed"), [
+    (INI, 0o600, False),
+    (INI, 0o644, True),
+    (INI, 0o640, True),
+    ("[default]\n[work]\n API_KEY : k\n", 0o604, True),
+    ("[default]\n[work]\naegis_api_key=k\n", 0o644, True),
+    ("[default]\n[DEFAULT]\napi_key=k\n", 0o644, True),
+    ("[default]\n[work]\napi_key_file = /x\n# api_key = none\n", 0o644, False),
+], ids=["private", "all", "group", "colon", "aegis", "of all sections", "no key"])  # fmt: skip
 def test_a_file_that_others_can_read_and_that_holds_a_key_is_warned_of(ini, text, mode, exposed):
     path = ini(text, mode)
     with warnings.catch_warnings(record=True) as warned:
@@ -438,16 +423,13 @@ def test_a_key_file_that_others_can_read_is_warned_of(monkeypatch, tmp_path):
     assert resolve("aegis").api_key == "k"
 
 
-@pytest.mark.parametrize(
-    ("key", "hint"),
-    [
-        ("timout", "did you mean timeout?"),
-        ("base-url", "did you mean base_url?"),
-        ("aegis_tenant", "did you mean aegis_tenant_id?"),
-        ("tenant_id", "did you mean aegis_tenant_id?"),
-        ("retries", "known are base_url, api_key, api_key_file, timeout, aegis_base_url"),
-    ],
-)
+@pytest.mark.parametrize(("key", "hint"), [
+    ("timout", "did you mean timeout?"),
+    ("base-url", "did you mean base_url?"),
+    ("aegis_tenant", "did you mean aegis_tenant_id?"),
+    ("tenant_id", "did you mean aegis_tenant_id?"),
+    ("retries", "known are base_url, api_key, api_key_file, timeout, aegis_base_url"),
+])  # fmt: skip
 def test_a_key_that_is_no_setting_is_warned_of(ini, key, hint):
     path = ini("[default]\n{} = 3\n[other]\nquiet = 1\n".format(key))
     with pytest.warns(UserWarning) as warned:
@@ -460,17 +442,14 @@ def test_a_key_that_is_no_setting_is_warned_of(ini, key, hint):
 
 @posix
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666], ids=oct)
-@pytest.mark.parametrize(
-    ("service", "key", "value"),
-    [
-        ("hestiaos", "base_url", "http://h"),
-        ("hestiaos", "api_key", "k"),
-        ("hestiaos", "api_key_file", "/nonexistent"),
-        ("aegis", "aegis_base_url", "http://h"),
-        ("aegis", "aegis_api_key", "k"),
-        ("aegis", "aegis_tenant_id", "t"),
-    ],
-)
+@pytest.mark.parametrize(("service", "key", "value"), [
+    ("hestiaos", "base_url", "http://h"),
+    ("hestiaos", "api_key", "k"),
+    ("hestiaos", "api_key_file", "/nonexistent"),
+    ("aegis", "aegis_base_url", "http://h"),
+    ("aegis", "aegis_api_key", "k"),
+    ("aegis", "aegis_tenant_id", "t"),
+])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:others can read")
 def test_a_file_that_others_may_write_decides_no_more_than_a_timeout(ini, mode, service, key, value):
     path = ini("[default]\ntimeout = 3\naegis_timeout = 3\n", mode)

@@ -88,17 +88,13 @@ def test_an_error_of_nothing_but_its_class(cls):
     assert str(error).startswith("[{}] {}".format(CODES[cls], cls.default_message))
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "message", "trace_id", "details"),
-    [
-        (HestiaError("X", "m", "t"), "X", "m", "t", None),
-        (HestiaError("X", "m"), "X", "m", None, None),
-        (GovernanceBlock("t"), "GOVERNANCE_BLOCK", "blocked by governance", "t", None),
-        (InvalidInput("m", "t", {"a": 1}), "INVALID_INPUT", "m", "t", {"a": 1}),
-        (NotFound("m", "t"), "NOT_FOUND", "m", "t", None),
-    ],
-    ids=["HestiaError", "HestiaError without trace", "GovernanceBlock", "InvalidInput", "NotFound"],
-)
+@pytest.mark.parametrize(("error", "code", "message", "trace_id", "details"), [
+    (HestiaError("X", "m", "t"), "X", "m", "t", None),
+    (HestiaError("X", "m"), "X", "m", None, None),
+    (GovernanceBlock("t"), "GOVERNANCE_BLOCK", "blocked by governance", "t", None),
+    (InvalidInput("m", "t", {"a": 1}), "INVALID_INPUT", "m", "t", {"a": 1}),
+    (NotFound("m", "t"), "NOT_FOUND", "m", "t", None),
+], ids=["HestiaError", "HestiaError without trace", "GovernanceBlock", "InvalidInput", "NotFound"])  # fmt: skip
 def test_the_constructors_scripts_know(error, code, message, trace_id, details):
     assert (error.code, error.message, error.trace_id, error.details) == (code, message, trace_id, details)
 
@@ -109,34 +105,30 @@ def full(cls):
     return cls(message="what happened", trace_id="trace-1", details={"secret": "value"}, code="CODE", **FACTS)
 
 
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (HestiaError("X", "it broke"), "[X] it broke"),
-        (
-            ServerError("it broke", "t-1", status=503, request_id="r-1", attempts=4, delivered=True),
-            "[SERVER_ERROR] it broke (HTTP 503, trace id t-1, request id r-1, 4 attempts); "
-            "nothing was done; try again later",
-        ),
-        (
-            ConnectionFailed("no answer", request_id="r-1", attempts=1, delivered=None),
-            "[CONNECTION_FAILED] no answer (request id r-1); no answer came: it may have taken effect; "
-            "look for its request id in the service's log before sending it again",
-        ),
-        (
-            ConnectionFailed("refused", request_id="r-1", attempts=2, delivered=False),
-            "[CONNECTION_FAILED] refused (request id r-1, 2 attempts); it never reached the service; "
-            "try again later",
-        ),
-        (
-            GovernanceBlock("t-1", status=403, attempts=1, delivered=True),
-            "[GOVERNANCE_BLOCK] blocked by governance (HTTP 403, trace id t-1); "
-            "nothing was done; its trace says which rule decided",
-        ),
-        (InvalidInput("bad timeout"), "[INVALID_INPUT] bad timeout"),
-    ],
-    ids=["bare", "answered", "in doubt", "never arrived", "block", "not sent"],
-)
+@pytest.mark.parametrize(("error", "text"), [
+    (HestiaError("X", "it broke"), "[X] it broke"),
+    (
+        ServerError("it broke", "t-1", status=503, request_id="r-1", attempts=4, delivered=True),
+        "[SERVER_ERROR] it broke (HTTP 503, trace id t-1, request id r-1, 4 attempts); "
+        "nothing was done; try again later",
+    ),
+    (
+        ConnectionFailed("no answer", request_id="r-1", attempts=1, delivered=None),
+        "[CONNECTION_FAILED] no answer (request id r-1); no answer came: it may have taken effect; "
+        "look for its request id in the service's log before sending it again",
+    ),
+    (
+        ConnectionFailed("refused", request_id="r-1", attempts=2, delivered=False),
+        "[CONNECTION_FAILED] refused (request id r-1, 2 attempts); it never reached the service; "
+        "try again later",
+    ),
+    (
+        GovernanceBlock("t-1", status=403, attempts=1, delivered=True),
+        "[GOVERNANCE_BLOCK] blocked by governance (HTTP 403, trace id t-1); "
+        "nothing was done; its trace says which rule decided",
+    ),
+    (InvalidInput("bad timeout"), "[INVALID_INPUT] bad timeout"),
+], ids=["bare", "answered", "in doubt", "never arrived", "block", "not sent"])  # fmt: skip
 def test_what_an_error_says(error, text):
     assert str(error) == text
     assert repr(error) == "<{} {}>".format(type(error).__name__, text)
@@ -295,18 +287,15 @@ def test_an_earlier_attempt_in_doubt_is_not_forgotten_whatever_the_last_one_says
     assert (setting.effect, setting.exit_code) == ("unknown", 3)
 
 
-@pytest.mark.parametrize(
-    ("cls", "status", "advice"),
-    [
-        (ConnectionFailed, None, "send it again: its idempotency key keeps it from taking effect twice"),
-        (
-            AuthenticationError,
-            401,
-            "check the API key, then send it again: its idempotency key keeps it from taking effect twice",
-        ),
-        (InvalidInput, 400, LOOK),  # it would be refused again
-    ],
-)
+@pytest.mark.parametrize(("cls", "status", "advice"), [
+    (ConnectionFailed, None, "send it again: its idempotency key keeps it from taking effect twice"),
+    (
+        AuthenticationError,
+        401,
+        "check the API key, then send it again: its idempotency key keeps it from taking effect twice",
+    ),
+    (InvalidInput, 400, LOOK),  # it would be refused again
+])  # fmt: skip
 def test_under_an_idempotency_key_the_advice_is_to_send_it_again(cls, status, advice):
     error = tried(cls, status, bool(status) or None, has_idempotency_key=True, earlier_effect="unknown")
     assert last_sentences(error).partition("it may have taken effect; ")[2] == advice

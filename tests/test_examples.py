@@ -74,19 +74,14 @@ def test_nightly_report(box: Sandbox) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "processed: create a report\n", "")
 
 
-@pytest.mark.parametrize(
-    ("prompt", "prepare", "variables", "code", "said"),
-    [
-        pytest.param("rm -rf /", None, {}, 1, "[GOVERNANCE_BLOCK] ", id="blocked"),
-        pytest.param("a", lambda box: box.lose_next_answer(), {}, 3, "it may have taken effect", id="lost"),
-        pytest.param("a", lambda box: box.fail_next(401), {}, 77, "HTTP 401", id="credentials"),
-        pytest.param("a", lambda box: box.fail_next(200, body="<html>"), {}, 76, "JSON", id="html"),
-        pytest.param("a", None, {"HESTIAOS_BASE_URL": "nonsense"}, 78, "[CONFIGURATION] ", id="bad-url"),
-        pytest.param(
-            "a", None, {"HESTIAOS_BASE_URL": "http://127.0.0.1:1"}, 69, "never reached", id="refused"
-        ),
-    ],
-)
+@pytest.mark.parametrize(("prompt", "prepare", "variables", "code", "said"), [
+    pytest.param("rm -rf /", None, {}, 1, "[GOVERNANCE_BLOCK] ", id="blocked"),
+    pytest.param("a", lambda box: box.lose_next_answer(), {}, 3, "it may have taken effect", id="lost"),
+    pytest.param("a", lambda box: box.fail_next(401), {}, 77, "HTTP 401", id="credentials"),
+    pytest.param("a", lambda box: box.fail_next(200, body="<html>"), {}, 76, "JSON", id="html"),
+    pytest.param("a", None, {"HESTIAOS_BASE_URL": "nonsense"}, 78, "[CONFIGURATION] ", id="bad-url"),
+    pytest.param("a", None, {"HESTIAOS_BASE_URL": "http://127.0.0.1:1"}, 69, "never reached", id="refused"),
+])  # fmt: skip
 def test_nightly_report_fails_with_one_line_and_the_code_of_the_error(
     box: Sandbox, prompt: str, prepare: Any, variables: Dict[str, str], code: int, said: str
 ) -> None:
@@ -151,16 +146,11 @@ def person(box: Sandbox) -> AegisClient:
     return AegisClient(box.url, tenant_id="acme", thread_id="nightly")
 
 
-@pytest.mark.parametrize(
-    ("decide", "code", "said"),
-    [
-        pytest.param(lambda client: client.approve("k"), 0, "", id="approved"),
-        pytest.param(
-            lambda client: client.reject("k"), 1, r"k is not paid: rejected [\w-]+\n", id="rejected"
-        ),
-        pytest.param(lambda client: None, 1, r"k is not paid: expired [\w-]+\n", id="nobody-decided"),
-    ],
-)
+@pytest.mark.parametrize(("decide", "code", "said"), [
+    pytest.param(lambda client: client.approve("k"), 0, "", id="approved"),
+    pytest.param(lambda client: client.reject("k"), 1, r"k is not paid: rejected [\w-]+\n", id="rejected"),
+    pytest.param(lambda client: None, 1, r"k is not paid: expired [\w-]+\n", id="nobody-decided"),
+])  # fmt: skip
 def test_a_person_decides_and_a_job_acts(
     decide: Any, code: int, said: str, box: Sandbox, payee: Path
 ) -> None:

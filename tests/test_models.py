@@ -208,17 +208,9 @@ def test_a_required_field_is_refused_by_name_and_what_is_no_object_altogether(mo
 
 
 OF_A_WRONG_TYPE = [
-    (
-        RunResponse,
-        {"result": "r", "trace_id": "t"},
-        {"output": 5, "mode": [], "budget": "1", "latency_ms": True},
-    ),
+    (RunResponse, {"result": "r", "trace_id": "t"}, {"output": 5, "mode": [], "budget": "1", "latency_ms": True}),
     (StreamEvent, {"type": "token"}, {"data": "text", "trace_id": 7, "timestamp": 1700000000}),
-    (
-        TraceResponse,
-        {"trace_id": "t", "decision": "d"},
-        {"violations": {"a": 1}, "latency_ms": "3", "policy": 1},
-    ),
+    (TraceResponse, {"trace_id": "t", "decision": "d"}, {"violations": {"a": 1}, "latency_ms": "3", "policy": 1}),
     (HealthResponse, {"status": "ok"}, {"version": 1, "uptime_seconds": "5", "api_version": []}),
     (ChatResponse, {"result": "r"}, {"session_id": 4, "processing_time": "x", "model": {}}),
     (AgentResult, {"agent_id": "a"}, {"result": {"text": "x"}, "status": 1, "error": ["e"]}),
@@ -226,7 +218,7 @@ OF_A_WRONG_TYPE = [
     (SystemMetrics, {"metrics": {"cpu_percent": "x"}}, {"gpu_percent": "y"}),
     (ErrorResponse, {"code": "c", "message": "m"}, {"error": 1, "trace_id": 2}),
     (ActionStatus, {"request_id": "r", "status": "s"}, {"action": 1, "data": "x"}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -244,48 +236,44 @@ def test_integers_and_floats_are_interchangeable_and_kept_as_they_are():
     assert (answer.budget, type(answer.budget), answer.latency_ms) == (1, int, 2.5)
 
 
-@pytest.mark.parametrize(
-    ("model", "name", "expected"),
-    [
-        (RunResponse("ALLOW", "t", "out"), "text", "out"),
-        (RunResponse("ALLOW", "t", ""), "text", ""),
-        (RunResponse("produced", "t"), "text", "produced"),
-        (ChatResponse("hi"), "response", "hi"),
-        (AgentResult("a", "done"), "output", "done"),
-        (AgentResult("a"), "output", None),
-        (HealthResponse("OK"), "ok", True),
-        (HealthResponse("ok"), "ok", True),
-        (HealthResponse("Healthy"), "ok", True),
-        (HealthResponse("degraded"), "ok", False),
-        (HealthResponse("error"), "ok", False),
-        (HealthResponse(""), "ok", False),
-        (StreamEvent("token", {"text": "a"}), "text", "a"),
-        (StreamEvent("token", {"token": "a"}), "text", "a"),
-        (StreamEvent("delta", {"delta": "a"}), "text", "a"),
-        (StreamEvent("delta", {"content": "a"}), "text", "a"),
-        (StreamEvent("token", {"text": 5}), "text", ""),
-        (StreamEvent("token"), "text", ""),
-        (StreamEvent("final", {"text": "a"}), "text", ""),
-        (ActionStatus("r", "PENDING"), "done", False),
-        (ActionStatus("r", "COMMITTED"), "done", True),
-        (ActionStatus("r", "COMMITTED"), "committed", True),
-        (ActionStatus("r", "FAILED"), "done", True),
-        (ActionStatus("r", "FAILED"), "committed", False),
-        (ActionStatus("r", "COMMITTED", "approve"), "approved", True),
-        (ActionStatus("r", "PENDING", "approve"), "approved", False),
-        (ActionStatus("r", "FAILED", "approve"), "approved", False),
-        (ActionStatus("r", "COMMITTED"), "approved", False),
-        (ActionStatus("r", "COMMITTED", "reject"), "approved", False),
-        (ActionStatus("r", "COMMITTED", "approved"), "approved", False),
-        (ActionStatus("r", "COMMITTED", "Approve"), "approved", False),
-        (Conclusion("k", "approved"), "approved", True),
-        (Conclusion("k", "pending"), "approved", False),
-        (ChatResponse("hi"), "text", "hi"),
-        (AgentResult("a", "done"), "text", "done"),
-        (AgentResult("a"), "text", ""),
-    ],
-    ids=lambda value: None if isinstance(value, str) else repr(value)[:60],
-)
+@pytest.mark.parametrize(("model", "name", "expected"), [
+    (RunResponse("ALLOW", "t", "out"), "text", "out"),
+    (RunResponse("ALLOW", "t", ""), "text", ""),
+    (RunResponse("produced", "t"), "text", "produced"),
+    (ChatResponse("hi"), "response", "hi"),
+    (AgentResult("a", "done"), "output", "done"),
+    (AgentResult("a"), "output", None),
+    (HealthResponse("OK"), "ok", True),
+    (HealthResponse("ok"), "ok", True),
+    (HealthResponse("Healthy"), "ok", True),
+    (HealthResponse("degraded"), "ok", False),
+    (HealthResponse("error"), "ok", False),
+    (HealthResponse(""), "ok", False),
+    (StreamEvent("token", {"text": "a"}), "text", "a"),
+    (StreamEvent("token", {"token": "a"}), "text", "a"),
+    (StreamEvent("delta", {"delta": "a"}), "text", "a"),
+    (StreamEvent("delta", {"content": "a"}), "text", "a"),
+    (StreamEvent("token", {"text": 5}), "text", ""),
+    (StreamEvent("token"), "text", ""),
+    (StreamEvent("final", {"text": "a"}), "text", ""),
+    (ActionStatus("r", "PENDING"), "done", False),
+    (ActionStatus("r", "COMMITTED"), "done", True),
+    (ActionStatus("r", "COMMITTED"), "committed", True),
+    (ActionStatus("r", "FAILED"), "done", True),
+    (ActionStatus("r", "FAILED"), "committed", False),
+    (ActionStatus("r", "COMMITTED", "approve"), "approved", True),
+    (ActionStatus("r", "PENDING", "approve"), "approved", False),
+    (ActionStatus("r", "FAILED", "approve"), "approved", False),
+    (ActionStatus("r", "COMMITTED"), "approved", False),
+    (ActionStatus("r", "COMMITTED", "reject"), "approved", False),
+    (ActionStatus("r", "COMMITTED", "approved"), "approved", False),
+    (ActionStatus("r", "COMMITTED", "Approve"), "approved", False),
+    (Conclusion("k", "approved"), "approved", True),
+    (Conclusion("k", "pending"), "approved", False),
+    (ChatResponse("hi"), "text", "hi"),
+    (AgentResult("a", "done"), "text", "done"),
+    (AgentResult("a"), "text", ""),
+], ids=lambda value: None if isinstance(value, str) else repr(value)[:60])  # fmt: skip
 def test_properties(model: Any, name, expected):
     assert getattr(model, name) == expected
 
@@ -305,13 +293,10 @@ def test_an_action_result_says_what_its_status_means():
         }
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("BLOCK", "blocked", "Deny", "DENIED", "reject", "REJECTED", "failed", " BLOCK\n"), True),
-        (("ALLOW", "THROTTLE", "COMPLETED", "OK", "", "BLOCKS", None, True, 0, ["BLOCK"]), False),
-    ],
-)
+@pytest.mark.parametrize(("words", "expected"), [
+    (("BLOCK", "blocked", "Deny", "DENIED", "reject", "REJECTED", "failed", " BLOCK\n"), True),
+    (("ALLOW", "THROTTLE", "COMPLETED", "OK", "", "BLOCKS", None, True, 0, ["BLOCK"]), False),
+])  # fmt: skip
 def test_words_that_say_no(words, expected):
     assert [models.is_refusal(word) for word in words] == [expected] * len(words)
 

@@ -102,18 +102,15 @@ def test_a_ruling_keeps_what_the_service_said(box: Any) -> None:
     assert [request.json for request in box.requests][0] == body
 
 
-@pytest.mark.parametrize(
-    ("status", "cls"),
-    [
-        (401, errors.AuthenticationError),
-        (403, errors.PermissionDenied),
-        (404, errors.NotFound),
-        (422, errors.InvalidInput),
-        (429, errors.RateLimited),
-        (500, errors.ServerError),
-        (503, errors.ServerError),
-    ],
-)
+@pytest.mark.parametrize(("status", "cls"), [
+    (401, errors.AuthenticationError),
+    (403, errors.PermissionDenied),
+    (404, errors.NotFound),
+    (422, errors.InvalidInput),
+    (429, errors.RateLimited),
+    (500, errors.ServerError),
+    (503, errors.ServerError),
+])  # fmt: skip
 def test_it_raises_what_explain_raises(box: Any, status: int, cls: Any) -> None:
     with Client(box.url, retries=0) as client:
         for ask in (client.governance.explain, client.governance.require):

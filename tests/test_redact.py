@@ -15,31 +15,24 @@ from hestiaos_lite._redact import Secret, Secrets, harmless, harmless_json, harm
 KEY = "hunter2-c4n4ry"
 
 
-@pytest.mark.parametrize(
-    "secrets, text, shown",
-    [
-        ([KEY], "got hunter2-c4n4ry", "got ***"),
-        ([KEY], "hunter2-c4n4ryhunter2-c4n4ry!", "******!"),
-        ([KEY, "hunter2-"], "hunter2-c4n4ry and hunter2-x", "*** and ***x"),
-        (["test"], "test: the latest test-key, testing (test)", "***: the latest ***-key, testing (***)"),
-        (['qu"o\\te-here'], 'as qu"o\\te-here and "qu\\"o\\\\te-here"', 'as *** and "***"'),
-        (["gr\u00fc\u00dfe-42"], "gr\u00fc\u00dfe-42 gr\\u00fc\\u00dfe-42", "*** ***"),
-        (["two  words\nlong"], "of two  words\nlong", "of ***"),
-        (["", KEY], "nothing", "nothing"),
-        ([], "nothing", "nothing"),
-        (
-            [KEY + str(number) for number in range(150)],
-            "hunter2-c4n4ry7, hunter2-c4n4ry49, hunter2",
-            "***, ***, hunter2",
-        ),
-        (
-            ["test", *("hunter2-{:03d}".format(number) for number in range(150))],
-            "hhunter2-007 test latest testing a-test x test",
-            "h*** *** latest testing a-*** x ***",
-        ),
-        (["ab", "abc", "abcdefgh"], "ab abc abcd abcdefghi", "*** *** abcd ***i"),
-    ],
-)
+@pytest.mark.parametrize("secrets, text, shown", [
+    ([KEY], "got hunter2-c4n4ry", "got ***"),
+    ([KEY], "hunter2-c4n4ryhunter2-c4n4ry!", "******!"),
+    ([KEY, "hunter2-"], "hunter2-c4n4ry and hunter2-x", "*** and ***x"),
+    (["test"], "test: the latest test-key, testing (test)", "***: the latest ***-key, testing (***)"),
+    (['qu"o\\te-here'], 'as qu"o\\te-here and "qu\\"o\\\\te-here"', 'as *** and "***"'),
+    (["gr\u00fc\u00dfe-42"], "gr\u00fc\u00dfe-42 gr\\u00fc\\u00dfe-42", "*** ***"),
+    (["two  words\nlong"], "of two  words\nlong", "of ***"),
+    (["", KEY], "nothing", "nothing"),
+    ([], "nothing", "nothing"),
+    ([KEY + str(number) for number in range(150)], "hunter2-c4n4ry7, hunter2-c4n4ry49, hunter2", "***, ***, hunter2"),
+    (
+        ["test", *("hunter2-{:03d}".format(number) for number in range(150))],
+        "hhunter2-007 test latest testing a-test x test",
+        "h*** *** latest testing a-*** x ***",
+    ),
+    (["ab", "abc", "abcdefgh"], "ab abc abcd abcdefghi", "*** *** abcd ***i"),
+])  # fmt: skip
 def test_what_is_masked(secrets: Any, text: str, shown: str) -> None:
     assert one_line(text, secrets) == one_line(text, Secrets(secrets)) == shown
 
@@ -79,22 +72,19 @@ def test_a_secret_is_used_and_not_shown() -> None:
     assert (type(given), type(secret(KEY.encode())).__name__, repr(secret([KEY]))) == (Secret, "bytes", "***")
 
 
-@pytest.mark.parametrize(
-    "text, shown",
-    [
-        ("", ""),
-        ("plain", "plain"),
-        ("Grüße, 世界 \u00a0 😀", "Grüße, 世界 \u00a0 😀"),
-        ("a\tb", "a\tb"),
-        ("two\nlines", "two lines"),
-        ("dos\r\nlines\r\n", "dos lines"),
-        ("over\rwritten", "over\\x0dwritten"),
-        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
-        ("\x9b2J \x7f \x85", "\\x9b2J \\x7f \\x85"),
-        ("\u202egnp.exe\u2069", "\\u202egnp.exe\\u2069"),
-        ("one\u2028two", "one\\u2028two"),
-    ],
-)
+@pytest.mark.parametrize("text, shown", [
+    ("", ""),
+    ("plain", "plain"),
+    ("Grüße, 世界 \u00a0 😀", "Grüße, 世界 \u00a0 😀"),
+    ("a\tb", "a\tb"),
+    ("two\nlines", "two lines"),
+    ("dos\r\nlines\r\n", "dos lines"),
+    ("over\rwritten", "over\\x0dwritten"),
+    ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+    ("\x9b2J \x7f \x85", "\\x9b2J \\x7f \\x85"),
+    ("\u202egnp.exe\u2069", "\\u202egnp.exe\\u2069"),
+    ("one\u2028two", "one\\u2028two"),
+])  # fmt: skip
 def test_harmless(text: str, shown: str) -> None:
     assert harmless(text) == shown
 

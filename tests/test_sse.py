@@ -123,10 +123,7 @@ OBJECT_CASES = {
     "nothing": (b"", []),
     "with blank lines": (b'data: {"a": 1}\n\ndata: {"b": 2}\n\n', [{"a": 1}, {"b": 2}]),
     "no blank lines": (b'data: {"a": 1}\ndata: {"b": 2}\ndata:{"c":3}\n', [{"a": 1}, {"b": 2}, {"c": 3}]),
-    "one object over several lines": (
-        b'data: {\ndata: "a": [1,\ndata:\ndata: 2]\ndata: }\n\n',
-        [{"a": [1, 2]}],
-    ),
+    "one object over several lines": (b'data: {\ndata: "a": [1,\ndata:\ndata: 2]\ndata: }\n\n', [{"a": [1, 2]}]),
     "two of them, no blank line": (b'data: {"a":\ndata: 1}\ndata: {"b":\ndata: {}}\n', [{"a": 1}, {"b": {}}]),
     "comment inside an object": (b'data: {"a":\n: ping\nid: 3\ndata: 1}\n', [{"a": 1}]),
     "braces in strings": (b'data: {"a": "}{\\"}",\ndata: "b\\\\": "{"}\n', [{"a": '}{"}', "b\\": "{"}]),
@@ -148,7 +145,7 @@ OBJECT_CASES = {
     "pending at the end": (b'data: {"a": 1}\ndata: {\n', [{"a": 1}]),
     "white space around": (b'data:\t {"a": 1} \t\n', [{"a": 1}]),
     "not UTF-8": (b'data: {"a": "\xff"}\n', [{"a": "\ufffd"}]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("stream", "expected"), OBJECT_CASES.values(), ids=OBJECT_CASES.keys())
@@ -203,17 +200,10 @@ def test_a_malformed_event_keeps_its_text_and_shows_only_the_beginning():
     assert str(caught.value) == "not a JSON object: " + "x" * 100
 
 
-@pytest.mark.parametrize(
-    ("read", "pieces"),
-    [
-        (
-            iter_events,
-            [(b"data: a\n\n", ("message", "a", "")), (b"id: 1\rdata: b\r\r", ("message", "b", "1"))],
-        ),
-        (iter_objects, [(b'data: {"a": 1}\n', {"a": 1}), (b'data: {\r\ndata: "b": 1}\r', {"b": 1})]),
-    ],
-    ids=["iter_events", "iter_objects"],
-)
+@pytest.mark.parametrize(("read", "pieces"), [
+    (iter_events, [(b"data: a\n\n", ("message", "a", "")), (b"id: 1\rdata: b\r\r", ("message", "b", "1"))]),
+    (iter_objects, [(b'data: {"a": 1}\n', {"a": 1}), (b'data: {\r\ndata: "b": 1}\r', {"b": 1})]),
+], ids=["iter_events", "iter_objects"])  # fmt: skip
 def test_an_event_comes_with_its_last_byte(read, pieces):
     asked = []
 
@@ -392,32 +382,24 @@ def repeated(piece: bytes, size: int) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("read", [iter_events, iter_objects])
-@pytest.mark.parametrize(
-    "piece",
-    [
-        b": ping\n" * 100,
-        b":" + b"x" * 1000 + b"\n",
-        b"id: 1\n" * 100,
-        b"\n" * 1000,
-        b"x: y\r\n" * 99,
-        b"data: {}\n\n" * 99,
-    ],
-    ids=["pings", "long comments", "ids", "blank lines", "unknown fields", "events"],
-)
+@pytest.mark.parametrize("piece", [
+    b": ping\n" * 100,
+    b":" + b"x" * 1000 + b"\n",
+    b"id: 1\n" * 100,
+    b"\n" * 1000,
+    b"x: y\r\n" * 99,
+    b"data: {}\n\n" * 99,
+], ids=["pings", "long comments", "ids", "blank lines", "unknown fields", "events"])  # fmt: skip
 def test_memory_stays_small_however_long_the_stream(read, piece):
     assert peak_bytes(read, repeated(piece, MIB // 4)) < MIB // 16
 
 
-@pytest.mark.parametrize(
-    ("read", "make"),
-    [
-        (iter_events, many_lines),
-        (iter_events, one_long_line),
-        (iter_objects, one_object),
-        (iter_objects, object_in_lines),
-    ],
-    ids=["many lines", "one line", "one object", "object in lines"],
-)
+@pytest.mark.parametrize(("read", "make"), [
+    (iter_events, many_lines),
+    (iter_events, one_long_line),
+    (iter_objects, one_object),
+    (iter_objects, object_in_lines),
+], ids=["many lines", "one line", "one object", "object in lines"])  # fmt: skip
 def test_memory_is_a_small_multiple_of_one_large_event(read, make):
     size = MIB // 4
     stream = make(size)

@@ -306,18 +306,14 @@ def ended(data, script=answer_and_close, timeout=5.0, session=None, **options):
     "cut",
     [0, 1, 60, len(encoded(START)) - 3, len(encoded(START)) - 2, len(encoded(START)), len(WHOLE) - 8],
 )
-@pytest.mark.parametrize(
-    ("headers", "frame", "script", "last_line_counts"),
-    [
-        (SSE, bytes, answer_and_close, True),
-        (Chunked.headers, lambda data: chunked([data] if data else []), answer_and_close, True),
-        (dict(SSE, **{"Content-Length": len(WHOLE)}), bytes, answer_and_close, False),
-        (Chunked.headers, lambda data: chunked([data], b"") if data else b"", answer_and_close, False),
-        (Gzip.headers, lambda data: Gzip()(data), answer_and_close, False),
-        (SSE, bytes, answer_and_reset, False),
-    ],
-    ids=["to the close", "chunks ended", "length", "chunks cut", "gzip", "reset"],
-)
+@pytest.mark.parametrize(("headers", "frame", "script", "last_line_counts"), [
+    (SSE, bytes, answer_and_close, True),
+    (Chunked.headers, lambda data: chunked([data] if data else []), answer_and_close, True),
+    (dict(SSE, **{"Content-Length": len(WHOLE)}), bytes, answer_and_close, False),
+    (Chunked.headers, lambda data: chunked([data], b"") if data else b"", answer_and_close, False),
+    (Gzip.headers, lambda data: Gzip()(data), answer_and_close, False),
+    (SSE, bytes, answer_and_reset, False),
+], ids=["to the close", "chunks ended", "length", "chunks cut", "gzip", "reset"])  # fmt: skip
 def test_a_stream_cut_before_done_is_interrupted_however_it_was_framed(
     headers, frame, script, last_line_counts, cut
 ):
@@ -372,17 +368,10 @@ def test_an_event_beyond_the_limit_is_refused():
         client.close()
 
 
-@pytest.mark.parametrize(
-    ("response", "words"),
-    [
-        (ok({"result": "ALLOW"}), "is application/json, not an event stream"),
-        (
-            head(200, {"Content-Type": "text/html", "Content-Length": 4}) + b"<p/>",
-            "is text/html, not an event stream",
-        ),
-    ],
-    ids=["JSON", "HTML"],
-)
+@pytest.mark.parametrize(("response", "words"), [
+    (ok({"result": "ALLOW"}), "is application/json, not an event stream"),
+    (head(200, {"Content-Type": "text/html", "Content-Length": 4}) + b"<p/>", "is text/html, not an event stream"),
+], ids=["JSON", "HTML"])  # fmt: skip
 def test_an_answer_that_is_no_stream(response, words):
     with FaultServer(answer_and_hang(response)) as server:
         client = Client(server.url, timeout=5, retries=2)

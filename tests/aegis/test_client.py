@@ -110,27 +110,24 @@ def test_the_first_release_had_no_prefix(box: Sandbox, prefix: str) -> None:
 # What is refused before anything is sent
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "words"),
-    [
-        (lambda c: AegisClient(c.base_url, tenant_id="t").approve("k"), ValueError, "missing: thread_id"),
-        (lambda c: AegisClient(c.base_url, thread_id="t").approve("k"), ValueError, "missing: tenant_id"),
-        (lambda c: AegisClient(c.base_url).approve("k"), ValueError, "thread_id .* and tenant_id"),
-        (lambda c: c.execute("postpone", "k"), ValueError, "'approve' or 'reject'"),
-        (lambda c: c.flush(), ValueError, "no outbox"),
-        (lambda c: c.approve(""), InvalidInput, "Idempotency-Key"),
-        (lambda c: c.approve("a\r\nX-Evil: 1"), InvalidInput, "Idempotency-Key"),
-        (lambda c: c.approve("k\N{EURO SIGN}"), InvalidInput, "Idempotency-Key"),
-        (lambda c: c.approve(None), InvalidInput, "Idempotency-Key"),
-        (lambda c: c.approve("k", thread_id="a\nb"), InvalidInput, "Thread-Id"),
-        (lambda c: c.approve("k", tenant_id="\x7f"), InvalidInput, "Tenant-Id"),
-        (lambda c: c.approve("k", payload=["a"]), InvalidInput, "payload"),
-        (lambda c: c.approve("k", payload={"a": object()}), InvalidInput, "JSON"),
-        (lambda c: c.approve("k", payload={"a": float("nan")}), InvalidInput, "JSON"),
-        (lambda c: c.get_status(".."), InvalidInput, "path segment"),
-        (lambda c: c.wait("id", timeout=-1), InvalidInput, "timeout"),
-    ],
-)
+@pytest.mark.parametrize(("call", "error", "words"), [
+    (lambda c: AegisClient(c.base_url, tenant_id="t").approve("k"), ValueError, "missing: thread_id"),
+    (lambda c: AegisClient(c.base_url, thread_id="t").approve("k"), ValueError, "missing: tenant_id"),
+    (lambda c: AegisClient(c.base_url).approve("k"), ValueError, "thread_id .* and tenant_id"),
+    (lambda c: c.execute("postpone", "k"), ValueError, "'approve' or 'reject'"),
+    (lambda c: c.flush(), ValueError, "no outbox"),
+    (lambda c: c.approve(""), InvalidInput, "Idempotency-Key"),
+    (lambda c: c.approve("a\r\nX-Evil: 1"), InvalidInput, "Idempotency-Key"),
+    (lambda c: c.approve("k\N{EURO SIGN}"), InvalidInput, "Idempotency-Key"),
+    (lambda c: c.approve(None), InvalidInput, "Idempotency-Key"),
+    (lambda c: c.approve("k", thread_id="a\nb"), InvalidInput, "Thread-Id"),
+    (lambda c: c.approve("k", tenant_id="\x7f"), InvalidInput, "Tenant-Id"),
+    (lambda c: c.approve("k", payload=["a"]), InvalidInput, "payload"),
+    (lambda c: c.approve("k", payload={"a": object()}), InvalidInput, "JSON"),
+    (lambda c: c.approve("k", payload={"a": float("nan")}), InvalidInput, "JSON"),
+    (lambda c: c.get_status(".."), InvalidInput, "path segment"),
+    (lambda c: c.wait("id", timeout=-1), InvalidInput, "timeout"),
+])  # fmt: skip
 def test_refused_before_it_is_sent(
     box: Sandbox, aegis: AegisClient, call: Any, error: Type[Exception], words: str
 ) -> None:
@@ -183,16 +180,13 @@ def test_a_5xx_is_retried_under_the_same_key(box: Sandbox, aegis: AegisClient, s
     assert len({request.headers["X-Request-Id"] for request in box.requests}) == 1
 
 
-@pytest.mark.parametrize(
-    ("status", "error"),
-    [
-        (400, InvalidInput),
-        (401, AuthenticationError),
-        (404, NotFound),
-        (422, InvalidInput),
-        (429, RateLimited),
-    ],
-)
+@pytest.mark.parametrize(("status", "error"), [
+    (400, InvalidInput),
+    (401, AuthenticationError),
+    (404, NotFound),
+    (422, InvalidInput),
+    (429, RateLimited),
+])  # fmt: skip
 def test_a_4xx_is_never_retried(
     box: Sandbox, aegis: AegisClient, status: int, error: Type[HestiaError]
 ) -> None:

@@ -182,10 +182,7 @@ REFUSED = {
     "class": (int, "parts[0] is of type type"),
     "complex": (1j, "parts[0] is of type complex"),
     "generator": ((n for n in ()), "parts[0] is of type generator"),
-    "date": (
-        datetime.date(2026, 11, 21),
-        "datetime.date, which has no canonical form; pass its .isoformat()",
-    ),
+    "date": (datetime.date(2026, 11, 21), "datetime.date, which has no canonical form; pass its .isoformat()"),
     "datetime": (datetime.datetime(2026, 11, 21), "pass its .isoformat()"),
     "Decimal": (decimal.Decimal("1.0"), "pass str(...) of it"),
     "UUID": (uuid.UUID(int=1), "pass str(...) of it"),
@@ -196,7 +193,7 @@ REFUSED = {
     "contains itself": (cycle(), "parts[0]['items'][1] contains itself"),
     "too deep": (nested(65), "is nested deeper than 64 levels"),
     "far too deep": (nested(100000), "is nested deeper than 64 levels"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "message"), REFUSED.values(), ids=REFUSED.keys())

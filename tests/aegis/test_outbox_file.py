@@ -79,13 +79,10 @@ UNUSABLE = {
     "not SQLite": (make_text, ["not an SQLite file", "left unchanged", "use another path"]),
     "cut in the header": (make_short, ["another program's SQLite file"]),
     "another program's": (make_foreign, ["another program's SQLite file", "left unchanged"]),
-    "another program's, with a log": (
-        make_foreign_with_a_log,
-        ["another program's SQLite file", "left unchanged"],
-    ),
+    "another program's, with a log": (make_foreign_with_a_log, ["another program's SQLite file", "left unchanged"]),
     "newer schema": (make_newer, ["schema version 3", "reads version 2", "left unchanged"]),
     "torn": (make_torn, ["it is damaged", ".recover"]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "words"), UNUSABLE.values(), ids=UNUSABLE.keys())

@@ -95,26 +95,20 @@ def test_a_result_is_one_plain_object(box: Sandbox) -> None:
     assert Client(box.url).trace(bad["error"]["trace_id"]).decision == "BLOCK"
 
 
-@pytest.mark.parametrize(
-    ("row", "fault"),
-    [
-        (["id", 1], "a row must be an object, not list"),
-        ({"input": "x"}, "id is missing"),
-        ({"id": None, "input": "x"}, "id is missing"),
-        ({"id": True, "input": "x"}, "id must be a string that is not empty, or a whole number"),
-        ({"id": "", "input": "x"}, "id must be a string that is not empty, or a whole number"),
-        ({"id": 1.5, "input": "x"}, "id must be a string that is not empty, or a whole number"),
-        ({"id": "\ud800", "input": "x"}, "id is not valid text"),
-        ({"id": 1}, "input is missing"),
-        ({"id": 1, "input": 5, "foo": 1}, 'input must be a string, not int; unknown field "foo"'),
-        ({"id": 1, "input": "\udfff"}, "input is not valid text"),
-        (
-            {"id": 1, "input": "x", "timeout_ms": 0},
-            "timeout_ms must be a whole number, 1 or more, not 0",
-        ),
-        ({"id": 1, "input": "x", "task": "x"}, 'unknown field "task"'),
-    ],
-)
+@pytest.mark.parametrize(("row", "fault"), [
+    (["id", 1], "a row must be an object, not list"),
+    ({"input": "x"}, "id is missing"),
+    ({"id": None, "input": "x"}, "id is missing"),
+    ({"id": True, "input": "x"}, "id must be a string that is not empty, or a whole number"),
+    ({"id": "", "input": "x"}, "id must be a string that is not empty, or a whole number"),
+    ({"id": 1.5, "input": "x"}, "id must be a string that is not empty, or a whole number"),
+    ({"id": "\ud800", "input": "x"}, "id is not valid text"),
+    ({"id": 1}, "input is missing"),
+    ({"id": 1, "input": 5, "foo": 1}, 'input must be a string, not int; unknown field "foo"'),
+    ({"id": 1, "input": "\udfff"}, "input is not valid text"),
+    ({"id": 1, "input": "x", "timeout_ms": 0}, "timeout_ms must be a whole number, 1 or more, not 0"),
+    ({"id": 1, "input": "x", "task": "x"}, 'unknown field "task"'),
+])  # fmt: skip
 def test_a_faulty_row_is_refused_in_one_sentence(row: Any, fault: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         check_row(row, "run")
@@ -136,55 +130,40 @@ def test_a_faulty_row_is_a_result_and_the_others_go_on(box: Sandbox) -> None:
     assert box.requests_total == 2
 
 
-@pytest.mark.parametrize(
-    ("error", "outcome"),
-    [
-        (GovernanceBlock("t", status=403, delivered=True), "blocked"),
-        (InvalidInput("no", status=422, delivered=True), "refused"),
-        (InvalidInput("no"), "refused"),
-        (InvalidResponse("redirect", status=302, delivered=True), "refused"),
-        (InvalidResponse("not JSON", status=200, delivered=True), "unknown"),
-        (RateLimited("", status=429, delivered=True), "again"),
-        (ServerError("", status=500, delivered=True), "unknown"),
-        (ServerError("", status=599, delivered=True), "unknown"),
-        (AuthenticationError("", status=401, delivered=True), "again"),
-        (ServerError("", status=503, delivered=True), "again"),
-        (ServerError("", status=502, delivered=True), "unknown"),
-        (ServerError("", status=504, delivered=True), "unknown"),
-        (ConnectionFailed("", delivered=False), "again"),
-        (ConnectionFailed("", delivered=None), "unknown"),
-        (ConnectionFailed("broke off", status=200, delivered=True), "unknown"),
-        (RequestTimeout("", delivered=None), "unknown"),
-        (RequestTimeout("", delivered=False), "again"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "{}-{}".format(type(value).__name__, value.status),
-)
+@pytest.mark.parametrize(("error", "outcome"), [
+    (GovernanceBlock("t", status=403, delivered=True), "blocked"),
+    (InvalidInput("no", status=422, delivered=True), "refused"),
+    (InvalidInput("no"), "refused"),
+    (InvalidResponse("redirect", status=302, delivered=True), "refused"),
+    (InvalidResponse("not JSON", status=200, delivered=True), "unknown"),
+    (RateLimited("", status=429, delivered=True), "again"),
+    (ServerError("", status=500, delivered=True), "unknown"),
+    (ServerError("", status=599, delivered=True), "unknown"),
+    (AuthenticationError("", status=401, delivered=True), "again"),
+    (ServerError("", status=503, delivered=True), "again"),
+    (ServerError("", status=502, delivered=True), "unknown"),
+    (ServerError("", status=504, delivered=True), "unknown"),
+    (ConnectionFailed("", delivered=False), "again"),
+    (ConnectionFailed("", delivered=None), "unknown"),
+    (ConnectionFailed("broke off", status=200, delivered=True), "unknown"),
+    (RequestTimeout("", delivered=None), "unknown"),
+    (RequestTimeout("", delivered=False), "again"),
+], ids=lambda value: value if isinstance(value, str) else "{}-{}".format(type(value).__name__, value.status))  # fmt: skip
 def test_the_outcome_says_whether_a_row_may_have_been_executed(error: HestiaError, outcome: str) -> None:
     assert outcome_of(error_facts(error)) == outcome
 
 
-@pytest.mark.parametrize(
-    ("call", "answer", "outcome"),
-    [
-        ("run", b'{"result": "BLOCK", "trace_id": "t"}', "blocked"),
-        ("run", b'{"result": "text", "mode": "BLOCK", "trace_id": "t"}', "blocked"),
-        ("run", b'{"result": "denied", "trace_id": "t"}', "blocked"),
-        ("run", b'{"result": "text", "mode": "failed", "trace_id": "t"}', "refused"),
-        ("chat", b'{"result": "Rejected", "trace_id": "t"}', "blocked"),
-        ("agent", b'{"agent_id": "a", "status": "BLOCKED", "trace_id": "t"}', "blocked"),
-        ("agent", b'{"agent_id": "a", "status": "rejected", "error": "no", "trace_id": "t"}', "blocked"),
-        (
-            "agent",
-            b'{"agent_id": "a", "status": "COMPLETED", "error": "no disk", "trace_id": "t"}',
-            "refused",
-        ),
-        (
-            "agent",
-            b'{"agent_id": "a", "status": "FAILED", "error": "out of steps", "trace_id": "t"}',
-            "refused",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("call", "answer", "outcome"), [
+    ("run", b'{"result": "BLOCK", "trace_id": "t"}', "blocked"),
+    ("run", b'{"result": "text", "mode": "BLOCK", "trace_id": "t"}', "blocked"),
+    ("run", b'{"result": "denied", "trace_id": "t"}', "blocked"),
+    ("run", b'{"result": "text", "mode": "failed", "trace_id": "t"}', "refused"),
+    ("chat", b'{"result": "Rejected", "trace_id": "t"}', "blocked"),
+    ("agent", b'{"agent_id": "a", "status": "BLOCKED", "trace_id": "t"}', "blocked"),
+    ("agent", b'{"agent_id": "a", "status": "rejected", "error": "no", "trace_id": "t"}', "blocked"),
+    ("agent", b'{"agent_id": "a", "status": "COMPLETED", "error": "no disk", "trace_id": "t"}', "refused"),
+    ("agent", b'{"agent_id": "a", "status": "FAILED", "error": "out of steps", "trace_id": "t"}', "refused"),
+])  # fmt: skip
 def test_a_good_answer_that_says_no_is_not_ok_and_is_kept(call: str, answer: bytes, outcome: str) -> None:
     row = {"id": 1, "agent_id": "a", "task": "x"} if call == "agent" else {"id": 1, "input": "x"}
     with FaultServer(scripted(reply(200, answer))) as server:
@@ -213,14 +192,11 @@ def _forked() -> Executor:
 @pytest.mark.filterwarnings(
     "ignore:.*fork.*:DeprecationWarning"
 )  # 3.12: this process has threads, the sandbox's
-@pytest.mark.parametrize(
-    "make_executor",
-    [
-        _thread_pool,
-        _spawned,
-        pytest.param(_forked, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")),
-    ],
-)
+@pytest.mark.parametrize("make_executor", [
+    _thread_pool,
+    _spawned,
+    pytest.param(_forked, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")),
+])  # fmt: skip
 def test_any_executor_sends_each_row_once_with_the_key_of_its_own_environment(
     make_executor: Callable[[], Executor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,25 +442,21 @@ def test_what_on_result_raises_ends_the_run(box: Sandbox, fault: Exception, told
     assert len(results) <= 8
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"jobs": 0},
-        {"jobs": 1.5},
-        {"rate": 0},
-        {"rate": "20/day"},
-        {"deadline": 0},
-        {"patience": -1},
-        {"retries": -1},
-        {"call": "x"},
-        {"rows": None},
-        {"executor": 5},
-        {"on_result": 5},
-        {"stop": 5},
-        {"claim": 5},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", [
+    {"jobs": 0},
+    {"jobs": 1.5},
+    {"rate": 0},
+    {"rate": "20/day"},
+    {"deadline": 0},
+    {"patience": -1},
+    {"retries": -1},
+    {"call": "x"},
+    {"rows": None},
+    {"executor": 5},
+    {"on_result": 5},
+    {"stop": 5},
+    {"claim": 5},
+], ids=str)  # fmt: skip
 def test_bad_arguments_are_refused_by_the_call_itself(options: Dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(options))):
         run_batch(Client, **dict({"rows": rows(1)}, **options))

@@ -16,14 +16,11 @@ from ..batch.kit import Batch, executions
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 
 
-@pytest.mark.parametrize(
-    ("count", "kills", "seed"),
-    [
-        (200, 2, 41),
-        pytest.param(10000, 10, 42, marks=pytest.mark.slow),
-        *(pytest.param(300, 10, seed, marks=pytest.mark.slow) for seed in range(100, 110)),
-    ],
-)
+@pytest.mark.parametrize(("count", "kills", "seed"), [
+    (200, 2, 41),
+    pytest.param(10000, 10, 42, marks=pytest.mark.slow),
+    *(pytest.param(300, 10, seed, marks=pytest.mark.slow) for seed in range(100, 110)),
+])  # fmt: skip
 def test_killed_and_resumed_every_id_has_one_result_and_no_row_is_executed_twice(
     count: int, kills: int, seed: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

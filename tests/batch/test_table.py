@@ -33,34 +33,31 @@ def read(
     return [tuple(line.row) if isinstance(line.row, BatchRow) else (line.number, line.row) for line in lines]
 
 
-@pytest.mark.parametrize(
-    ("content", "rows"),
-    [
-        (b"input\na\nb\n", [(2, {"input": "a"}), (3, {"input": "b"})]),
-        (b"\xef\xbb\xbfid,input\r\nx,a\r\n\r\ny,b", [("x", {"input": "a"}), ("y", {"input": "b"})]),
-        (b'\xef\xbb\xbf"input"\n"a ""b"", c\nd"\n', [(2, {"input": 'a "b", c\nd'})]),
-        (b'input\n"a\nb"\nc\n', [(2, {"input": "a\nb"}), (4, {"input": "c"})]),
-        (
-            b"id,colour,input,timeout_ms,session_id\n7,red,a,500,s\n8,,b,,\n",
-            [("7", {"input": "a", "timeout_ms": 500, "session_id": "s"}), ("8", {"input": "b"})],
-        ),
-        ("input\nZürich \U0001f600\n".encode(), [(2, {"input": "Zürich \U0001f600"})]),
-        (b"input\n", []),
-        (
-            b'input,n\na,1\nb\n"c"d,1\n,4\n\xff,5\ne,6\n',
-            [
-                (2, {"input": "a"}),
-                (3, "has 1 cells, and the header has 2"),
-                (4, "is not CSV: ',' expected after '\"'"),
-                (5, "input is missing"),
-                (6, "is not UTF-8 text (after 0 characters): save it as UTF-8, or name its --encoding"),
-                (7, {"input": "e"}),
-            ],
-        ),
-        (b"input,timeout_ms\na,soon\n", [(2, "timeout_ms must be a whole number, 1 or more, not 'soon'")]),
-        (b'input\n"a', [(2, "is not CSV: unexpected end of data")]),
-    ],
-)
+@pytest.mark.parametrize(("content", "rows"), [
+    (b"input\na\nb\n", [(2, {"input": "a"}), (3, {"input": "b"})]),
+    (b"\xef\xbb\xbfid,input\r\nx,a\r\n\r\ny,b", [("x", {"input": "a"}), ("y", {"input": "b"})]),
+    (b'\xef\xbb\xbf"input"\n"a ""b"", c\nd"\n', [(2, {"input": 'a "b", c\nd'})]),
+    (b'input\n"a\nb"\nc\n', [(2, {"input": "a\nb"}), (4, {"input": "c"})]),
+    (
+        b"id,colour,input,timeout_ms,session_id\n7,red,a,500,s\n8,,b,,\n",
+        [("7", {"input": "a", "timeout_ms": 500, "session_id": "s"}), ("8", {"input": "b"})],
+    ),
+    ("input\nZürich \U0001f600\n".encode(), [(2, {"input": "Zürich \U0001f600"})]),
+    (b"input\n", []),
+    (
+        b'input,n\na,1\nb\n"c"d,1\n,4\n\xff,5\ne,6\n',
+        [
+            (2, {"input": "a"}),
+            (3, "has 1 cells, and the header has 2"),
+            (4, "is not CSV: ',' expected after '\"'"),
+            (5, "input is missing"),
+            (6, "is not UTF-8 text (after 0 characters): save it as UTF-8, or name its --encoding"),
+            (7, {"input": "e"}),
+        ],
+    ),
+    (b"input,timeout_ms\na,soon\n", [(2, "timeout_ms must be a whole number, 1 or more, not 'soon'")]),
+    (b'input\n"a', [(2, "is not CSV: unexpected end of data")]),
+])  # fmt: skip
 def test_a_table_whose_header_names_input_is_read_by_its_header(
     tmp_path: Any, content: bytes, rows: List[Any]
 ) -> None:
@@ -79,19 +76,16 @@ def test_columns_are_chosen_and_the_tab_is_a_delimiter(tmp_path: Any) -> None:
     assert read(tmp_path / "in", b"q\nhi\n", "chat", "q") == [(2, {"message": "hi"})]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "column", "id_column", "words"),
-    [
-        ("in.csv", b"question,id\na,1\n", None, None, "names no column input; separated by commas, it has question, id: choose with --column"),
-        ("in.csv", b"", None, None, "names no column input; it has none"),
-        ("in.csv", b"input\na\n", "question", None, "names no column question"),
-        ("in.csv", b"input\na\n", None, "ticket", "names no column ticket; it has input: choose with --id-column"),
-        ("in.csv", b"input,input\na,b\n", None, None, "names the column input twice"),
-        ("in.csv", b'"input"x\na\n', None, None, "line 1: is not CSV"),
-        ("in.txt", b"a\n", "input", None, "is read as text, which has no columns"),
-        ("in.jsonl", b"{}\n", None, "id", "is read as jsonl, which has no columns"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "content", "column", "id_column", "words"), [
+    ("in.csv", b"question,id\na,1\n", None, None, "names no column input; separated by commas, it has question, id: choose with --column"),
+    ("in.csv", b"", None, None, "names no column input; it has none"),
+    ("in.csv", b"input\na\n", "question", None, "names no column question"),
+    ("in.csv", b"input\na\n", None, "ticket", "names no column ticket; it has input: choose with --id-column"),
+    ("in.csv", b"input,input\na,b\n", None, None, "names the column input twice"),
+    ("in.csv", b'"input"x\na\n', None, None, "line 1: is not CSV"),
+    ("in.txt", b"a\n", "input", None, "is read as text, which has no columns"),
+    ("in.jsonl", b"{}\n", None, "id", "is read as jsonl, which has no columns"),
+])  # fmt: skip
 def test_a_table_that_does_not_name_its_input_is_refused_and_never_read_as_text(
     box: Sandbox, tmp_path: Any, name: str, content: bytes, column: Any, id_column: Any, words: str
 ) -> None:

@@ -162,16 +162,13 @@ def test_of_many_faults_the_first_twenty_are_shown(batch: Batch) -> None:
     assert "50 faulty lines (the first 20 are shown)" in called.err
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "call_name", "ids"),
-    [
-        ("a.jsonl", '\n{"id": "x", "input": "a"}\n', "run", ["x"]),
-        ("a.txt", '{"id": "x"}\n', "run", [1]),
-        ("a", '\n{"id": "x", "message": "a"}', "chat", ["x"]),
-        ("a", "plain\nlines\n", "chat", [1, 2]),
-        ("a.NDJSON", '{"id": "x", "agent_id": "a", "input": "t"}', "agent", ["x"]),
-    ],
-)
+@pytest.mark.parametrize(("name", "content", "call_name", "ids"), [
+    ("a.jsonl", '\n{"id": "x", "input": "a"}\n', "run", ["x"]),
+    ("a.txt", '{"id": "x"}\n', "run", [1]),
+    ("a", '\n{"id": "x", "message": "a"}', "chat", ["x"]),
+    ("a", "plain\nlines\n", "chat", [1, 2]),
+    ("a.NDJSON", '{"id": "x", "agent_id": "a", "input": "t"}', "agent", ["x"]),
+])  # fmt: skip
 def test_the_format_is_told_by_name_or_first_line(
     tmp_path: Any, name: str, content: str, call_name: str, ids: List[Any]
 ) -> None:
@@ -233,15 +230,11 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
         (base + ["--out", "-", "--resume"], 2, "cannot be resumed"),
         (base + ["--out", batch.out, "--call", "agent"], 65, "agent_id is missing"),
         (base + ["--out", batch.out, "--format", "text", "--call", "agent"], 2, "give it JSON lines"),
-        (
-            base + ["--out", os.path.join(batch.folder, "no", "out")],
-            78,
-            "its folder does not exist; make it first",
-        ),
+        (base + ["--out", os.path.join(batch.folder, "no", "out")], 78, "its folder does not exist; make it first"),
         (base + ["--out", batch.out, "--rate", "fast"], 2, "the rate must be above 0"),
         (base + ["--out", batch.out, "--jobs", "0"], 2, "must be 1 or more"),
         (base, 2, "--out"),
-    ]
+    ]  # fmt: skip
     for arguments, code, words in cases:
         called = call(*arguments)
         assert (called.code, words in called.err) == (code, True), called
@@ -438,13 +431,10 @@ def test_another_input_of_the_same_ids_is_refused(box: Sandbox, tmp_path: Any) -
     assert box.requests_total == 2
 
 
-@pytest.mark.parametrize(
-    ("journal", "words"),
-    [
-        (None, "is missing, so nobody can know which rows were sent"),
-        (b"{}\n", "this is not an SQLite file, or it is damaged; it was left unchanged"),
-    ],
-)
+@pytest.mark.parametrize(("journal", "words"), [
+    (None, "is missing, so nobody can know which rows were sent"),
+    (b"{}\n", "this is not an SQLite file, or it is damaged; it was left unchanged"),
+])  # fmt: skip
 def test_a_journal_that_no_run_has_left_is_not_touched(
     box: Sandbox, batch: Batch, journal: Any, words: str
 ) -> None:
@@ -532,16 +522,13 @@ def test_the_deadline_leaves_the_rest_unsent(box: Sandbox, batch: Batch) -> None
     batch.check_each_id_once(500)
 
 
-@pytest.mark.parametrize(
-    ("faults", "code"),
-    [
-        ([], 0),
-        ([(422, 1)], 1),
-        ([(422, 1), (503, 1)], 75),
-        ([(422, 1), (503, 1), (504, 1)], 3),
-        ([(500, 1)], 3),
-    ],
-)
+@pytest.mark.parametrize(("faults", "code"), [
+    ([], 0),
+    ([(422, 1)], 1),
+    ([(422, 1), (503, 1)], 75),
+    ([(422, 1), (503, 1), (504, 1)], 3),
+    ([(500, 1)], 3),
+])  # fmt: skip
 def test_the_gravest_outcome_is_the_exit_code(
     box: Sandbox, batch: Batch, faults: List[Any], code: int
 ) -> None:

@@ -51,16 +51,12 @@ def test_json_before_and_after_the_command(box: Any, argv: str) -> None:
     assert called.err == ""
 
 
-@pytest.mark.parametrize(
-    "before, after",
-    [
-        (["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"], []),
-        ([], ["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"]),
-        (["-u", "http://127.0.0.1:9", "-k", "other"], ["-u", "{url}", "-k", "key"]),
-        (["-qju", "{url}", "--get=value", "-kkey"], ["-vv"]),
-    ],
-    ids=["before", "after", "after-wins", "joined"],
-)
+@pytest.mark.parametrize("before, after", [
+    (["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"], []),
+    ([], ["-u", "{url}", "--timeout", "9", "--retries", "0", "-k", "key"]),
+    (["-u", "http://127.0.0.1:9", "-k", "other"], ["-u", "{url}", "-k", "key"]),
+    (["-qju", "{url}", "--get=value", "-kkey"], ["-vv"]),
+], ids=["before", "after", "after-wins", "joined"])  # fmt: skip
 def test_global_options_before_and_after(box: Any, before: List[str], after: List[str]) -> None:
     called = call(*[word.format(url=box.url) for word in before + ["secret", "get", "k"] + after])
     assert called.code == 1
@@ -93,24 +89,20 @@ def token(text: str) -> Any:
 DONE = {"type": "done"}
 
 
-@pytest.mark.parametrize(
-    "events, code, out, err",
-    [
-        ([{"type": "final", "data": {"output": "whole"}}, DONE], 0, "whole\n", ""),
-        ([{"type": "delta", "data": {"delta": "a\n"}}, DONE], 0, "a\n", ""),
-        ([token("a"), {"type": "final", "data": {"output": "a"}}, DONE], 0, "a\n", ""),
-        ([{"type": "tool_call", "data": {"name": "grep"}}, DONE], 0, "", "tool call: grep\n"),
-        ([{"type": "later", "data": {"x": 1}}, DONE], 0, "", ""),
-        ([DONE], 0, "", ""),
-        (
-            [token("half"), {"type": "error", "data": {"message": "no"}, "trace_id": "t"}, DONE],
-            1,
-            "half\n",
-            "trace id t\nhestiaos-lite: the stream ended in an error: no (trace id t)\n",
-        ),
-    ],
-    ids=["only-final", "line-ended", "final-repeats", "tool-call", "unknown", "nothing", "error"],
-)
+@pytest.mark.parametrize("events, code, out, err", [
+    ([{"type": "final", "data": {"output": "whole"}}, DONE], 0, "whole\n", ""),
+    ([{"type": "delta", "data": {"delta": "a\n"}}, DONE], 0, "a\n", ""),
+    ([token("a"), {"type": "final", "data": {"output": "a"}}, DONE], 0, "a\n", ""),
+    ([{"type": "tool_call", "data": {"name": "grep"}}, DONE], 0, "", "tool call: grep\n"),
+    ([{"type": "later", "data": {"x": 1}}, DONE], 0, "", ""),
+    ([DONE], 0, "", ""),
+    (
+        [token("half"), {"type": "error", "data": {"message": "no"}, "trace_id": "t"}, DONE],
+        1,
+        "half\n",
+        "trace id t\nhestiaos-lite: the stream ended in an error: no (trace id t)\n",
+    ),
+], ids=["only-final", "line-ended", "final-repeats", "tool-call", "unknown", "nothing", "error"])  # fmt: skip
 def test_stream_forms(events: List[Any], code: int, out: str, err: str) -> None:
     with FaultServer(answer(stream_of(*events))) as server:
         assert call("run", "--stream", "x", "-u", server.url) == Called(code, out, err)
@@ -187,16 +179,12 @@ def test_unhealthy_is_1(status: str, code: int) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name, path, field",
-    [
-        ("status", "/api/system/status", "dsgk"),
-        ("config", "/api/system/config", "policy"),
-        ("metrics", "/api/system/metrics", "requests_total"),
-        ("stability", "/api/governance/stability", "rules"),
-    ],
-    ids=lambda value: str(value).rpartition("/")[2],
-)
+@pytest.mark.parametrize("name, path, field", [
+    ("status", "/api/system/status", "dsgk"),
+    ("config", "/api/system/config", "policy"),
+    ("metrics", "/api/system/metrics", "requests_total"),
+    ("stability", "/api/governance/stability", "rules"),
+], ids=lambda value: str(value).rpartition("/")[2])  # fmt: skip
 def test_what_only_looks(box: Any, name: str, path: str, field: str) -> None:
     called = call(name, "-u", box.url)
     assert (called.code, called.err) == (0, "")
@@ -211,17 +199,13 @@ def test_explain(box: Any) -> None:
     assert call("explain", "report", "-u", box.url, "-j").json["decision"] == "ALLOW"
 
 
-@pytest.mark.parametrize(
-    "stdin, value",
-    [
-        (b"s3cret", "s3cret"),
-        (b"s3cret\n", "s3cret"),
-        (b"two\n\n", "two\n"),
-        (b"dos\r\n", "dos"),
-        (b" \xc3\xa4 ", " ä "),
-    ],
-    ids=["bare", "line", "one-line-end-only", "crlf", "spaces-and-utf8"],
-)
+@pytest.mark.parametrize("stdin, value", [
+    (b"s3cret", "s3cret"),
+    (b"s3cret\n", "s3cret"),
+    (b"two\n\n", "two\n"),
+    (b"dos\r\n", "dos"),
+    (b" \xc3\xa4 ", " ä "),
+], ids=["bare", "line", "one-line-end-only", "crlf", "spaces-and-utf8"])  # fmt: skip
 def test_a_secrets_life(box: Any, stdin: bytes, value: str) -> None:
     where = ["-u", box.url]
     assert call("secret", "set", "team/../db", *where, stdin=stdin) == Called(0, "", "stored team/../db\n")
@@ -254,13 +238,10 @@ RETRY = "INFO retry GET /api/v1/health in "
 ATTEMPT = ["DEBUG > GET /api/v1/health; ", "DEBUG < {}; ", "DEBUG GET /api/v1/health {} in "]
 
 
-@pytest.mark.parametrize(
-    "flag, lines",
-    [
-        ("-v", [RETRY]),
-        ("-vv", [line.format(503) for line in ATTEMPT] + [RETRY] + [line.format(200) for line in ATTEMPT]),
-    ],
-)
+@pytest.mark.parametrize("flag, lines", [
+    ("-v", [RETRY]),
+    ("-vv", [line.format(503) for line in ATTEMPT] + [RETRY] + [line.format(200) for line in ATTEMPT]),
+])  # fmt: skip
 def test_verbose_logs_to_standard_error(box: Any, flag: str, lines: List[str]) -> None:
     box.fail_next(503, retry_after=0)
     called = call("health", flag, "-u", box.url, "-k", "very-secret-key")
@@ -302,22 +283,13 @@ def test_a_key_over_plain_http_is_a_warning_of_ours(monkeypatch: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "status, options, code, line",
-    [
-        ("ok", "", 0, "HESTIAOS OK - status ok, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-        ("degraded", "", 1, "HESTIAOS WARNING - status degraded, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-        ("error", "", 2, "HESTIAOS CRITICAL - status error, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-        ("odd|\n", "", 3, "HESTIAOS UNKNOWN - status odd/ , version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-        (
-            "ok",
-            "--warning 60 --critical 99",
-            0,
-            "HESTIAOS OK - status ok, version 1 | time=0.000s;60;99;0 uptime=7s;;;0",
-        ),
-    ],
-    ids=["ok", "degraded", "error", "odd", "fast-enough"],
-)
+@pytest.mark.parametrize("status, options, code, line", [
+    ("ok", "", 0, "HESTIAOS OK - status ok, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+    ("degraded", "", 1, "HESTIAOS WARNING - status degraded, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+    ("error", "", 2, "HESTIAOS CRITICAL - status error, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+    ("odd|\n", "", 3, "HESTIAOS UNKNOWN - status odd/ , version 1 | time=0.000s;;;0 uptime=7s;;;0"),
+    ("ok", "--warning 60 --critical 99", 0, "HESTIAOS OK - status ok, version 1 | time=0.000s;60;99;0 uptime=7s;;;0"),
+], ids=["ok", "degraded", "error", "odd", "fast-enough"])  # fmt: skip
 def test_nagios(status: str, options: str, code: int, line: str) -> None:
     with FaultServer(answer(ok({"status": status, "version": "1", "uptime_seconds": 7.2}))) as server:
         called = call("health", "--nagios", "-u", server.url, *options.split())
@@ -334,17 +306,13 @@ def test_nagios_thresholds(box: Any, options: List[str], code: int) -> None:
     assert "answered in" in called.out
 
 
-@pytest.mark.parametrize(
-    "options, reply, code",
-    [
-        (["-u", "http://127.0.0.1:{closed}"], None, 2),
-        ([], (503, "down"), 2),
-        ([], (401, ""), 3),
-        ([], (200, "<html>"), 3),
-        (["--timeout", "1", "--profile", "none"], (200, ""), 3),
-    ],
-    ids=["unreachable", "5xx", "key", "contract", "configuration"],
-)
+@pytest.mark.parametrize("options, reply, code", [
+    (["-u", "http://127.0.0.1:{closed}"], None, 2),
+    ([], (503, "down"), 2),
+    ([], (401, ""), 3),
+    ([], (200, "<html>"), 3),
+    (["--timeout", "1", "--profile", "none"], (200, ""), 3),
+], ids=["unreachable", "5xx", "key", "contract", "configuration"])  # fmt: skip
 def test_nagios_when_there_is_no_health(box: Any, options: List[str], reply: Any, code: int) -> None:
     if reply:
         box.fail_next(reply[0], body=reply[1], times=9)
@@ -355,15 +323,12 @@ def test_nagios_when_there_is_no_health(box: Any, options: List[str], reply: Any
     assert float(took_seconds) < 3600
 
 
-@pytest.mark.parametrize(
-    "argv, what",
-    [
-        ("health --nagios --bogus", "unrecognized arguments: --bogus"),
-        ("--bogus health --nagios", "unrecognized arguments: --bogus"),
-        ("health --warning x --nagios", "argument --warning: must be a number of seconds above 0, not 'x'"),
-        ("--profile= health --nagios", "argument --profile: must not be empty"),
-    ],
-)
+@pytest.mark.parametrize("argv, what", [
+    ("health --nagios --bogus", "unrecognized arguments: --bogus"),
+    ("--bogus health --nagios", "unrecognized arguments: --bogus"),
+    ("health --warning x --nagios", "argument --warning: must be a number of seconds above 0, not 'x'"),
+    ("--profile= health --nagios", "argument --profile: must not be empty"),
+])  # fmt: skip
 def test_a_check_that_cannot_be_understood_is_unknown(argv: str, what: str) -> None:
     """Exit 2 would be CRITICAL, and standard error nobody's to read."""
     line = "HESTIAOS UNKNOWN - error: {} (see hestiaos-lite health --help)\n"

@@ -38,14 +38,10 @@ def test_the_demo_as_json() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "step, fault",
-    [
-        ("Wrong text\n>>> print('a')\nb", "Expected:\n    b\nGot:\n    a\n"),
-        ("A block\n>>> client.run('rm -rf /')", "hestiaos_lite.errors.GovernanceBlock: [GOVERNANCE_BLOCK]"),
-    ],
-    ids=["wrong-text", "an-error"],
-)
+@pytest.mark.parametrize("step, fault", [
+    ("Wrong text\n>>> print('a')\nb", "Expected:\n    b\nGot:\n    a\n"),
+    ("A block\n>>> client.run('rm -rf /')", "hestiaos_lite.errors.GovernanceBlock: [GOVERNANCE_BLOCK]"),
+], ids=["wrong-text", "an-error"])  # fmt: skip
 def test_a_step_that_fails_is_named(monkeypatch: Any, step: str, fault: str) -> None:
     monkeypatch.setattr(demo, "STEPS", "First\n>>> 1\n1\n\n{}\n\nThird\n>>> 3\n3\n".format(step))
     called = call("demo", "-q")

@@ -137,14 +137,10 @@ SLOW = ["2026-11-21T10:00:0{}.500Z".format(second) for second in range(5)]
 EVENT_STREAM = {"Content-Type": "text/event-stream"}
 
 
-@pytest.mark.parametrize(
-    "stream",
-    [
-        head(200, dict(EVENT_STREAM, **{"Transfer-Encoding": "chunked"})) + chunked([events(SLOW)]),
-        reply(200, events(["", "", ""]), EVENT_STREAM),
-    ],
-    ids=["sent-over-seconds-came-at-once", "content-length"],
-)
+@pytest.mark.parametrize("stream", [
+    head(200, dict(EVENT_STREAM, **{"Transfer-Encoding": "chunked"})) + chunked([events(SLOW)]),
+    reply(200, events(["", "", ""]), EVENT_STREAM),
+], ids=["sent-over-seconds-came-at-once", "content-length"])  # fmt: skip
 def test_a_stream_that_is_held_back(stream: bytes) -> None:
     with FaultServer(answer(ok(HEALTHY), stream)) as server:
         level, text, cure = findings("-u", server.url)["stream"][0]
@@ -250,15 +246,11 @@ def test_aegis_is_asked_for_a_request_that_it_cannot_know(box: Any, monkeypatch:
     assert box.actions() == []
 
 
-@pytest.mark.parametrize(
-    ("variables", "notes"),
-    [
-        ({}, ["set AEGIS_TENANT_ID", "set AEGIS_THREAD_ID"]),
-        ({"AEGIS_API_KEY": "k"}, ["set AEGIS_THREAD_ID"]),
-        ({"AEGIS_TENANT_ID": "t", "AEGIS_THREAD_ID": "th"}, []),
-    ],
-    ids=["nothing", "hosted", "both"],
-)
+@pytest.mark.parametrize(("variables", "notes"), [
+    ({}, ["set AEGIS_TENANT_ID", "set AEGIS_THREAD_ID"]),
+    ({"AEGIS_API_KEY": "k"}, ["set AEGIS_THREAD_ID"]),
+    ({"AEGIS_TENANT_ID": "t", "AEGIS_THREAD_ID": "th"}, []),
+], ids=["nothing", "hosted", "both"])  # fmt: skip
 def test_a_tenant_or_thread_that_is_not_set(
     box: Any, monkeypatch: Any, variables: Dict[str, str], notes: List[str]
 ) -> None:

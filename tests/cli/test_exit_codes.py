@@ -29,29 +29,26 @@ CHANGES = ["run x", "chat x", "agent a x", "secret delete k", "hitl approve k " 
 
 
 @pytest.mark.parametrize("command", READS + CHANGES)
-@pytest.mark.parametrize(
-    "status, of_a_read, of_a_change",
-    [
-        (401, 77, 77),
-        # a page is a gateway's, whatever its status: it decides nothing
-        (403, 69, 69),
-        (404, 69, 69),
-        (409, 69, 69),
-        (422, 69, 69),
-        (451, 69, 69),
-        (408, 75, 75),
-        (413, 2, 2),
-        (425, 75, 75),
-        (429, 75, 75),
-        (500, 69, 3),
-        (502, 69, 3),
-        (503, 69, 69),
-        (504, 69, 3),
-        (524, 69, 3),
-        (302, 76, 76),
-        (200, 76, 76),
-    ],
-)
+@pytest.mark.parametrize("status, of_a_read, of_a_change", [
+    (401, 77, 77),
+    # a page is a gateway's, whatever its status: it decides nothing
+    (403, 69, 69),
+    (404, 69, 69),
+    (409, 69, 69),
+    (422, 69, 69),
+    (451, 69, 69),
+    (408, 75, 75),
+    (413, 2, 2),
+    (425, 75, 75),
+    (429, 75, 75),
+    (500, 69, 3),
+    (502, 69, 3),
+    (503, 69, 69),
+    (504, 69, 3),
+    (524, 69, 3),
+    (302, 76, 76),
+    (200, 76, 76),
+])  # fmt: skip
 def test_answers(box: Any, command: str, status: int, of_a_read: int, of_a_change: int) -> None:
     code = of_a_read if command in READS else of_a_change
     box.fail_next(status, body="<html>no</html>")
@@ -61,15 +58,12 @@ def test_answers(box: Any, command: str, status: int, of_a_read: int, of_a_chang
     assert (error["exit_code"], error["status"], error["delivered"]) == (code, status, True)
 
 
-@pytest.mark.parametrize(
-    "status, codes",
-    [
-        (403, {"run x": 1, "chat x": 1, "agent a x": 1, "health": 77, "secret get k": 77}),
-        (404, {"run x": 1, "health": 1, "hitl status i": 1}),
-        (409, {"run x": 1}),
-        (422, {"run x": 2, "health": 2, "secret delete k": 2}),
-    ],
-)
+@pytest.mark.parametrize("status, codes", [
+    (403, {"run x": 1, "chat x": 1, "agent a x": 1, "health": 77, "secret get k": 77}),
+    (404, {"run x": 1, "health": 1, "hitl status i": 1}),
+    (409, {"run x": 1}),
+    (422, {"run x": 2, "health": 2, "secret delete k": 2}),
+])  # fmt: skip
 def test_what_the_service_itself_says_no_with(box: Any, status: int, codes: Dict[str, int]) -> None:
     box.fail_next(status, times=len(codes))
     assert {command: call(*command.split(), "-u", box.url).code for command in codes} == codes
@@ -106,16 +100,12 @@ EVENTS = head(200, {"Content-Type": "text/event-stream"})
 TOKEN = b'data: {"type": "token", "data": {"text": "half"}}\n\n'
 
 
-@pytest.mark.parametrize(
-    "script, code, out",
-    [
-        (answer_and_close(EVENTS + TOKEN), 76, "half\n"),
-        (answer_and_reset(EVENTS + TOKEN), 76, "half\n"),
-        (answer_and_close(EVENTS + b"data: {oops\n\n"), 76, ""),
-        (answer_and_hang(EVENTS), 3, ""),
-    ],
-    ids=["cut-short", "broken-off", "not-json", "silent"],
-)
+@pytest.mark.parametrize("script, code, out", [
+    (answer_and_close(EVENTS + TOKEN), 76, "half\n"),
+    (answer_and_reset(EVENTS + TOKEN), 76, "half\n"),
+    (answer_and_close(EVENTS + b"data: {oops\n\n"), 76, ""),
+    (answer_and_hang(EVENTS), 3, ""),
+], ids=["cut-short", "broken-off", "not-json", "silent"])  # fmt: skip
 def test_a_stream_without_its_end_keeps_what_came(script: Any, code: int, out: str) -> None:
     with FaultServer(script) as server:
         called = call("run", "--stream", "x", "-u", server.url, *FAST)
@@ -179,21 +169,17 @@ def check_usage_error(box: Any, argv: str, stdin: bytes = b"") -> str:
     return called.err
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["health", "-u", "ftp://x"],
-        ["health", "-u", "http://user:pw@x"],
-        ["health", "--profile", "none"],
-        ["health", "--api-key-file", "/nonexistent"],
-        ["health", "-k", "two words"],
-        ["sandbox", "--db", "/nonexistent/folder/db", "--port", "0"],
-        ["outbox", "list", "--outbox", __file__],
-        ["outbox", "drop", "1", "--outbox", "/nonexistent"],
-        ["hitl", "approve", "k", *SENDER.split(), "--outbox", "/nonexistent/folder/o.db"],
-    ],
-    ids=lambda argv: " ".join(argv[:3]),
-)
+@pytest.mark.parametrize("argv", [
+    ["health", "-u", "ftp://x"],
+    ["health", "-u", "http://user:pw@x"],
+    ["health", "--profile", "none"],
+    ["health", "--api-key-file", "/nonexistent"],
+    ["health", "-k", "two words"],
+    ["sandbox", "--db", "/nonexistent/folder/db", "--port", "0"],
+    ["outbox", "list", "--outbox", __file__],
+    ["outbox", "drop", "1", "--outbox", "/nonexistent"],
+    ["hitl", "approve", "k", *SENDER.split(), "--outbox", "/nonexistent/folder/o.db"],
+], ids=lambda argv: " ".join(argv[:3]))  # fmt: skip
 def test_configuration_is_78(argv: List[str]) -> None:
     called = call(*argv)
     assert (called.code, called.out) == (78, "")

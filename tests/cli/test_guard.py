@@ -207,15 +207,12 @@ def test_usage_and_settings_are_125_with_fail_open_too(
         assert len(called.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--mask", "PIN", "--not-run-exit", "{}"],
-        ["--mask=PIN", "--allow-{}"],
-        ["{}", "--mask", "NONE", "--mask", "PIN"],
-        ["--mask", "PIN", "--retries", "{}"],
-    ],
-)
+@pytest.mark.parametrize("argv", [
+    ["--mask", "PIN", "--not-run-exit", "{}"],
+    ["--mask=PIN", "--allow-{}"],
+    ["{}", "--mask", "NONE", "--mask", "PIN"],
+    ["--mask", "PIN", "--retries", "{}"],
+])  # fmt: skip
 @pytest.mark.parametrize("value", ["s3cret-of-mine", "it's \\ a \tsecret", '\u4f60\u597d "quoted"'])
 def test_a_usage_error_shows_no_value_that_is_to_be_masked(
     argv: List[str], value: str, monkeypatch: Any

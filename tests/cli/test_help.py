@@ -121,17 +121,14 @@ PREFIXED = "the base URL {{url}}{0} ends in {0}, which is added anyway: try -u {
 FROM_STDIN = "the value is read from standard input: secret set KEY < FILE"
 
 
-@pytest.mark.parametrize(
-    "argv, message",
-    [
-        ("run create a report", "too many arguments: " + IN_QUOTES),
-        ("chat hello there", "too many arguments: " + IN_QUOTES),
-        ("agent a do this", "too many arguments: " + IN_QUOTES),
-        ("secret set foo bar", "too many arguments: " + FROM_STDIN),
-        ("run create a --bogus", "unrecognized arguments: a --bogus"),
-        ("health now", "unrecognized arguments: now"),
-    ],
-)
+@pytest.mark.parametrize("argv, message", [
+    ("run create a report", "too many arguments: " + IN_QUOTES),
+    ("chat hello there", "too many arguments: " + IN_QUOTES),
+    ("agent a do this", "too many arguments: " + IN_QUOTES),
+    ("secret set foo bar", "too many arguments: " + FROM_STDIN),
+    ("run create a --bogus", "unrecognized arguments: a --bogus"),
+    ("health now", "unrecognized arguments: now"),
+])  # fmt: skip
 def test_too_many_words(box: Any, argv: str, message: str) -> None:
     name = " ".join(argv.split()[: 2 if argv.startswith("secret") else 1])
     line = "hestiaos-lite: error: {} (see hestiaos-lite {} --help)\n".format(message, name)
@@ -156,20 +153,13 @@ def test_a_usage_error_is_json_where_that_is_asked_for(argv: str, code: int) -> 
     assert call("guard", "x", "--", "y", "-j").err.startswith("hestiaos-lite: error: ")
 
 
-@pytest.mark.parametrize(
-    "argv, path, hint",
-    [
-        ("health", "/api/v1", PREFIXED.format("/api/v1")),
-        ("status", "/api", PREFIXED.format("/api")),
-        ("hitl status k", "/api/v1/", PREFIXED.format("/api/v1")),
-        (
-            "hitl status k",
-            "",
-            "an action is looked up by the request id that approve printed, not by its key",
-        ),
-        ("secret get k", "", None),
-    ],
-)
+@pytest.mark.parametrize("argv, path, hint", [
+    ("health", "/api/v1", PREFIXED.format("/api/v1")),
+    ("status", "/api", PREFIXED.format("/api")),
+    ("hitl status k", "/api/v1/", PREFIXED.format("/api/v1")),
+    ("hitl status k", "", "an action is looked up by the request id that approve printed, not by its key"),
+    ("secret get k", "", None),
+])  # fmt: skip
 def test_what_was_not_found(box: Any, argv: str, path: str, hint: Any) -> None:
     called = call(*argv.split(), "-u", box.url + path)
     assert called.code == 1

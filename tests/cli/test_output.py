@@ -17,16 +17,12 @@ from .test_commands import DONE, stream_of, token
 NAN, INF = float("nan"), float("inf")
 
 
-@pytest.mark.parametrize(
-    "value, text",
-    [
-        ({"a": NAN, "b": [INF, -INF, 1.5], "c": (NAN,)}, '{"a": null, "b": [null, null, 1.5], "c": [null]}'),
-        ({"a": 10**400}, '{"a": 1' + 400 * "0" + "}"),
-        (NAN, "null"),
-        ("ä", '"ä"'),
-    ],
-    ids=["nested", "large", "bare", "text"],
-)
+@pytest.mark.parametrize("value, text", [
+    ({"a": NAN, "b": [INF, -INF, 1.5], "c": (NAN,)}, '{"a": null, "b": [null, null, 1.5], "c": [null]}'),
+    ({"a": 10**400}, '{"a": 1' + 400 * "0" + "}"),
+    (NAN, "null"),
+    ("ä", '"ä"'),
+], ids=["nested", "large", "bare", "text"])  # fmt: skip
 def test_json_has_null_for_what_is_no_number(value: Any, text: str) -> None:
     assert _json.dumps(value) == text
 
@@ -63,26 +59,23 @@ DOCUMENT = {
 }
 
 
-@pytest.mark.parametrize(
-    "path, value",
-    [
-        ("a", "text"),
-        ("n", 0),
-        ("no", False),
-        ("deep", {"er": {"y": "z"}}),
-        ("deep.er.y", "z"),
-        ("list.0.x", 1),
-        ("p.q", 7),
-        ("none", None),
-        ("b", None),
-        ("a.b", None),
-        ("list.1", None),
-        ("list.x", None),
-        ("list.-1", None),
-        ("deep.", {"er": {"y": "z"}}),
-        ("", None),
-    ],
-)
+@pytest.mark.parametrize("path, value", [
+    ("a", "text"),
+    ("n", 0),
+    ("no", False),
+    ("deep", {"er": {"y": "z"}}),
+    ("deep.er.y", "z"),
+    ("list.0.x", 1),
+    ("p.q", 7),
+    ("none", None),
+    ("b", None),
+    ("a.b", None),
+    ("list.1", None),
+    ("list.x", None),
+    ("list.-1", None),
+    ("deep.", {"er": {"y": "z"}}),
+    ("", None),
+])  # fmt: skip
 def test_a_dotted_path(path: str, value: Any) -> None:
     assert find_field(DOCUMENT, path) == value
 
@@ -91,17 +84,13 @@ def approve(*argv: str) -> Tuple[str, ...]:
     return ("hitl", "approve", "k", "--tenant", "t", "--thread", "th") + argv
 
 
-@pytest.mark.parametrize(
-    "argv, out",
-    [
-        (("run", "x", "--get", "output"), "processed: x\n"),
-        (("run", "x", "--get", "budget"), "1.0\n"),
-        (("--get", "status", "health"), "ok\n"),
-        (approve("--get", "accepted"), "true\n"),
-        (("config", "--get", "policy"), '"'),
-    ],
-    ids=["text", "number", "before-the-command", "boolean", "config"],
-)
+@pytest.mark.parametrize("argv, out", [
+    (("run", "x", "--get", "output"), "processed: x\n"),
+    (("run", "x", "--get", "budget"), "1.0\n"),
+    (("--get", "status", "health"), "ok\n"),
+    (approve("--get", "accepted"), "true\n"),
+    (("config", "--get", "policy"), '"'),
+], ids=["text", "number", "before-the-command", "boolean", "config"])  # fmt: skip
 def test_one_field_and_nothing_else(box: Any, argv: Tuple[str, ...], out: str) -> None:
     called = call(*argv, "-u", box.url)
     assert (called.code, called.err) == (0, "")

@@ -37,15 +37,12 @@ PARSER = {"", "_lazy", "_stdio", "_version", "cli", "cli.output", "cli.parser", 
 OF_RUN = {"cli.calls", "cli.connect", "cli.exits", "errors", "_redact"}
 
 
-@pytest.mark.parametrize(
-    "argv, ours",
-    [
-        ("--help", PARSER),
-        ("run --help", PARSER | OF_RUN),
-        ("bogus", PARSER | {"_redact"}),
-        ("health -u {url}", None),
-    ],
-)
+@pytest.mark.parametrize("argv, ours", [
+    ("--help", PARSER),
+    ("run --help", PARSER | OF_RUN),
+    ("bogus", PARSER | {"_redact"}),
+    ("health -u {url}", None),
+])  # fmt: skip
 def test_what_a_command_loads(box: Any, argv: str, ours: Any) -> None:
     """Help loads the parser, and a call loads the client, and no more than that."""
     code = "import sys, hestiaos_lite.cli as cli; cli.main(); print(*sys.modules, sep='\\n', file=sys.stderr)"
@@ -194,19 +191,16 @@ def test_the_sandbox_serves_until_told_to_end(tmp_path: Path, number: int, code:
 SHOWN_POLICY = next(line for line in call("help", "sandbox").out.splitlines() if line.startswith("  [{"))
 
 
-@pytest.mark.parametrize(
-    "options, argv, code",
-    [
-        ("-k right", "health", 77),
-        ("-k right", "health -k right", 0),
-        ("--fault 503 --fault-rate 1", "run x", 69),
-        ("--fault 504 --fault-rate 1", "run x", 3),
-        ("--fault lose --fault-rate 1", "hitl approve k --tenant t --thread th", 3),
-        ("--fault drop --fault-rate 1e-9", "run x", 0),
-        ("--delay 30", "health --timeout 0.3", 75),
-        ("--policy {policy}", "run payroll", 1),
-    ],
-)
+@pytest.mark.parametrize("options, argv, code", [
+    ("-k right", "health", 77),
+    ("-k right", "health -k right", 0),
+    ("--fault 503 --fault-rate 1", "run x", 69),
+    ("--fault 504 --fault-rate 1", "run x", 3),
+    ("--fault lose --fault-rate 1", "hitl approve k --tenant t --thread th", 3),
+    ("--fault drop --fault-rate 1e-9", "run x", 0),
+    ("--delay 30", "health --timeout 0.3", 75),
+    ("--policy {policy}", "run payroll", 1),
+])  # fmt: skip
 def test_the_sandbox_can_demand_a_key_and_be_slow_and_failing(
     tmp_path: Path, options: str, argv: str, code: int
 ) -> None:

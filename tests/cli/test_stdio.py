@@ -92,16 +92,13 @@ def bytes_in(pipe: int) -> int:
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
 
 
-@pytest.mark.parametrize(
-    "argv, name, values",
-    [
-        ("run -", "input", ["one\ntwo\n"]),
-        ("chat -", "message", ["one\ntwo\n"]),
-        ("secret set k", "secret", ["one\ntwo"]),
-        ("hitl approve k --tenant t --thread t --payload -", "a", [1]),
-        ("batch - --out - --jobs 1", "input", ["one", "two"]),
-    ],
-)
+@pytest.mark.parametrize("argv, name, values", [
+    ("run -", "input", ["one\ntwo\n"]),
+    ("chat -", "message", ["one\ntwo\n"]),
+    ("secret set k", "secret", ["one\ntwo"]),
+    ("hitl approve k --tenant t --thread t --payload -", "a", [1]),
+    ("batch - --out - --jobs 1", "input", ["one", "two"]),
+])  # fmt: skip
 def test_an_input_that_does_not_block_is_read_to_its_end(box: Any, argv: str, name: str, values: Any) -> None:
     """It comes in pieces, and at first there is nothing yet."""
     reader, writer = os.pipe()

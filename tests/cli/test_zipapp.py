@@ -45,16 +45,13 @@ def interpreters() -> List[str]:
     return [sys.executable] + glob.glob(os.path.join(root, "versions", "3.13.*", "bin", "python"))[:1]
 
 
-@pytest.mark.parametrize(
-    "argv, code",
-    [
-        ("--version", 0),
-        ("completion bash", 0),
-        ("demo", 0),
-        ("bogus", 2),
-        ("health -u http://127.0.0.1:1 --retries 0", 69),
-    ],
-)
+@pytest.mark.parametrize("argv, code", [
+    ("--version", 0),
+    ("completion bash", 0),
+    ("demo", 0),
+    ("bogus", 2),
+    ("health -u http://127.0.0.1:1 --retries 0", 69),
+])  # fmt: skip
 def test_it_keeps_the_exit_codes(archive: str, argv: str, code: int, tmp_path: Path) -> None:
     for python in interpreters():
         done = subprocess.run(
