@@ -44,8 +44,7 @@ PACKAGES = {
     "wire": {"requests", "urllib3"},
     "sandbox/pytest_plugin": {"pytest"},
     # they look at them, and send nothing of a client's
-    "cli/probes": {"requests"},
-    "cli/environment": {"requests", "urllib3"},
+    "cli/doctor": {"requests", "urllib3"},
 }
 
 
