@@ -85,7 +85,7 @@ def _json_or_nothing(call: Call, response: requests.Response, attempt: Attempt) 
 
 def _whole_body(call: Call, response: requests.Response, attempt: Attempt) -> bytearray:
     """Read the body of a good answer."""
-    body = read_body(response, attempt.before_read, call.max_body_bytes)
+    body = read_body(response, attempt.wait_seconds, call.max_body_bytes)
     # the deadline covers decoding: none is begun after it
     attempt.wait_seconds()
     return body
@@ -127,7 +127,7 @@ class ByteStream:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from iter_body(self._response, self._attempt.before_read)
+            yield from iter_body(self._response, self._attempt.wait_seconds)
         except FAILURES as error:
             raise map_exception(error, self.call, self._attempt, self._response) from error
 
@@ -248,7 +248,7 @@ def _read_refusal(response: requests.Response, attempt: Attempt) -> Refusal:
     raw = bytearray()
     is_whole = False
     try:
-        for piece in iter_body(response, attempt.before_read):
+        for piece in iter_body(response, attempt.wait_seconds):
             raw += piece
             if len(raw) > _ERROR_BODY_BYTES:
                 break

@@ -17,7 +17,7 @@ from email.errors import (
     MissingHeaderBodySeparatorDefect,
 )
 from http.client import HTTPResponse, IncompleteRead
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from urllib3.response import HTTPResponse as Urllib3Response
 
@@ -25,7 +25,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024  # decoding may take twenty times as much memor
 _PIECE_BYTES = 64 * 1024
 # the last three are none, and said by services that mean none; requests and curl pass over them
 _NO_CODING = ("", "identity", "none", "utf-8", "utf8")
-_LENGTH = re.compile(r"[0-9]{1,18}\Z")
+_LENGTH = re.compile(r"\s*([0-9]{1,18})(\s*,\s*\1)*\s*\Z")  # the same one twice is one (RFC 9110, 8.6)
 _READ_BUFFER_BYTES = 32 * 1024
 # A NAT or firewall forgets a silent connection without a word, and what is then sent on it waits for the whole deadline.
 # Less than the 5 s after which uvicorn, Node and Apache close one, so that no request meets the close on its way.
@@ -49,7 +49,7 @@ class BodyGone(UnusableBody):
     """Somebody else has read the body, and did not keep it."""
 
 
-def read_body(response: Any, before_read: Callable[[], None], max_bytes: int) -> bytearray:
+def read_body(response: Any, before_read: Callable[[], object], max_bytes: int) -> bytearray:
     """Return the whole decoded body of a requests response, at most ``max_bytes`` of it, and its connection to the pool."""
     body = bytearray()
     for piece in iter_body(response, before_read):
@@ -60,7 +60,7 @@ def read_body(response: Any, before_read: Callable[[], None], max_bytes: int) ->
     return body
 
 
-def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]:
+def iter_body(response: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
     """Yield the decoded body of a requests response, each piece as soon as its bytes are here.
 
     Args:
@@ -87,15 +87,19 @@ def iter_body(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]
     raise UnknownEncoding("the answer is encoded as {}, which was not asked for".format(name))
 
 
-def _wire_bytes(response: Any, before_read: Callable[[], None]) -> Iterator[bytes]:
+def _framing(response: Any) -> Tuple[bool, Optional[int]]:
+    """Return whether a body comes in chunks, and if not how many bytes were promised, where they were."""
+    if "chunked" in (response.headers.get("Transfer-Encoding") or "").lower():
+        return True, None
+    promised = _LENGTH.match(response.headers.get("Content-Length") or "")
+    status = response.status_code
+    return False, int(promised.group(1)) if promised and status not in (204, 304) and status >= 200 else None
+
+
+def _wire_bytes(response: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
     """Yield the body's bytes without its transfer framing; notice when a promised length is not kept."""
-    raw = response.raw
-    chunked = "chunked" in (response.headers.get("Transfer-Encoding") or "").lower()
-    lengths = {length.strip() for length in (response.headers.get("Content-Length") or "").split(",")}
-    promised = lengths.pop() if len(lengths) == 1 else ""  # the same one twice is one (RFC 9110, 8.6)
-    bodiless = response.status_code in (204, 304) or response.status_code < 200
-    left = int(promised) if _LENGTH.match(promised) and not chunked and not bodiless else None
-    read1 = _reader(raw)
+    is_chunked, left = _framing(response)
+    read1 = _reader(response.raw, is_chunked)
     while left is None or left > 0:
         before_read()
         try:
@@ -112,11 +116,11 @@ def _wire_bytes(response: Any, before_read: Callable[[], None]) -> Iterator[byte
         yield piece
 
 
-def _reader(raw: Any) -> Callable[[int], bytes]:
+def _reader(raw: Any, is_chunked: bool) -> Callable[[int], bytes]:
     """Return the one call that reads what is there and no more."""
     inner = getattr(raw, "_fp", None)
     if isinstance(inner, HTTPResponse):
-        if getattr(raw, "chunked", False) and not inner.chunked:
+        if is_chunked and not inner.chunked:
             # "chunked" among others, or in a second line: http.client would read it as it is, to the connection's end
             inner.chunked, inner.chunk_left, inner.length = True, None, None
         # urllib3 before 2.1 has no read1 of its own; past it, a stream of an event a chunk is 1.5 times as fast
@@ -134,23 +138,11 @@ def finish(raw: Any) -> None:
     if isinstance(inner, HTTPResponse):
         # http.client before 3.12 does not notice that read1 has read a body of known length to its end
         inner.close()
-    if isinstance(raw, Urllib3Response):
-        if _has_more(raw, inner):
+        reads = getattr(inner, "reads", None)
+        if reads is not None and reads.has_more:
             raw.close()  # the next call would read it as its answer
+    if isinstance(raw, Urllib3Response):
         raw.release_conn()
-
-
-def _has_more(raw: Any, inner: Any) -> bool:
-    """True when the service said more than its answer: in http.client's buffer, or in what TLS has decrypted.
-
-    What is still in the socket urllib3 sees before the next call.
-    """
-    if getattr(inner, "has_more", False):
-        return True
-    sock = getattr(raw.connection, "sock", None)
-    # the TLS object of ssl, of urllib3's TLS within TLS, of pyOpenSSL
-    holders: Any = (sock, getattr(sock, "sslobj", None), getattr(sock, "connection", None))
-    return any(holder.pending() for holder in holders if hasattr(holder, "pending"))
 
 
 def close(response: Any) -> None:
@@ -159,7 +151,7 @@ def close(response: Any) -> None:
         response.close()
 
 
-def _inflate(pieces: Iterator[bytes], before_piece: Callable[[], None]) -> Iterator[bytes]:
+def _inflate(pieces: Iterator[bytes], before_piece: Callable[[], object]) -> Iterator[bytes]:
     """Decompress gzip or deflate in pieces of bounded size, with no piece held back; few bytes may make many of them."""
     inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # finds out by itself whether gzip or zlib
     begun = False
@@ -200,7 +192,7 @@ class Response(http.client.HTTPResponse):
 
     def __init__(self, connection: Any, reads: LimitedReads, *args: Any, **kwargs: Any) -> None:
         self._connection = connection
-        self._reads = reads
+        self.reads = reads
         super().__init__(reads, *args, **kwargs)  # type: ignore[arg-type]  # it asks for a makefile() and nothing more
 
     def begin(self) -> None:
@@ -209,7 +201,7 @@ class Response(http.client.HTTPResponse):
         except BaseException:
             self.close()  # http.client closes only when the exception is dropped
             raise
-        if self._reads.ended:
+        if self.reads.ended:
             # to http.client the end of the connection ends the headers as a blank line does
             self.close()
             raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
@@ -219,18 +211,13 @@ class Response(http.client.HTTPResponse):
         self._connection.longest_idle_seconds = seconds
         mend_head(self)
 
-    @property
-    def has_more(self) -> bool:
-        """The service has said more than its answer."""
-        return self._reads.has_more
-
     def _read_status(self) -> Any:
         """Pass over interim answers (RFC 9110, 15.2); http.client knows 100 alone, and takes a 103 for the answer."""
         while True:
             try:
                 version, status, reason = super()._read_status()  # type: ignore[misc]
             except http.client.BadStatusLine:
-                if self._reads.ended:
+                if self.reads.ended:
                     raise http.client.RemoteDisconnected(
                         "the connection was closed before the answer"
                     ) from None
@@ -253,40 +240,45 @@ class MalformedHead(http.client.HTTPException):
     """The answer's head holds a line that is no header; http.client drops it, or all that follow."""
 
 
-def mend_head(answer: Any) -> None:
+def mend_head(answer: Any) -> Dict[str, str]:
     """Refuse a head that http.client could not parse to its end: the length of the body may be what it has dropped.
 
-    A refusal's is mended instead, so far that its body is read at once: its status and trace id are worth having.
+    A refusal's is mended instead, with the lines returned: its status and trace id are worth having.
     """
     msg = answer.msg
+    if not msg.defects:
+        return {}
+    lines: Dict[str, str] = {}
     if any(isinstance(defect, _HEAD_DEFECTS) for defect in msg.defects):
         if answer.status < 400:
             answer.close()
             raise MalformedHead
-        lines = [getattr(defect, "line", None) or "" for defect in msg.defects]
-        for line in lines + str(msg.get_payload()).splitlines():
+        dropped = [getattr(defect, "line", None) or "" for defect in msg.defects]
+        for line in dropped + str(msg.get_payload()).splitlines():
             name, colon, value = line.partition(":")
             if colon and name.strip():
-                msg[name.strip()] = value.strip()
-        length = (msg.get("Content-Length") or "").strip()
-        answer.length = int(length) if length.isdigit() else answer.length
-        answer.chunked = "chunked" in (msg.get("Transfer-Encoding") or "").lower()
-        answer.chunk_left = None
+                lines[name.strip()] = msg[name.strip()] = value.strip()
     # urllib3 logs a header line that it cannot parse, whatever the line may quote
     msg.defects = []
     msg.set_payload("")
+    return lines
 
 
 class LimitedReads(io.RawIOBase):
-    """A socket's raw file that gives every read what is left of the limit."""
+    """A socket's raw file that gives every read what is left of the limit, and knows what is left behind an answer.
 
-    def __init__(self, sock: socket.socket, wait_seconds: Callable[[], float]) -> None:
+    Args:
+        early: what was read of the socket before.
+    """
+
+    def __init__(self, sock: Any, wait_seconds: Callable[[], float], early: bytes = b"") -> None:
         super().__init__()
         self.ended = False
         self.is_over = False  # nothing more may be read
-        self.has_more = False  # bytes were read that belong to no answer
+        self.has_more = False  # the service has said more than its answer
         self._sock = sock
         self._wait_seconds = wait_seconds
+        self._early = early
         self._raw: Any = sock.makefile("rb", 0)  # a stand-in for a socket may name it otherwise
 
     def makefile(self, mode: str) -> io.BufferedReader:
@@ -299,8 +291,12 @@ class LimitedReads(io.RawIOBase):
     def readinto(self, buffer: Any) -> Optional[int]:
         if self.is_over:
             return None
+        if self._early:
+            size: Optional[int] = min(len(buffer), len(self._early))
+            buffer[:size], self._early = self._early[:size], self._early[size:]
+            return size
         self._sock.settimeout(self._wait_seconds())
-        size: Optional[int] = self._raw.readinto(buffer)
+        size = self._raw.readinto(buffer)
         self.ended = size == 0
         return size
 
@@ -309,44 +305,26 @@ class LimitedReads(io.RawIOBase):
             self._raw.close()
         super().close()
 
+    def end(self, buffered: bytes) -> None:
+        """Note what is left when an answer has ended: in http.client's buffer, or in what TLS has decrypted.
+
+        What is still in the socket urllib3 sees before the next call.
+        """
+        self.has_more = bool(buffered or self._early)
+        if type(self._sock) is not socket.socket:
+            # the TLS object of ssl, of urllib3's TLS within TLS, of pyOpenSSL
+            holders: Any = [self._sock] + [
+                getattr(self._sock, name, None) for name in ("sslobj", "connection")
+            ]
+            self.has_more |= any(holder.pending() for holder in holders if hasattr(holder, "pending"))
+
 
 class _Reader(io.BufferedReader):
     """The buffer over a socket's raw file; http.client closes it at the answer's end, whatever it still holds."""
 
     def close(self) -> None:
         if not self.closed:
-            self.raw.is_over = True  # type: ignore[attr-defined]
-            self.raw.has_more = bool(self.peek(1))  # type: ignore[attr-defined]
+            reads: Any = self.raw
+            reads.is_over = True
+            reads.end(self.peek(1))
         super().close()
-
-
-class WatchedFile:
-    """What `_Reader` is for a connection of ours, for an answer of a lent session: put around http.client's own file."""
-
-    def __init__(self, answer: Any, file: io.BufferedReader, sock: socket.socket) -> None:
-        self._answer = answer
-        self._file = file
-        self._sock = sock
-        self.read, self.read1, self.readline = file.read, file.read1, file.readline
-        self.readinto, self.peek, self.flush = file.readinto, file.peek, file.flush
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def close(self) -> None:
-        """Close the file, once it is known whether the service has said more than its answer."""
-        if not self._file.closed:
-            # urllib3 1.26's stand-in for a socket of pyOpenSSL has no gettimeout: an AttributeError; the socket in it has
-            seconds = getattr(self._sock, "socket", self._sock).gettimeout()
-            try:
-                self._sock.settimeout(0)
-                # its end as well: of a TLS connection urllib3 would not see it before the next call is sent
-                raw: Any = self._file.raw
-                self._answer.has_more = bool(self._file.peek(1)) or raw.readinto(bytearray(1)) is not None
-            except (OSError, ValueError):
-                pass  # TLS has nothing to read, or the connection is gone, which urllib3 notices
-            try:
-                self._sock.settimeout(seconds)
-            except OSError:
-                pass  # it is gone
-        self._file.close()

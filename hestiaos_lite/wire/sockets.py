@@ -14,27 +14,32 @@ import os
 import selectors
 import socket
 import threading
-from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union, cast
+from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar, Union, cast
 
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from ..deadline import Deadline, SilenceLimit
-from .body import LONGEST_IDLE_SECONDS, LimitedReads, Response, WatchedFile, mend_head
+from .body import LONGEST_IDLE_SECONDS, LimitedReads, Response, mend_head
 
 _LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
 _HEAD_START_SECONDS = 0.25  # of an address over the next
 
 _T = TypeVar("_T")
 _Address = Tuple[Any, ...]  # as of socket.getaddrinfo; its last item holds the scope of a link-local address
-_current = threading.local()
+
+
+class _Current(threading.local):
+    attempt: Optional[Attempt] = None
+
+
+_current = _Current()
 
 
 class Attempt:
     """One attempt at a request: the limit it runs under, and what became of it on the wire."""
 
-    __slots__ = ("_is_borrowed", "handed_over", "is_single_try", "limit", "ours", "proxies", "sent", "sock")
+    __slots__ = ("_outer", "handed_over", "is_single_try", "limit", "ours", "proxies", "sent", "sock")
 
     def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
         self.limit = limit
@@ -46,17 +51,15 @@ class Attempt:
         self.is_single_try = True
         self.proxies: Mapping[str, str] = {}  # what requests was told to go through
         self.sock: Optional[socket.socket] = None  # the one the answer comes from
-        self._is_borrowed = False
 
-    @contextmanager
-    def in_this_thread(self) -> Iterator[None]:
+    def __enter__(self) -> Attempt:
         """Make this the attempt that the connections used by this thread work for."""
-        outer = current_attempt()  # of the call that a signal handler's call has interrupted
+        self._outer = _current.attempt  # of the call that a signal handler's call has interrupted
         _current.attempt = self
-        try:
-            yield
-        finally:
-            _current.attempt = outer
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        _current.attempt = self._outer
 
     def wait_seconds(self) -> float:
         """What the next socket operation may take; raise ``socket.timeout`` when nothing is left."""
@@ -65,23 +68,26 @@ class Attempt:
             raise socket.timeout("the deadline passed")
         return remaining if remaining < _LONGEST_WAIT_SECONDS else _LONGEST_WAIT_SECONDS
 
-    def borrow_socket(self, raw: Any) -> None:
-        """Take the socket of an answer (urllib3's) that came over a connection that is not ours."""
-        if self.sock is not None:
-            return
-        answer: Any = getattr(raw, "_fp", None)
+    def borrow_socket(self, response: Any) -> None:
+        """Read an answer of requests that came over a connection that is not ours through the limit, as ours are."""
+        answer: Any = getattr(response.raw, "_fp", None)
         file: Any = getattr(answer, "fp", None)
-        self.sock = getattr(getattr(file, "raw", None), "_sock", None)
-        if self.sock is not None:
-            self._is_borrowed = True
-            answer.fp = WatchedFile(answer, file, self.sock)
-            mend_head(answer)
-
-    def before_read(self) -> None:
-        """Hold the limit before a piece of the body is read; a connection of ours holds it below, at every read."""
+        sock = getattr(getattr(file, "raw", None), "_sock", None)
+        if self.sock is not None or sock is None:
+            return
+        self.sock = sock
         seconds = self.wait_seconds()
-        if self._is_borrowed and self.sock is not None:
-            self.sock.settimeout(seconds)
+        try:
+            sock.settimeout(0)
+            early = file.peek(1)
+        except (OSError, ValueError):
+            early = b""  # TLS has nothing to read, or the connection is gone, which the next read finds out
+        finally:
+            sock.settimeout(seconds)  # also of the next request: urllib3 1.26 sends it with what it finds
+        answer.reads = LimitedReads(sock, self.wait_seconds, early)
+        answer.fp = answer.reads.makefile("rb")
+        file.close()  # our own file holds the socket now
+        response.headers.update(mend_head(answer))
 
     def wake(self) -> None:
         """End a read that another thread is blocked in: it sees the end of the stream."""
@@ -203,7 +209,7 @@ def _plain_socket(sock: Any) -> Optional[_socket.socket]:
 
 def current_attempt() -> Optional[Attempt]:
     """The attempt that this thread works for, or None."""
-    return getattr(_current, "attempt", None)
+    return _current.attempt
 
 
 def _begin_to_connect(sock: socket.socket, place: Any) -> None:

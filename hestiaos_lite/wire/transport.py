@@ -114,7 +114,7 @@ class Transport:
             result: Optional[_T] = None
             started = time.monotonic()
             try:
-                with attempt.in_this_thread():
+                with attempt:
                     wait_seconds = attempt.wait_seconds()
                     session, request, settings = self._sessions.prepare(call, self._headers_of(call))
                     attempt.is_single_try = self._sessions.is_single_try(request)
@@ -132,7 +132,7 @@ class Transport:
                     except requests.HTTPError as error:
                         response = complained_of(error, request)
                     log_answer(call, response)
-                    attempt.borrow_socket(response.raw)
+                    attempt.borrow_socket(response)
                     if not 200 <= response.status_code < 300 and response.status_code not in call.accept:
                         raise refused(call, response, attempt)
                     result = receive(call, response, attempt)

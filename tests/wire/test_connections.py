@@ -339,6 +339,15 @@ def test_a_connection_is_kept_and_used_again(session: Any) -> None:
         assert (server.connections, server.hits) == (1, 3)
 
 
+def test_a_kept_connection_takes_a_large_request(session: Any) -> None:
+    """It fills what the system keeps of it, and so has to wait: the look at what follows an answer does not."""
+    with FaultServer(answer(ok({"result": "ALLOW", "trace_id": "t"}))) as server:
+        with Client(server.url, timeout=30, retries=0, session=session) as client:
+            for size in (1, 20_000_000):
+                client.run("x" * size)
+        assert (server.connections, server.hits) == (1, 2)
+
+
 @pytest.mark.parametrize("body", [reply(200, b"[]"), reply(500, b"{}"), reply(404)])
 def test_a_connection_is_kept_after_an_error_that_was_read_whole(body: bytes) -> None:
     with FaultServer(answer(body, HEALTHY)) as server, Client(
