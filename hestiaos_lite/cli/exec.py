@@ -7,8 +7,6 @@ import signal
 import sys
 from typing import List
 
-CANNOT_START = 126  # as a shell, env and nice have it
-NOT_FOUND = 127
 _COERCED = "LC_CTYPE"
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")  # and what is ignored stays so beyond an exec
 
@@ -17,7 +15,7 @@ def exec_command(argv: List[str]) -> int:
     """Replace this process by a command; where exec does not replace, run it, wait, and return its exit code.
 
     Raises:
-        OSError: it cannot be started; `exit_code_of` says how a shell would put it.
+        OSError: it cannot be started; FileNotFoundError: there is none of that name.
     """
     numbers = [getattr(signal, name) for name in _IGNORED_BY_PYTHON if hasattr(signal, name)]
     before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
@@ -45,11 +43,6 @@ def _find(name: str) -> str:
     if not found:
         raise FileNotFoundError(name)
     return next((path for path in found if os.access(path, os.X_OK)), found[0])
-
-
-def exit_code_of(error: OSError) -> int:
-    """Return what a shell ends with where a command cannot be started."""
-    return NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_START
 
 
 def _undo_locale_coercion() -> None:

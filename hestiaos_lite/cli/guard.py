@@ -1,5 +1,7 @@
 """guard: ask governance whether a command may run; where it may, the command takes this process's place.
 
+What of the command may be seen is masked, and a line in a log says who was about to do what.
+
 The exec comes last, when every context of the command line has ended: signals, descriptors, streams and environment are
 then those that guard was started with, and no process of ours is left beside the command.
 """
@@ -9,15 +11,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
 import re
 import shlex
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
+import time
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
 from ..models import is_refusal
-from .audit import Mask, append_record, as_text, mask_of
 from .connect import json_object, open_client
 from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code, hints
 from .output import Output
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
 
     RulingOrError = Union[Ruling, HestiaError]  # a ruling by which it may run, or why it may not
 
+Mask = Callable[[Any], Any]
+
 _NOT_RUN = 125  # what env, nice and timeout end with when they fail themselves
+_CANNOT_START, _NOT_FOUND = 126, 127  # as a shell, env and nice have it
 
 
 def declare(parser: Parser) -> None:
@@ -71,7 +77,7 @@ def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
     code = _NOT_RUN
     with contextlib.suppress(argparse.ArgumentTypeError, IndexError):
         code = _exit_code(named["--not-run-exit"][0])
-    return report_usage_error(mask_of(is_set, quoted=True)(message), argv, output, code)
+    return report_usage_error(_mask_of(is_set, quoted=True)(message), argv, output, code)
 
 
 def _exit_code(text: str) -> int:
@@ -86,14 +92,14 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
     mask: Mask = str
     fault: Optional[HestiaError] = None
     try:
-        mask = mask_of(args.mask)
-        shown = [mask(as_text(word)) for word in args.argv]
+        mask = _mask_of(args.mask)
+        shown = [mask(_as_text(word)) for word in args.argv]
         ruling = _ask(args, output, shown, mask)
         refusal = ruling if isinstance(ruling, HestiaError) else None
         runs = refusal is None or (args.fail_open and _has_no_ruling(refusal))
         if args.log is not None:
             facts: Dict[str, Any] = {name: mask(value) for name, value in _facts(ruling).items()}
-            fault = append_record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
+            fault = _append_record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing runs, and the exit code has to say that
         return _refuse(error, args, output, mask)
     if not runs or fault is not None:
@@ -116,7 +122,7 @@ def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> Rulin
         command_input.update(argv=shown, command=" ".join(shlex.quote(word) for word in shown))
         with open_client(args) as client:
             return client.governance.require(
-                mask(as_text(args.type)), command_input, allow_throttle=args.allow_throttle
+                mask(_as_text(args.type)), command_input, allow_throttle=args.allow_throttle
             )
     except HestiaError as error:
         return error
@@ -199,16 +205,108 @@ def _said(ruling: RulingOrError) -> str:
 
 
 def _exec(argv: List[str], shown: str, output: Output) -> int:
-    from .exec import NOT_FOUND, exec_command, exit_code_of
+    from .exec import exec_command
 
     try:
         return exec_command(argv)
+    except FileNotFoundError:
+        code, why = _NOT_FOUND, "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
     except OSError as error:
-        code = exit_code_of(error)
-        why = error.strerror or str(error)
-        if code == NOT_FOUND:
-            why = "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
-        elif error.errno == errno.ENOEXEC:
+        code, why = _CANNOT_START, error.strerror or str(error)
+        if error.errno == errno.ENOEXEC:
             why += " (a script needs a first line such as #!/bin/sh)"
-        output.complain("allowed, but cannot be started: {}: {}".format(shown, why))
-        return code
+    output.complain("allowed, but cannot be started: {}: {}".format(shown, why))
+    return code
+
+
+# -- what may be seen, and the log
+
+
+def _mask_of(variables: Sequence[str], quoted: bool = False) -> Mask:
+    """Return a function that masks these variables' values in a text, or in all that a JSON value holds.
+
+    The longest value is looked for first. There is no masking by pattern: what is not named is shown.
+
+    Args:
+        quoted: a value may also stand in the text as Python quotes it.
+
+    Raises:
+        InvalidInput: a variable is not set, or empty.
+    """
+    secrets = []
+    for name in variables:
+        if not os.environ.get(name):
+            raise InvalidInput("--mask {}: that variable is not set, or empty".format(name))
+        secrets.append((_as_text(os.environ[name]), "$" + name))
+        if quoted:
+            secrets.append((repr(os.environ[name])[1:-1], "$" + name))
+    secrets.sort(key=lambda secret: -len(secret[0]))
+
+    def in_text(text: str, first: int = 0) -> str:
+        if first == len(secrets):
+            return text
+        secret, name = secrets[first]
+        # the others are looked for beside it, never in the name put in its place
+        return name.join(in_text(part, first + 1) for part in text.split(secret))
+
+    def masked(value: Any) -> Any:
+        if isinstance(value, str):
+            return in_text(value)
+        if isinstance(value, dict):
+            return {in_text(name): masked(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [masked(inner) for inner in value]
+        text = json.dumps(value)  # a number may be somebody's PIN
+        return value if in_text(text) == text else in_text(text)
+
+    return masked
+
+
+def _as_text(word: str) -> str:
+    """Return an argument or variable as text that can be sent: bytes that are not UTF-8 are shown as ``\\xff``."""
+    return os.fsencode(word).decode("utf-8", "backslashreplace")
+
+
+def _append_record(path: str, facts: Mapping[str, Any]) -> Optional[HestiaError]:
+    """Append a JSON line in one write: time (UTC), user, pid, working folder, and the facts; a new file has mode 0600.
+
+    Returns:
+        What is wrong with the log, or None: the caller may have something more serious to report.
+    """
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = json.dumps(dict(time=now, user=_user(), pid=os.getpid(), cwd=_folder(), **facts)) + "\n"
+    try:
+        # not through a link that another user has put there, and no wait for the reader of a FIFO
+        is_own_link = os.path.islink(path) and os.lstat(path).st_uid in (0, getattr(os, "getuid", int)())
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+        file = os.open(path, flags | (0 if is_own_link else getattr(os, "O_NOFOLLOW", 0)), 0o600)
+        try:
+            is_whole = os.write(file, line.encode("ascii")) == len(line)
+        finally:
+            os.close(file)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        return InvalidInput("the log {} cannot be written: {}".format(path, why), code="CONFIGURATION")
+    if not is_whole:
+        return InvalidInput("the log {} took only part of the line".format(path), code="CONFIGURATION")
+    return None
+
+
+def _user() -> str:
+    """Return the user's name as the system has it; a variable would say whatever somebody put into it."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())  # it has no name
+    except ImportError:
+        return os.environ.get("USERNAME") or "unknown"  # Windows, where a variable is all there is
+
+
+def _folder() -> Optional[str]:
+    """Return the working folder, None where it has been removed."""
+    try:
+        return _as_text(os.getcwd())
+    except OSError:
+        return None
