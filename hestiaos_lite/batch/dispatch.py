@@ -19,31 +19,12 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from ..errors import NONE, HestiaError, InvalidInput, RequestTimeout
-from .interrupts import Interrupts
-from .pool import Threads
 from .rate import Backoff, TokenBucket
-from .results import BatchResult, concerns_every_row, error_facts, was_rejected
-from .rows import BatchRow
-from .worker import Report, Task, work
+from .rows import BatchResult, BatchRow, Report, concerns_every_row, error_facts, was_rejected
+from .threads import Interrupts, Threads
 
 _STOP_POLL_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 1.0  # Windows does not interrupt a longer wait for Ctrl-C
-
-
-class Limits(NamedTuple):
-    """What bounds a run.
-
-    Attributes:
-        jobs: most rows in flight.
-        retries: how often a row that was certainly not executed is sent again while the service accepts others.
-        patience_seconds: how long the service may reject everything before the run ends.
-        deadline_seconds: when sending ends, or None.
-    """
-
-    jobs: int
-    retries: int = 5
-    patience_seconds: float = 900.0
-    deadline_seconds: Optional[float] = None
 
 
 class Finished(NamedTuple):
@@ -80,9 +61,13 @@ class Dispatcher:
     """Sends rows through an executor.
 
     Args:
-        task: what is done with each row.
+        work: called in a worker with a row and the number of its sending; returns a `Report`.
         rows: the source of the rows.
         read: makes of what the source gives a row, or the result of one that cannot be sent; None: it gives rows.
+        jobs: most rows in flight.
+        retries: how often a row that was certainly not executed is sent again while the service accepts others.
+        patience_seconds: how long the service may reject everything before the run ends.
+        deadline_seconds: when sending ends, or None.
         executor: None starts threads for this run; a caller's executor is never shut down.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
@@ -94,10 +79,13 @@ class Dispatcher:
 
     def __init__(
         self,
-        task: Task,
+        work: Callable[[BatchRow, int], Report],
         rows: Iterable[Any],
         *,
-        limits: Limits,
+        jobs: int,
+        retries: int,
+        patience_seconds: float,
+        deadline_seconds: Optional[float],
         read: Optional[Callable[[Any], Union[BatchRow, BatchResult]]] = None,
         executor: Optional[Executor] = None,
         bucket: Optional[TokenBucket] = None,
@@ -106,10 +94,14 @@ class Dispatcher:
         on_rejected: Optional[Callable[[BatchRow], None]] = None,
         on_done: Optional[Callable[[Deque[Finished]], Any]] = None,
     ) -> None:
-        self._task = task
+        self._work = work
         self._rows = iter(rows)
         self._read = read or (lambda item: item)
-        self._limits = limits
+        self._size = jobs
+        self._retries = retries
+        self._patience_seconds = patience_seconds
+        self._deadline_seconds = deadline_seconds
+        self._deadline_at = float("inf")
         self._executor: Any = executor
         self._own: Optional[Threads] = None
         self._bucket = bucket
@@ -118,7 +110,6 @@ class Dispatcher:
         self._on_rejected = on_rejected
         self._on_done = on_done
         self.backoff = Backoff()
-        self._size = limits.jobs
         self._drawn: List[Any] = []  # of the source, at most one, and not yet read
         self._to_submit: List[InFlight] = []
         self._in_flight: Dict[InFlight, None] = {}
@@ -128,16 +119,13 @@ class Dispatcher:
         self._ready: Deque[Finished] = deque()
         self._exhausted = False
         self._stopped = False
-        self._failure: Optional[BaseException] = (
-            None  # the first reason to stop: raised once what was in flight is in
-        )
-        self._deadline_at: Optional[float] = None
+        self._failure: Optional[BaseException] = None  # raised once what was in flight is in
         self._interrupts = Interrupts(functools.partial(self._completed.put, None))
 
     def finished(self) -> Iterator[Finished]:
         """Send everything, yielding results as rows complete; raise at the end what ended the run early."""
-        if self._limits.deadline_seconds is not None:
-            self._deadline_at = time.monotonic() + self._limits.deadline_seconds
+        if self._deadline_seconds is not None:
+            self._deadline_at = time.monotonic() + self._deadline_seconds
         try:
             goes_on = True
             while goes_on:
@@ -157,10 +145,15 @@ class Dispatcher:
     def _anything_left(self) -> bool:
         return bool(self._waiting) or not self._exhausted
 
+    @property
+    def _room(self) -> int:
+        """How many more rows may be in flight."""
+        return (1 if self.backoff.is_half_open else self._size) - len(self._in_flight)
+
     def _step(self) -> bool:
         """Send what may be sent, or take in what has completed; False at the end."""
         if self._executor is None:
-            self._executor = self._own = Threads(self._limits.jobs)
+            self._executor = self._own = Threads(self._size)
             self._size = self._own.size
         self._fill()
         if not self._ready:
@@ -195,8 +188,7 @@ class Dispatcher:
 
     def _fetch(self) -> None:
         """Fetch the rows that may be sent now: all of them for a journal, else one, since it is sent at once."""
-        size = 1 if self.backoff.is_half_open else self._size
-        most = min(size - len(self._in_flight), size if self._before_send is not None else 1)
+        most = self._room if self._before_send is not None else min(1, self._room)
         while len(self._to_submit) < most and not self._ready and not self._stopped:
             if self.backoff.wait_seconds() > 0 or (self._bucket is not None and not self._bucket.take()):
                 return
@@ -218,26 +210,22 @@ class Dispatcher:
         return self._waiting.popleft() if self._waiting else None
 
     def _draw(self) -> Optional[InFlight]:
-        drawn = self._drawn
         try:
             with self._interrupts.none_put_off():  # the source may wait for ever
-                drawn.extend(
-                    itertools.islice(self._rows, 1)
-                )  # one step in C: an interrupt finds it drawn, or not drawn
-        except Exception as error:  # noqa: BLE001 - the source's own: raised once what it gave before is finished
-            self._stop(error)
-            return None
-        if not drawn:
+                # one step in C: an interrupt finds it drawn, or not drawn
+                self._drawn.extend(itertools.islice(self._rows, 1))
+            if self._drawn:
+                return self._read_drawn()
             self._exhausted = True
-            return None
-        try:
-            in_flight = InFlight(self._read(drawn.pop()))
-        except Exception as error:  # noqa: BLE001 - likewise: a row may be any mapping
+        except Exception as error:  # noqa: BLE001 - the source's, or a mapping's, own: raised once what it gave is finished
             self._stop(error)
-            return None
-        if isinstance(in_flight.row, BatchRow):
-            return in_flight
-        self._finish(in_flight.row)
+        return None
+
+    def _read_drawn(self) -> Optional[InFlight]:
+        row = self._read(self._drawn.pop())
+        if isinstance(row, BatchRow):
+            return InFlight(row)
+        self._finish(row)
         self._tell()
         return None
 
@@ -247,7 +235,7 @@ class Dispatcher:
         in_flight.future = None
         self._in_flight[in_flight] = None
         try:
-            future = self._executor.submit(work, self._task, in_flight.row, in_flight.submissions)
+            future = self._executor.submit(self._work, in_flight.row, in_flight.submissions)
             in_flight.future = future
             future.add_done_callback(lambda _: self._completed.put(in_flight))
         except InvalidInput as error:  # what was to be sent cannot be pickled, so nothing has left
@@ -269,13 +257,10 @@ class Dispatcher:
         longest = _LONGEST_WAIT_SECONDS if self._stop_event is None else _STOP_POLL_SECONDS
         if self._stopped:
             return longest
-        size = 1 if self.backoff.is_half_open else self._size
-        if self._anything_left and len(self._in_flight) < size:
+        if self._anything_left and self._room > 0:
             next_token = 0.0 if self._bucket is None else self._bucket.wait_seconds()
             longest = min(longest, max(self.backoff.wait_seconds(), next_token))
-        if self._deadline_at is not None:
-            longest = min(longest, self._deadline_at - time.monotonic())
-        return max(0.0, longest)
+        return max(0.0, min(longest, self._deadline_at - time.monotonic()))
 
     def _receive(self, timeout: float) -> None:
         """Wait until a row has completed, and take in all that have."""
@@ -333,9 +318,9 @@ class Dispatcher:
             return
         since = backoff.until if backoff.rejected_since is None else backoff.rejected_since
         if (
-            (backoff.accepted_at is None and backoff.rejections > self._limits.retries)  # it was never there
-            or backoff.until - since > self._limits.patience_seconds
-            or self._is_past_deadline(backoff.until)
+            (backoff.accepted_at is None and backoff.rejections > self._retries)  # it was never there
+            or backoff.until - since > self._patience_seconds
+            or backoff.until >= self._deadline_at
         ):
             self._stop(error)
         if self._stopped:
@@ -346,19 +331,16 @@ class Dispatcher:
             self._on_rejected(in_flight.row)
 
     def _was_tried_enough(self, in_flight: InFlight) -> bool:
-        return in_flight.rejections > self._limits.retries
+        return in_flight.rejections > self._retries
 
     def _is_no_outage(self, in_flight: InFlight) -> bool:
         """True when the rejections are this row's own: others were accepted meanwhile, or there is none left to ask with."""
         accepted_at = self.backoff.accepted_at
-        if not self._limits.retries or (
-            accepted_at is not None and accepted_at > in_flight.first_rejected_at
-        ):
-            return True
-        is_last = (
+        if not self._retries or accepted_at is None:
+            return not self._retries
+        return accepted_at > in_flight.first_rejected_at or (
             self._exhausted and len(self._in_flight) == 1 and all(map(self._was_tried_enough, self._waiting))
         )
-        return is_last and accepted_at is not None
 
     # -- results
 
@@ -375,11 +357,7 @@ class Dispatcher:
                 self._on_done(self._untold)
             except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
                 self._on_done = None
-                self._stop(
-                    RuntimeError("the consumer of the results raised StopIteration")
-                    if isinstance(error, StopIteration)
-                    else error
-                )
+                self._stop(error)
 
     def _not_sent(self, in_flight: InFlight, message: str) -> None:
         error = HestiaError("NOT_SENT", message, delivered=False)
@@ -403,23 +381,15 @@ class Dispatcher:
         """Stop if that was asked for, or if the time is up while there is something left to send."""
         if self._stop_event is not None and self._stop_event.is_set():
             self._stop()
-        elif self._anything_left and self._is_past_deadline(time.monotonic()):
+        elif self._anything_left and time.monotonic() >= self._deadline_at:
             what = "the batch's deadline of {:g} s passed; rows may be left unsent"
-            message = what.format(self._limits.deadline_seconds or 0.0)
+            message = what.format(self._deadline_seconds)
             self._stop(RequestTimeout(message, code="BATCH_DEADLINE", delivered=False))
-
-    def _is_past_deadline(self, moment: float) -> bool:
-        return self._deadline_at is not None and moment >= self._deadline_at
 
     def _cancel(self) -> None:
         """Finish what was fetched and will not be sent."""
-        for item in map(self._read, self._drawn):
-            if isinstance(item, BatchResult):
-                self._finish(item)
-            else:
-                self._to_submit.append(InFlight(item))
-        self._drawn.clear()
-        for in_flight in self._to_submit:
+        drawn = self._read_drawn() if self._drawn else None
+        for in_flight in self._to_submit + ([] if drawn is None else [drawn]):
             self._not_sent(in_flight, "the run ended before it was sent")
         self._to_submit.clear()
         self._tell()

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Sequence, 
 
 from ..errors import HestiaError
 from .input import BatchInput
-from .results import UNKNOWN
+from .rows import UNKNOWN
 from .store import UNSENT, Store
 
 # what a spreadsheet takes for a formula where a cell begins with it

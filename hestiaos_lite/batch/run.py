@@ -6,29 +6,54 @@
         print(result.id, result.outcome)
 
 ``hestiaos-lite batch`` adds files, a journal and resuming to it.
+
+What runs in a worker (`work`) is plain, as is all that goes in or comes out of it: it pickles. A worker of another process
+or machine builds its client from a factory, once per process, so that the API key comes from that process's own environment
+and is never pickled.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 import sys
 import threading
+import time
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Callable, Deque, Iterable, Iterator, Mapping, Optional, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    Mapping,
+    NoReturn,
+    Optional,
+    Tuple,
+    Union,
+)
 
 from .._check import check_seconds, check_whole_number
-from ..errors import InvalidInput
-from .dispatch import Dispatcher, Finished, Limits
+from ..errors import HestiaError, InvalidInput
+from ..models import objection
+from .dispatch import Dispatcher, Finished
 from .rate import TokenBucket, parse_rate
-from .results import BatchResult, error_facts
-from .rows import BatchRow, RowId, check_call, check_row, is_row_id
-from .worker import Lent, Task, build_client
+from .rows import FORMS, BatchResult, BatchRow, Report, RowId, check_row, error_facts, is_row_id
 
 if TYPE_CHECKING:
     from ..client import Client
 
-__all__ = ["BatchResult", "run_batch"]
+_CALLS: Mapping[str, Callable[[Any], Callable[..., Any]]] = {
+    "run": lambda client: client.run,
+    "chat": lambda client: client.chat.run,
+    "agent": lambda client: client.agents.run,
+}
+
+# (process id, factory's key) -> client. A forked child finds its parent's entries and, by the process id, not its own.
+_clients: Dict[Tuple[int, bytes], Any] = {}
 
 
 def run_batch(
@@ -97,7 +122,8 @@ def run_batch(
             its rows are ``unknown``, since another worker may have sent them before.
         Whatever ``rows`` or ``on_result`` raises.
     """
-    check_call(call)
+    if call not in FORMS:
+        raise InvalidInput("call must be one of {}, not {!r}".format(", ".join(FORMS), call))
     for name, given, needed in (
         ("rows", rows, "__iter__"),
         ("executor", executor, "submit"),
@@ -107,14 +133,16 @@ def run_batch(
     ):
         if (given is not None or name == "rows") and not hasattr(given, needed):
             raise InvalidInput("{} cannot be of the type {}".format(name, type(given).__name__))
-    limits = check_limits(jobs, retries, patience, deadline)
     bucket = None if rate is None else TokenBucket(parse_rate(rate))
     factory, key = _worker_factory(client_or_factory, executor)
     dispatcher = Dispatcher(
-        Task(call, factory, key, claim),
+        functools.partial(work, call, factory, key, claim),
         enumerate(rows, 1),
-        read=lambda numbered: _checked(numbered[0], numbered[1], call),
-        limits=limits,
+        read=functools.partial(_checked, call),
+        jobs=check_whole_number("jobs", jobs, least=1),
+        retries=check_whole_number("retries", retries),
+        patience_seconds=check_seconds("patience", patience),
+        deadline_seconds=None if deadline is None else check_seconds("deadline", deadline),
         executor=executor,
         bucket=bucket,
         stop=stop,
@@ -128,46 +156,118 @@ def _tell(on_result: Callable[[BatchResult], Any], finished: Deque[Finished]) ->
         on_result(finished.popleft().result)
 
 
-def check_limits(jobs: Any, retries: Any, patience: Any, deadline: Any) -> Limits:
-    """Return the limits of a run, or raise InvalidInput."""
-    return Limits(
-        check_whole_number("jobs", jobs, least=1),
-        check_whole_number("retries", retries),
-        check_seconds("patience", patience),
-        None if deadline is None else check_seconds("deadline", deadline),
-    )
-
-
-def _worker_factory(client_or_factory: Any, executor: Optional[Executor]) -> Tuple[Callable[[], Any], bytes]:
-    """Return what gives a worker its client, and the key it is cached under there (empty: not cached)."""
-    if not callable(client_or_factory):
-        lent = Lent(client_or_factory)
-        if not hasattr(client_or_factory, "run"):
-            raise InvalidInput(
-                "give run_batch a Client or a factory, not {}".format(type(client_or_factory).__name__)
-            )
-        processes = sys.modules.get(
-            "concurrent.futures.process"
-        )  # not imported: then there is no such executor
-        if processes is not None and isinstance(executor, processes.ProcessPoolExecutor):
-            lent.__reduce__()  # raises now what the executor would meet later, in a thread of its own
-        return lent, b""
-    if executor is None or isinstance(executor, ThreadPoolExecutor):
-        return Lent(build_client(client_or_factory)), b""
-    try:
-        return client_or_factory, pickle.dumps(client_or_factory)
-    except Exception as error:  # pickle raises what it likes: PicklingError, AttributeError, TypeError
-        raise InvalidInput(
-            "the client factory cannot be sent to a worker ({}); it must be a module-level function or class".format(
-                error
-            )
-        ) from error
-
-
-def _checked(number: int, row: Any, call: str) -> Union[BatchRow, BatchResult]:
+def _checked(call: str, numbered: Tuple[int, Any]) -> Union[BatchRow, BatchResult]:
+    number, row = numbered
     try:
         return check_row(row, call)
     except InvalidInput as error:
         error.message = "row {}: {}".format(number, error.message)
         row_id = row.get("id") if isinstance(row, Mapping) else None
         return BatchResult(row_id if is_row_id(row_id) else None, False, error=error_facts(error))
+
+
+def _worker_factory(client_or_factory: Any, executor: Optional[Executor]) -> Tuple[Callable[[], Any], bytes]:
+    """Return what gives a worker its client, and the key it is cached under there (empty: not cached)."""
+    if not callable(client_or_factory):
+        if not hasattr(client_or_factory, "run"):
+            what = "give run_batch a Client or a factory, not {}".format(type(client_or_factory).__name__)
+            raise InvalidInput(what)
+        shared = SharedClient(client_or_factory)
+        processes = sys.modules.get("concurrent.futures.process")  # not imported: there is no such executor
+        if processes is not None and isinstance(executor, processes.ProcessPoolExecutor):
+            shared.__reduce__()  # raises now what the executor would meet later, in a thread of its own
+        return shared, b""
+    if executor is None or isinstance(executor, ThreadPoolExecutor):
+        return SharedClient(_build_client(client_or_factory)), b""
+    try:
+        return client_or_factory, pickle.dumps(client_or_factory)
+    except Exception as error:  # pickle raises what it likes: PicklingError, AttributeError, TypeError
+        what = (
+            "the client factory cannot be sent to a worker ({}); it must be a module-level function or class"
+        )
+        raise InvalidInput(what.format(error)) from error
+
+
+class SharedClient:
+    """A factory that always gives the one client it holds: for workers that are threads of this process."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __call__(self) -> Any:
+        return self._client
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidInput(
+            "a Client cannot be sent to another process with its key and connections: give run_batch a factory"
+            " instead, a module-level function that returns one (or the class Client itself)"
+        )
+
+
+def work(
+    call: str,
+    factory: Callable[[], Any],
+    key: bytes,
+    claim: Optional[Callable[[RowId], Any]],
+    row: BatchRow,
+    sending: int,
+) -> Report:
+    """Send one row and return what became of it.
+
+    Args:
+        call: ``run``, ``chat`` or ``agent``.
+        factory: gives the client.
+        key: names the factory among those of a process; empty when its client is not to be kept.
+        claim: says whether a row may be sent, or was before; see `run_batch`.
+        sending: counts the sendings of this row, so that an executor that caches by arguments (dask with ``pure=True``)
+            takes no earlier answer for this one.
+    """
+    began = time.perf_counter()
+    response, error, attempts = None, None, 1
+    try:
+        client = _client(factory, key)
+        if claim is not None:
+            _claim(claim, row.id, sending)
+        response = _CALLS[call](client)(**row.arguments).to_dict()
+        error = objection(call, response)
+    except HestiaError as failure:
+        # without its traceback: this frame is in it, and holds the error in turn
+        error, attempts = failure.with_traceback(None), failure.attempts
+    return Report(response, error, attempts, time.perf_counter() - began)
+
+
+def _claim(claim: Callable[[RowId], Any], row_id: RowId, sending: int) -> None:
+    """Raise unless the row is ours to send. A row that was rejected is claimed anew, under a name of its own."""
+    try:
+        is_ours = claim(row_id if sending == 1 else "{}#{}".format(row_id, sending))
+    except Exception as error:
+        # not "nothing was done": this may be the second time that the executor runs the row
+        what = "the claim failed: {}: {}".format(type(error).__name__, error)
+        raise HestiaError("CONFIGURATION", what) from error
+    if not is_ours:
+        raise HestiaError("CLAIMED", "it was sent before and the answer is lost; it may have taken effect")
+
+
+def _build_client(factory: Callable[[], Any]) -> Any:
+    """Call a factory; what it raises, or returns in a client's place, is an InvalidInput: every row would meet it unsent."""
+    try:
+        client = factory()
+    except HestiaError:
+        raise
+    except Exception as error:  # a caller's function may raise anything
+        what = "the client factory failed: {}: {}".format(type(error).__name__, error)
+        raise InvalidInput(what, code="CONFIGURATION") from error
+    if not hasattr(client, "run"):
+        what = "the client factory returned a {}, not a client".format(type(client).__name__)
+        raise InvalidInput(what, code="CONFIGURATION")
+    return client
+
+
+def _client(factory: Callable[[], Any], key: bytes) -> Any:
+    if not key:
+        return factory()
+    entry = (os.getpid(), key)
+    if entry not in _clients:
+        # Two threads may both build one; setdefault lets the first win, and needs no lock that a fork could leave held.
+        _clients.setdefault(entry, _build_client(factory))
+    return _clients[entry]

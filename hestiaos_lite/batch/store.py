@@ -37,8 +37,7 @@ from .._json import dumps
 from .._sqlite import Kind, SqliteFile
 from ..errors import HestiaError, InvalidInput
 from .input import BatchInput
-from .results import AGAIN, OUTCOMES, REFUSED, UNKNOWN, BatchResult, error_facts
-from .rows import BatchRow, digest, id_key
+from .rows import AGAIN, OUTCOMES, REFUSED, UNKNOWN, BatchResult, BatchRow, digest, error_facts, id_key
 
 UNSENT = "unsent"
 SENT = "sent"  # or about to be: nobody knows yet what became of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -174,18 +175,19 @@ class _Run:
         return self._end(failure)
 
     def _dispatcher(self) -> Dispatcher:
-        from ..batch.dispatch import Dispatcher, Limits
+        from ..batch.dispatch import Dispatcher
         from ..batch.rate import TokenBucket
-        from ..batch.worker import Lent, Task
+        from ..batch.run import SharedClient, work
 
         args = self._args
         granted_ms = None if args.timeout is None else max(1, min(30000, int(args.timeout * 1000)))
         return Dispatcher(
-            Task(args.call, Lent(self._client)),
+            functools.partial(work, args.call, SharedClient(self._client), b"", None),
             self._unsent_rows(granted_ms),
-            limits=Limits(
-                args.jobs, 5 if args.retries is None else args.retries, args.patience, args.deadline
-            ),
+            jobs=args.jobs,
+            retries=5 if args.retries is None else args.retries,
+            patience_seconds=args.patience,
+            deadline_seconds=args.deadline,
             bucket=None if args.rate is None else TokenBucket(args.rate),
             stop=self._stop,
             before_send=self._files.before_send,

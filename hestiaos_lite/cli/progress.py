@@ -15,7 +15,7 @@ from typing import Any, Dict, Mapping, Optional, Type
 from .._redact import harmless
 from .._stdio import Writer
 from ..batch.rate import Backoff
-from ..batch.results import BLOCKED, OK, OUTCOMES
+from ..batch.rows import BLOCKED, OK, OUTCOMES
 
 _TERMINAL_SECONDS = 0.2
 _LINE_SECONDS = 30.0

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from hestiaos_lite.batch.rate import Backoff
-from hestiaos_lite.batch.results import outcome_of
+from hestiaos_lite.batch.rows import outcome_of
 from hestiaos_lite.cli import main
 
 from ..batch.kit import Batch, read

@@ -17,8 +17,7 @@ import pytest
 
 from hestiaos_lite import BatchResult, Client, PermissionDenied, run_batch
 from hestiaos_lite.batch.rate import Backoff, TokenBucket, parse_rate
-from hestiaos_lite.batch.results import error_facts, outcome_of
-from hestiaos_lite.batch.rows import check_row
+from hestiaos_lite.batch.rows import check_row, error_facts, outcome_of
 from hestiaos_lite.errors import (
     AuthenticationError,
     ConnectionFailed,
