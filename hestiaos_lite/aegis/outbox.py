@@ -26,18 +26,18 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     Union,
 )
 
 from .._check import check_seconds
 from ..deadline import Deadline
-from ..errors import Conflict, HestiaError, IdempotencyConflict, InvalidInput
+from ..errors import Conflict, HestiaError, IdempotencyConflict, InvalidInput, NotFound
 from .rows import (
     APPLICATION_ID,
-    IN_PARTITION,
+    COLUMNS,
     MOVES,
-    PENDING,
     SCHEMA,
     SCHEMA_VERSION,
     STATES,
@@ -46,10 +46,7 @@ from .rows import (
     MalformedRow,
     Partition,
     canonical_json,
-    find,
-    get,
-    insert,
-    select,
+    entry_of,
     service_of,
 )
 
@@ -61,16 +58,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Outbox"]
 
-_FIRST_PENDING = "SELECT MIN(id) FROM decision WHERE {} AND {}".format(IN_PARTITION, PENDING)  # noqa: S608 - our own text
-_LAST_PENDING = "SELECT MAX(id) FROM decision WHERE {} AND {}".format(IN_PARTITION, PENDING)  # noqa: S608
-_MINE = "service = ? AND (tenant_id = '') = ?"  # the rows of one service, hosted or not
-_PARTITIONS = (
-    "SELECT service, tenant_id, thread_id FROM decision WHERE {} AND {} GROUP BY 1, 2, 3 ORDER BY MIN(id)"
-)
-_COUNTS = "SELECT COUNT(*), COALESCE(SUM({}), 0) FROM decision WHERE {}".format(_MINE, PENDING)  # noqa: S608
-
 _MAX_DELAY_SECONDS = 86400.0  # a service that asks for a longer wait is asked again after a day
 _REASON_LENGTH = 500  # characters; a reason is read in a list
+
+_SELECT = "SELECT " + ", ".join(COLUMNS) + " FROM decision WHERE "  # noqa: S608 - our own names
+_IN_PARTITION = "service = ? AND tenant_id = ? AND thread_id = ?"
+_OF_KEY = _IN_PARTITION + " AND idempotency_key = ?"
+_OF_SERVICE = "service = ? AND (tenant_id = '') = ?"  # the rows of one service, hosted or not
+_PENDING = "state IN ('queued', 'claimed')"  # word for word the condition of decision_open, or SQLite would not use it
+_FIRST_PENDING = "SELECT MIN(id) FROM decision WHERE {} AND {}".format(_IN_PARTITION, _PENDING)  # noqa: S608
+_PARTITIONS = """
+    SELECT service, tenant_id, thread_id FROM decision WHERE {} AND {} GROUP BY 1, 2, 3 ORDER BY MIN(id)
+""".format(_OF_SERVICE, _PENDING)  # noqa: S608
+_COUNTS = "SELECT COALESCE(SUM({}), 0), COUNT(*) FROM decision WHERE {}".format(_OF_SERVICE, _PENDING)  # noqa: S608
+_INSERT = """
+    INSERT INTO decision (service, tenant_id, thread_id, idempotency_key, action, payload, payload_digest, request_id,
+        state, recorded_ms, changed_ms, next_attempt_ms)
+    VALUES (:service, :tenant_id, :thread_id, :idempotency_key, :action, :payload, :payload_digest, :request_id,
+        'queued', :now_ms, :now_ms, :now_ms)
+"""
 
 
 class Claim(NamedTuple):
@@ -150,14 +156,13 @@ class Outbox:
         for state in wanted:
             if state not in STATES:
                 raise InvalidInput("no state {!r}: there are {}".format(state, ", ".join(STATES)))
-        with self._file.transaction(write=False) as connection:
-            marks = ", ".join("?" * len(wanted))
-            return select(connection, "state IN ({}) ORDER BY id".format(marks), wanted)
+        marks = ", ".join("?" * len(wanted))
+        return self._read("state IN ({}) ORDER BY id".format(marks), wanted)
 
     def get(self, row_id: int) -> Entry:
         """Give one row. `NotFound` when no row has this id."""
         with self._file.transaction(write=False) as connection:
-            return get(connection, row_id)
+            return _get(connection, row_id)
 
     def counts(self) -> Dict[str, int]:
         """Give the number of rows in each of the four states."""
@@ -174,7 +179,7 @@ class Outbox:
         """
         with self._file.transaction() as connection:
             try:
-                entry: Optional[Entry] = get(connection, row_id)
+                entry: Optional[Entry] = _get(connection, row_id)
             except MalformedRow:
                 entry = None
             self._refuse_if_held(entry)
@@ -184,7 +189,7 @@ class Outbox:
     def requeue(self, row_id: int) -> bool:
         """Give a dead row another chance, once its cause is fixed. False when it is not dead."""
         with self._file.transaction() as connection:
-            return self._move(connection, "requeue", get(connection, row_id).id)
+            return self._move(connection, "requeue", _get(connection, row_id).id)
 
     def requeue_all(self) -> int:
         """Give every dead row another chance; return how many there were."""
@@ -207,18 +212,17 @@ class Outbox:
         old, new = service_of(old_url), service_of(new_url)
         moved = 0
         with self._file.transaction() as connection:
-            for entry in select(
-                connection, "service = ? OR substr(service, 1, ?) = ?", (old, len(old) + 1, old + "/")
-            ):
+            below = "service = ? OR substr(service, 1, ?) = ?"
+            for entry in _select(connection, below, (old, len(old) + 1, old + "/")):
                 self._refuse_if_held(entry)
                 service = new + entry.service[len(old) :]
-                there = find(connection, (service,) + entry.partition[1:], entry.idempotency_key)
-                if there is not None and there.id != entry.id:
-                    raise Conflict(
-                        "row {} of the outbox {} cannot be moved: row {} already has its key there; drop one of them".format(
-                            entry.id, self.path, there.id
+                key = (service, *entry.partition[1:], entry.idempotency_key)
+                for there in _select(connection, _OF_KEY, key):
+                    if there.id != entry.id:
+                        raise Conflict(
+                            "row {} of the outbox {} cannot be moved: row {} already has its key there; drop one of"
+                            " them".format(entry.id, self.path, there.id)
                         )
-                    )
                 connection.execute("UPDATE decision SET service = ? WHERE id = ?", (service, entry.id))
                 moved += 1
         return moved
@@ -247,10 +251,15 @@ class Outbox:
         text, digest = canonical_json(decision.payload)
         with self._file.transaction(delivered=False, deadline=deadline) as connection:
             self._prune_once(connection)
-            own = find(connection, decision.partition, decision.idempotency_key)
-            if own is None:
-                own = insert(connection, decision, text, digest, self._now_ms())
-            elif (own.action, own.payload_digest) != (decision.action, digest):
+            found = _select(connection, _OF_KEY, (*decision.partition, decision.idempotency_key))
+            if not found:
+                values = dict(
+                    vars(decision), tenant_id=decision.tenant_id or "", payload=text, payload_digest=digest
+                )
+                row_id = connection.execute(_INSERT, dict(values, now_ms=self._now_ms())).lastrowid
+                return self._claim_for(connection, _get(connection, row_id or 0))
+            own = found[0]
+            if (own.action, own.payload_digest) != (decision.action, digest):
                 raise IdempotencyConflict(
                     "the idempotency key {!r} was used for another {} (row {} of the outbox {})".format(
                         own.idempotency_key,
@@ -262,14 +271,9 @@ class Outbox:
             return self._claim_for(connection, own)
 
     def claim_next(self, own: Entry, deadline: Optional[Deadline] = None) -> Claim:
-        """Look at a row again, and claim the first pending one of its partition if it is due; else nothing is written."""
-        with self._file.transaction(write=False, deadline=deadline) as connection:
-            own = get(connection, own.id)
-            first = self._first_for(connection, own)
-            if first is None or not first.is_due(self._now_ms()):
-                return Claim(own, blocked_by=first)
+        """Look at a row again, and claim the first pending one of its partition if it is due."""
         with self._file.transaction(deadline=deadline) as connection:
-            return self._claim_for(connection, get(connection, own.id))
+            return self._claim_for(connection, _get(connection, own.id))
 
     def claim_first(self, partition: Partition, last_id: int) -> Optional[Entry]:
         """Claim the first pending row of a partition; None when there is none up to this id, or it is not due.
@@ -279,11 +283,9 @@ class Outbox:
         """
         with self._file.transaction(delivered=False) as connection:
             (row_id,) = connection.execute(_FIRST_PENDING, partition).fetchone()
-            return (
-                None
-                if row_id is None or row_id > last_id
-                else self._claim(connection, get(connection, row_id))
-            )
+            if row_id is None or row_id > last_id:
+                return None
+            return self._claim(connection, _get(connection, row_id))
 
     def complete(self, entry: Entry, answer: ServerAnswer, deadline: Optional[Deadline] = None) -> bool:
         """Mark a row as in the service's hands, with its answer. False when it was settled before: the first one stays.
@@ -325,60 +327,50 @@ class Outbox:
         """Give the partitions of a service and mode that have anything pending, and the number of the file's last row."""
         with self._file.transaction() as connection:
             self._prune_once(connection)
-            found = connection.execute(_PARTITIONS.format(_MINE, PENDING), (service, hosted)).fetchall()
+            found = connection.execute(_PARTITIONS, (service, hosted)).fetchall()
             (last_id,) = connection.execute("SELECT MAX(id) FROM decision").fetchone()
         return found, last_id or 0
 
     def last_pending(self, partition: Partition, deadline: Optional[Deadline] = None) -> Optional[Entry]:
         """Give the last pending row of a partition."""
-        with self._file.transaction(write=False, deadline=deadline) as connection:
-            (row_id,) = connection.execute(_LAST_PENDING, partition).fetchone()
-            return None if row_id is None else get(connection, row_id)
+        where = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id DESC LIMIT 1"
+        return next(iter(self._read(where, partition, deadline)), None)
 
     def find(
         self, partition: Partition, idempotency_key: str, deadline: Optional[Deadline] = None
     ) -> Optional[Entry]:
         """Give the row of a key."""
-        with self._file.transaction(write=False, deadline=deadline) as connection:
-            return find(connection, partition, idempotency_key)
+        return next(iter(self._read(_OF_KEY, (*partition, idempotency_key), deadline)), None)
 
     def count_pending(self, service: str, hosted: bool) -> Tuple[int, int]:
         """Count the pending rows of a service and mode, and those of all others."""
         with self._file.transaction(write=False) as connection:
-            total, mine = connection.execute(_COUNTS, (service, hosted)).fetchone()
+            mine, total = connection.execute(_COUNTS, (service, hosted)).fetchone()
         return mine, total - mine
+
+    def _read(self, where: str, values: Sequence[Any], deadline: Optional[Deadline] = None) -> List[Entry]:
+        with self._file.transaction(write=False, deadline=deadline) as connection:
+            return _select(connection, where, values)
 
     # Within a transaction
 
-    @staticmethod
-    def _first_for(connection: sqlite3.Connection, own: Entry) -> Optional[Entry]:
-        """Give the first pending row of a row's partition, where that row is pending itself."""
-        if not own.is_pending:
-            return None
-        (row_id,) = connection.execute(_FIRST_PENDING, own.partition).fetchone()
-        return own if row_id is None or row_id == own.id else get(connection, row_id)
-
     def _claim_for(self, connection: sqlite3.Connection, own: Entry) -> Claim:
-        first = self._first_for(connection, own)
-        if first is None:
+        if not own.is_pending:
             return Claim(own)
+        (row_id,) = connection.execute(_FIRST_PENDING, own.partition).fetchone()
+        first = own if row_id == own.id else _get(connection, row_id)
         claimed = self._claim(connection, first)
         if claimed is None:
             return Claim(own, blocked_by=first)
-        return Claim(claimed if claimed.id == own.id else own, claimed)
+        return Claim(claimed if first is own else own, claimed)
 
     def _claim(self, connection: sqlite3.Connection, entry: Entry) -> Optional[Entry]:
-        now_ms = (
-            self._now_ms()
-        )  # read under the write lock, so that claims are judged in the order they are made
+        now_ms = self._now_ms()  # read under the write lock: claims are judged in the order they are made
         if not entry.is_due(now_ms):
             return None
-        lease: Dict[str, Any] = {
-            "owner": os.urandom(
-                16
-            ).hex(),  # the claim's own: even this process must not take it for a later one
-            "lease_until_ms": now_ms + math.ceil(self.lease_seconds * 1000),
-        }
+        lease_until_ms = now_ms + math.ceil(self.lease_seconds * 1000)
+        # the owner is the claim's own: even this process must not take it for a later one
+        lease: Dict[str, Any] = {"owner": os.urandom(16).hex(), "lease_until_ms": lease_until_ms}
         if not self._move(connection, "claim", entry.id, now_ms=now_ms, attempts=entry.attempts, **lease):
             return None
         return replace(entry, state="claimed", attempts=entry.attempts + 1, changed_ms=now_ms, **lease)
@@ -406,6 +398,19 @@ class Outbox:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> List[Entry]:
+    """Read the rows that fulfil a condition (our own text; values are bound). Raises MalformedRow."""
+    return [entry_of(found) for found in connection.execute(_SELECT + where, values).fetchall()]
+
+
+def _get(connection: sqlite3.Connection, row_id: int) -> Entry:
+    # A number beyond 64 bits cannot even be asked for.
+    found = _select(connection, "id = ?", (row_id,)) if 0 < row_id < 1 << 63 else []
+    if not found:
+        raise NotFound("there is no row {} in the outbox".format(row_id))
+    return found[0]
 
 
 def _open_file(path: Any, busy_seconds: float) -> SqliteFile:

@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
-from .._check import check_filled_text, check_headers, check_optional_mapping, is_encodable
-from ..errors import InvalidInput, NotFound
-
-if TYPE_CHECKING:
-    import sqlite3
+from .._check import check_filled_text, check_headers, is_encodable
+from ..errors import InvalidInput
 
 ACTIONS = ("approve", "reject")
 STATES = ("queued", "claimed", "settled", "dead")
@@ -93,14 +90,6 @@ MOVES: Mapping[str, str] = {
         WHERE id = :id AND state = 'dead'
     """,
 }
-# Word for word the condition of decision_open, or SQLite would not use it.
-PENDING = "state IN ('queued', 'claimed')"
-IN_PARTITION = "service = ? AND tenant_id = ? AND thread_id = ?"
-_INSERT = """
-    INSERT INTO decision (service, tenant_id, thread_id, idempotency_key, action, payload, payload_digest, request_id,
-        state, recorded_ms, changed_ms, next_attempt_ms)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)
-"""
 
 
 @dataclass(frozen=True)
@@ -217,61 +206,18 @@ def service_of(url: str, prefix: str = "") -> str:
     return "{}://{}{}{}{}".format(parts.scheme, host, port, parts.path.rstrip("/"), prefix)
 
 
-# Reading and writing rows, within the caller's transaction (`SqliteFile.transaction`)
-
-_COLUMNS = tuple(column.name for column in fields(Entry))
-_SELECT = "SELECT " + ", ".join(_COLUMNS) + " FROM decision WHERE "  # noqa: S608 - our own names
+COLUMNS = tuple(column.name for column in fields(Entry))
 _TIMES = ("recorded_ms", "changed_ms", "next_attempt_ms", "lease_until_ms", "ended_ms")
 _NUMBERS = frozenset(_TIMES + ("id", "attempts", "confirmed", "status_code"))
 _OPTIONAL = frozenset(("owner", "lease_until_ms", "ended_ms", "status_code", "answer", "reason"))
 
 
-def select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> List[Entry]:
-    """Read the rows that fulfil a condition (our own text; values are bound). Raises MalformedRow."""
-    return [_decode(found) for found in connection.execute(_SELECT + where, values).fetchall()]
-
-
-def get(connection: sqlite3.Connection, row_id: int) -> Entry:
-    """Read one row; `NotFound` when there is none."""
-    # A number beyond 64 bits cannot even be asked for.
-    found = select(connection, "id = ?", (row_id,)) if 0 < row_id < 1 << 63 else []
-    if not found:
-        raise NotFound("there is no row {} in the outbox".format(row_id))
-    return found[0]
-
-
-def find(connection: sqlite3.Connection, partition: Partition, idempotency_key: str) -> Optional[Entry]:
-    """Read the row of a key."""
-    found = select(connection, IN_PARTITION + " AND idempotency_key = ?", (*partition, idempotency_key))
-    return found[0] if found else None
-
-
-def insert(connection: sqlite3.Connection, decision: Decision, text: str, digest: str, now_ms: int) -> Entry:
-    """Write a new row, queued and due at once; its payload is given as `canonical_json` has it."""
-    values = (
-        *decision.partition,
-        decision.idempotency_key,
-        decision.action,
-        text,
-        digest,
-        decision.request_id,
-    )
-    row_id = connection.execute(_INSERT, (*values, now_ms, now_ms, now_ms)).lastrowid
-    columns: Dict[str, Any] = dict(
-        vars(decision), tenant_id=decision.tenant_id or None, payload=json.loads(text)
-    )
-    columns.update(recorded_ms=now_ms, changed_ms=now_ms, next_attempt_ms=now_ms)
-    return Entry(id=row_id or 0, state="queued", attempts=0, payload_digest=digest, **columns)
-
-
-def _decode(found: Sequence[Any]) -> Entry:
-    """Make an entry of a row's columns. Raises MalformedRow."""
-    columns = dict(zip(_COLUMNS, found))
-    row_id, text = columns["id"], columns["payload"]
-    fault = _fault_of(columns)
-    if fault:
-        raise MalformedRow(row_id, fault)
+def entry_of(found: Sequence[Any]) -> Entry:
+    """Make an entry of a row, its values in the order of `COLUMNS`. Raises MalformedRow."""
+    columns = dict(zip(COLUMNS, found))
+    text = columns["payload"]
     try:
+        _check_types(columns)
         columns["payload"] = json.loads(text)
         columns["answer"] = json.loads(columns["answer"] or "null")
         columns["tenant_id"] = columns["tenant_id"] or None
@@ -279,39 +225,37 @@ def _decode(found: Sequence[Any]) -> Entry:
         entry = Entry(**columns)
         entry.check()
     except InvalidInput as error:
-        raise MalformedRow(row_id, error.message) from error
+        raise MalformedRow(columns["id"], error.message) from error
     except (ValueError, RecursionError) as error:
-        raise MalformedRow(row_id, str(error)) from error
+        raise MalformedRow(columns["id"], str(error)) from error
     if not isinstance(entry.payload, dict):
-        raise MalformedRow(row_id, "its payload is not a JSON object")
+        raise MalformedRow(entry.id, "its payload is not a JSON object")
     if _digest(text) != entry.payload_digest:
-        raise MalformedRow(row_id, "its payload is not the one that was recorded")
+        raise MalformedRow(entry.id, "its payload is not the one that was recorded")
     return entry
 
 
-def _fault_of(columns: Mapping[str, Any]) -> str:
-    """Say which column holds a value of another type than was written; "" for none. SQLite itself would not mind."""
+def _check_types(columns: Mapping[str, Any]) -> None:
+    """Refuse a value of another type than was written, which SQLite itself would not mind."""
     for name, value in columns.items():
         if value is None and name in _OPTIONAL:
             continue
         if name in _NUMBERS:
             if not isinstance(value, int) or not 0 <= value < _LATEST_MS:
-                return "its {} is not a possible value".format(name)
+                raise InvalidInput("its {} is not a possible value".format(name))
         elif not isinstance(value, str) or not is_encodable(value):
-            return "its {} is not text".format(name)
+            raise InvalidInput("its {} is not text".format(name))
     if columns["state"] not in STATES or (columns["state"] == "claimed") is (columns["owner"] is None):
-        return "its state is unknown"
-    return ""
+        raise InvalidInput("its state is unknown")
 
 
-def canonical_json(payload: Optional[Mapping[str, Any]]) -> Tuple[str, str]:
+def canonical_json(payload: Mapping[str, Any]) -> Tuple[str, str]:
     """Give a payload as JSON text that is the same for the same object, and the SHA-256 of its UTF-8.
 
     Encoded, decoded and encoded again, so that ``{1: ()}`` and ``{"1": []}`` are one: they are on the wire.
     """
-    payload = check_optional_mapping("payload", payload)
     try:
-        decoded = json.loads(json.dumps(payload or {}, allow_nan=False), object_pairs_hook=_distinct)
+        decoded = json.loads(json.dumps(payload, allow_nan=False), object_pairs_hook=_distinct)
         text = json.dumps(decoded, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return text, _digest(text)
     except (TypeError, ValueError, RecursionError) as error:  # ValueError: a cycle or a lone surrogate, too
