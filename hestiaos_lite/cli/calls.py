@@ -195,12 +195,8 @@ def _secret(parser: Parser, call: Call) -> None:
     def execute(args: Arguments, output: Output) -> int:
         with open_client(args) as client:
             facts = call(client, args)
-        if output.json:
-            output.document(dict({"key": args.key}, **facts))
-        elif "value" in facts:
-            output.text(facts["value"] + "\n")
-        else:
-            output.notice("{} {}".format(*facts, args.key))
+        text = facts["value"] + "\n" if "value" in facts else None
+        output.result(dict({"key": args.key}, **facts), text=text, notice="{} {}".format(*facts, args.key))
         return DONE
 
     parser.add_argument("key", metavar="KEY", help="the secret's name")

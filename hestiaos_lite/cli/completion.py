@@ -108,10 +108,7 @@ Print the completion script of a shell. To switch it on:
 
 def _print(args: Arguments, output: Output) -> int:
     script = SCRIPTS[args.shell]
-    if output.json:
-        output.document({"shell": args.shell, "script": script})
-    else:
-        output.text(script)
+    output.result({"shell": args.shell, "script": script}, text=script)
     return DONE
 
 

@@ -40,8 +40,5 @@ def declare(parser: Parser) -> None:
 def _help(args: Arguments, output: Output) -> int:
     topic = " ".join(args.topic)
     text = PAGES.get(topic) or build_parser(functools.reduce(command_in, args.topic, "")).format_help()
-    if output.json:
-        output.document({"topic": topic, "text": text})
-    else:
-        output.text(text)
+    output.result({"topic": topic, "text": text}, text=text)
     return DONE

@@ -85,6 +85,15 @@ class Output:
         """Print one JSON object on one line."""
         self._print_json(value)
 
+    def result(self, value: Any, *, text: Optional[str] = None, notice: str = "") -> None:
+        """Print a result: as a document where that is asked for, else a text, or a notice of what was done."""
+        if self.json:
+            self.document(value)
+        elif text is not None:
+            self.text(text)
+        else:
+            self.notice(notice)
+
     def fields(self, values: Mapping[str, Any]) -> None:
         """Print a mapping as JSON, or as one aligned ``name  value`` a line, leaving out what is None."""
         if self.json:
