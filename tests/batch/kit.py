@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
+import signal
 import subprocess
+import sys
 import time
+import warnings
 from collections import Counter
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from hestiaos_lite import Client
+from hestiaos_lite.cli import main
 from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import Called, call, command, environment
 
 BLOCKED_TEXT = "rm -rf /"
+PAGE = 512  # bytes
 
 
 def rows(count: int) -> Iterator[Dict[str, Any]]:
@@ -38,6 +45,41 @@ def once(count: int) -> Counter[str]:
     return Counter({"row {}".format(number): 1 for number in range(count)})
 
 
+class Child:
+    """The command in a forked process, which a test may kill: what the kernel has of its files is what stays."""
+
+    def __init__(self, arguments: List[str], err: str, prepare: Callable[[], None] = lambda: None) -> None:
+        self._err = err
+        with warnings.catch_warnings():
+            # 3.12 and later warn of every fork beside threads
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
+        if self.pid == 0:
+            code = 70
+            try:
+                fd = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(fd, 1)
+                os.dup2(fd, 2)
+                sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False)
+                prepare()
+                code = main(arguments)
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> Optional[Called]:
+        """What it said; None where it was killed."""
+        _, status = os.waitpid(self.pid, 0)
+        if os.WIFSIGNALED(status):
+            return None
+        with open(self._err, encoding="utf-8") as file:
+            return Called(os.WEXITSTATUS(status), "", file.read())
+
+
 class Batch:
     """The files of one batch in a folder, and the command over them."""
 
@@ -54,7 +96,7 @@ class Batch:
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
     def give_rows(self, count: int) -> None:
-        self.give([{"id": "r{}".format(number), "input": "row {}".format(number)} for number in range(count)])
+        self.give(list(rows(count)))
 
     def arguments(self, *more: str) -> List[str]:
         return ["batch", self.input, "--out", self.out, "--failed", self.bad, "--base-url", self.url] + list(
@@ -90,6 +132,21 @@ class Batch:
 def read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
+
+
+def put(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def after_a_loss_of_power(data: bytes, synced: int, rng: random.Random) -> bytes:
+    """What may be left of a file: whole up to ``synced``; of what follows, pages may be missing before later ones."""
+    left = bytearray(data[: rng.randint(synced, len(data))])
+    for start in range(synced, len(left), PAGE):
+        if rng.random() < 0.3:
+            end = min(start + PAGE, len(left))
+            left[start:end] = bytes(end - start)
+    return bytes(left)
 
 
 def wait_for_requests(box: Sandbox, count: int, seconds: float = 30.0) -> None:

@@ -11,13 +11,10 @@ import json
 import os
 import random
 import shutil
-import signal
 import sqlite3
-import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections import Counter
 from typing import Any, Dict, List, Optional, Set, Tuple
 
@@ -28,12 +25,10 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.batch.rows import outcome_of
-from hestiaos_lite.cli import main
 
-from ..batch.kit import Batch, read
+from ..batch.kit import Batch, Child, after_a_loss_of_power, read
 from ..cli_call import Called, call
 from ..faultserver import FaultServer, Wire, ok, reply
-from ..guarantees.test_batch_resume import after_a_loss_of_power
 
 PER_ROUND = 4  # rows that are added at a time
 ANSWERS = {
@@ -50,40 +45,6 @@ ANSWERS = {
 
 
 OUTAGE = reply(503, b"{}")  # answered to everything while it lasts
-
-
-class Child:
-    """The command in a forked process, which a test may kill: what the kernel has of its files is what stays."""
-
-    def __init__(self, arguments: List[str], err: str) -> None:
-        self._err = err
-        with warnings.catch_warnings():
-            # 3.12 and later warn of every fork beside threads
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
-        if self.pid == 0:
-            code = 70
-            try:
-                fd = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(fd, 1)
-                os.dup2(fd, 2)
-                sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False)
-                code = main(arguments)
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self) -> Optional[Called]:
-        """What it said; None where it was killed."""
-        _, status = os.waitpid(self.pid, 0)
-        if os.WIFSIGNALED(status):
-            return None
-        with open(self._err, encoding="utf-8") as file:
-            return Called(os.WEXITSTATUS(status), "", file.read())
 
 
 class BatchMachine(RuleBasedStateMachine):

@@ -12,6 +12,7 @@ from typing import Any, List, Tuple
 
 import pytest
 
+from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.sandbox import Sandbox
 
 from ..batch.kit import Batch, executions, once, read, wait_for_requests
@@ -173,23 +174,6 @@ def test_an_unknown_row_can_be_looked_up_by_its_request_id(box: Sandbox, batch: 
     assert "unknown: r0 (request id {})\n".format(line["request_id"]) in called.err
 
 
-def test_an_input_that_is_overwritten_during_the_run_ends_it(box: Sandbox, batch: Batch) -> None:
-    """`cp` over it: what was not checked went out under the old digests, and a repeated id was sent four times."""
-    batch.give_rows(1500)
-    box.delay_next(0.3)
-    process = batch.start("--jobs", "1")
-    wait_for_requests(box, 1)
-    with open(batch.input, "w", encoding="utf-8") as file:
-        for number in range(1500):
-            row = {"id": "r{}".format(number // 2 * 2), "input": "another {}".format(number)}
-            file.write(json.dumps(row) + "\n")
-    err = process.communicate(timeout=60)[1].decode("utf-8")
-    assert process.returncode == 65
-    assert "[BAD_DATA] {}: ".format(batch.input) in err
-    assert not [text for text in executions(box) if text.startswith("another")]
-    assert set(executions(box).values()) == {1}
-
-
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files to another user")
 def test_root_does_not_lock_the_service_user_out(box: Sandbox, batch: Batch) -> None:
     """Root's resume rewrote the files as root's; now the journal of another user is not root's to go on with."""
@@ -208,8 +192,11 @@ def test_root_does_not_lock_the_service_user_out(box: Sandbox, batch: Batch) -> 
 
 
 @pytest.mark.parametrize("retries", ["0", "1", "3"])
-def test_an_outage_longer_than_the_retries_burns_no_row(batch: Batch, retries: str) -> None:
+def test_an_outage_longer_than_the_retries_burns_no_row(
+    batch: Batch, retries: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The everyday one: the service accepts rows, is away for a while, and is back for the resume."""
+    monkeypatch.setattr(Backoff, "base_seconds", 0.05)
     batch.give_rows(12)
     seen: List[str] = []
     away: List[Tuple[str, int]] = []

@@ -15,18 +15,12 @@ import pytest
 
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.kit import BLOCKED_TEXT, Batch, read, wait_for_requests
+from ..batch.kit import BLOCKED_TEXT, Batch, after_a_loss_of_power, put, read, wait_for_requests
 from ..faultserver import FaultServer, Wire, ok, reply
 
 ROWS = 24
-PAGE = 512  # bytes
 ALLOWED, REFUSAL = ok({"result": "ALLOW", "trace_id": "t"}), reply(403, b'{"trace_id": "t"}')
 INPUTS = ["{} {}".format(BLOCKED_TEXT if number % 4 == 3 else "row", number) for number in range(ROWS)]
-
-
-def put(path: str, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
 
 
 def give_inputs(batch: Batch) -> None:
@@ -35,16 +29,6 @@ def give_inputs(batch: Batch) -> None:
 
 def contents(batch: Batch) -> Dict[str, bytes]:
     return {path: read(path) for path in (batch.out, batch.bad, batch.journal) if os.path.exists(path)}
-
-
-def after_a_loss_of_power(data: bytes, synced: int, rng: random.Random) -> bytes:
-    """What may be left of a file: whole up to ``synced``; of what follows, pages may be missing before later ones."""
-    left = bytearray(data[: rng.randint(synced, len(data))])
-    for start in range(synced, len(left), PAGE):
-        if rng.random() < 0.3:
-            end = min(start + PAGE, len(left))
-            left[start:end] = bytes(end - start)
-    return bytes(left)
 
 
 class Whole(NamedTuple):
@@ -139,24 +123,6 @@ def test_a_log_that_another_program_has_folded_in_is_not_missing(
     assert batch.go("--resume", "--moved").code == 3
     assert [line["id"] for line in batch.lines(batch.bad) if line["error"]["effect"] == "unknown"] == ["r10"]
     assert box.requests_total == ROWS - 11
-
-
-@pytest.mark.parametrize("retry", ["--retry-failed", "--retry-unknown"])
-def test_a_retry_that_is_refused_changes_no_file(box: Sandbox, tmp_path: Any, retry: str) -> None:
-    batch = Batch(tmp_path, box.url)
-    batch.give_rows(6)
-    box.fail_next(422, times=2)
-    box.fail_next(500, times=2)
-    assert batch.go("--jobs", "1").code == 3
-    before = contents(batch)
-    rows = batch.lines(batch.input)
-    batch.give([*rows[:5], dict(rows[5], input="another")])
-    called = batch.go(retry)
-    assert called.code == 65
-    assert "is no longer what was sent: line 6" in called.err
-    assert "new file" not in called.err
-    assert contents(batch) == before
-    assert box.requests_total == 6
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file is not moved on Windows")
