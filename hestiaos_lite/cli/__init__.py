@@ -44,7 +44,7 @@ def _run(argv: List[str], output: Output) -> int:
     args = None
     try:
         if argv[:1] == ["__complete"]:  # what the shells' completion scripts ask
-            from .completion import complete
+            from .help import complete
 
             output.piece("".join(line + "\n" for line in complete(argv[1:])))
             return 0

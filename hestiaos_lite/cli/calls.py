@@ -156,7 +156,7 @@ def _stream(
         for event in stream:
             last[event.type] = event
             if output.json:
-                output.object_line(event.to_dict())
+                output.document(event.to_dict(), on_one_line=True)
             elif event.text:
                 output.piece(event.text)
                 has_text = True

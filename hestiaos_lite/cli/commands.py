@@ -85,9 +85,9 @@ COMMANDS: Dict[str, Command] = {command.name: command for command in (
     Command("demo", "demo:declare", "see every call, against a sandbox it starts", ("demo",)),
     Command("doctor", "doctor:declare", "check settings, network and service, with a cure for each finding",
             ("doctor", "doctor --profile production --json")),
-    Command("completion", "completion:declare", "print the completion script of a shell",
+    Command("completion", "help:declare_completion", "print the completion script of a shell",
             ("completion bash > ~/.local/share/bash-completion/completions/hestiaos-lite",)),
-    Command("help", "help:declare", "explain a command, the environment variables or the exit codes",
+    Command("help", "help:declare_help", "explain a command, the environment variables or the exit codes",
             ("help hitl approve", "help environment")),
 )}
 # fmt: on
@@ -100,5 +100,5 @@ def commands_of(name: str) -> List[Command]:
 
 def _modules() -> None:
     """Name the modules of the table for the tools that look for imports, such as PyInstaller; it is never called."""
-    from . import approvals, batch, calls, completion, demo, doctor, guard  # noqa: F401, I001
+    from . import approvals, batch, calls, demo, doctor, guard  # noqa: F401, I001
     from . import health, help, sandbox  # noqa: F401

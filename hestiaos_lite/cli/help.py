@@ -1,12 +1,20 @@
-"""help: what --help says, as a command, and two pages that no command's help has room for."""
+"""help and completion: what --help says, as a command; two pages that no command's help has room for; the shells' scripts.
+
+A completion script asks the program itself what may come next, so it never ages: ``hestiaos-lite __complete WORD...``; the
+last word is the one to be completed, perhaps empty. Each line of the answer is a word and, after a tab, its explanation; the
+line `FILES` asks the shell for file names, after the part of the word that follows its tab (``--out=``, ``@``).
+"""
 
 from __future__ import annotations
 
+import argparse
 import functools
+from typing import Iterator, List, Optional, Sequence
 
+from .commands import COMMANDS, commands_of
 from .exits import DONE
 from .output import Output
-from .parser import EXIT_CODES, OUTPUT_OPTIONS, Arguments, Parser, build_parser, command_in
+from .parser import EXIT_CODES, OPTIONS, OUTPUT_OPTIONS, Arguments, Parser, build_parser, command_in
 
 ENVIRONMENT = """\
 environment variables; an argument wins over a variable, a variable over the configuration file
@@ -29,7 +37,7 @@ hestiaos-lite doctor shows which of them are in use
 PAGES = {"environment": ENVIRONMENT, "exit-codes": EXIT_CODES}
 
 
-def declare(parser: Parser) -> None:
+def declare_help(parser: Parser) -> None:
     """Declare ``help``."""
     parser.takes = OUTPUT_OPTIONS
     help = "a command, such as run or hitl approve; or environment, or exit-codes"
@@ -42,3 +50,181 @@ def _help(args: Arguments, output: Output) -> int:
     text = PAGES.get(topic) or build_parser(functools.reduce(command_in, args.topic, "")).format_help()
     output.result({"topic": topic, "text": text}, text=text)
     return DONE
+
+
+# -- completion
+
+FILES = ":files"
+_FILE = ("FILE", "IN", "OUT", "BAD")  # the metavars of arguments that name a file
+_FILE_AFTER_AT = "JSON"  # JSON as it is, or @FILE
+
+# bash cuts a word at = and @ (COMP_WORDBREAKS): the words are put together again by the white space between them, and what
+# precedes the part that bash completes is cut off each answer. File names are left to readline, which knows about quoting;
+# those after an @ are not, since it would look for a host.
+_BASH = r"""# bash completion of hestiaos-lite
+_hestiaos_lite() {
+    local rest=${COMP_LINE:0:COMP_POINT} i space word words=() answer prefix
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        space=${rest%%[![:space:]]*}
+        rest=${rest#"$space"}
+        word=${COMP_WORDS[i]}
+        ((i < COMP_CWORD)) || word=$rest
+        if ((i == 0)) || [[ -n $space ]]; then words+=("$word"); else words[${#words[@]} - 1]+=$word; fi
+        rest=${rest#"$word"}
+    done
+    word=${words[${#words[@]} - 1]}
+    COMPREPLY=()
+    compopt +o default 2>/dev/null
+    while IFS=$'\t' read -r answer prefix; do
+        if [[ $answer != :files ]]; then
+            COMPREPLY+=("$answer")
+        elif [[ $prefix == *@ ]]; then
+            compopt -o filenames 2>/dev/null
+            while IFS= read -r answer; do COMPREPLY+=("$prefix$answer"); done < <(compgen -f -- "${word#"$prefix"}")
+        else
+            compopt -o default 2>/dev/null
+        fi
+    done < <("$1" __complete "${words[@]:1}" 2>/dev/null)
+    for i in "${!COMPREPLY[@]}"; do COMPREPLY[i]=${COMPREPLY[i]#"${word%"$2"}"}; done
+}
+complete -o default -F _hestiaos_lite hestiaos-lite
+"""
+
+_ZSH = r"""#compdef hestiaos-lite
+_hestiaos_lite() {
+    local line
+    local -a answer offered
+    answer=("${(@f)$("${(Q)words[1]}" __complete "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
+    for line in $answer; do
+        if [[ $line == :files$'\t'* ]]; then
+            compset -P "${(b)line#*$'\t'}"
+            _files
+        else
+            offered+=("${${line//:/\\:}/$'\t'/:}")
+        fi
+    done
+    (( $#offered )) && _describe hestiaos-lite offered
+}
+if [[ $funcstack[1] == _hestiaos_lite ]]; then _hestiaos_lite; else compdef _hestiaos_lite hestiaos-lite; fi
+"""
+
+_FISH = r"""# fish completion of hestiaos-lite
+function __hestiaos_lite_complete
+    set -l words (commandline -opc)
+    set -l current (commandline -ct)
+    for line in ($words[1] __complete $words[2..-1] "$current" 2>/dev/null)
+        if string match -q ':files*' -- $line
+            set -l prefix (string split \t -- $line)[2]
+            set -l typed (string sub -s (math 1 + (string length -- "$prefix")) -- "$current")
+            for path in (complete -C "'' $typed")
+                echo "$prefix$path"
+            end
+        else
+            echo $line
+        end
+    end
+end
+complete -c hestiaos-lite -f -a '(__hestiaos_lite_complete)'
+"""
+
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def declare_completion(parser: Parser) -> None:
+    """Declare ``completion``."""
+    parser.takes = OUTPUT_OPTIONS
+    parser.add_argument("shell", choices=list(SCRIPTS), metavar="SHELL", help="bash, zsh or fish")
+    parser.description = """\
+Print the completion script of a shell. To switch it on:
+
+  bash   hestiaos-lite completion bash > ~/.local/share/bash-completion/completions/hestiaos-lite
+  zsh    hestiaos-lite completion zsh > /a/folder/of/your/fpath/_hestiaos-lite
+  fish   hestiaos-lite completion fish > ~/.config/fish/completions/hestiaos-lite.fish
+"""
+    parser.set_defaults(execute=_print)
+
+
+def _print(args: Arguments, output: Output) -> int:
+    script = SCRIPTS[args.shell]
+    output.result({"shell": args.shell, "script": script}, text=script)
+    return DONE
+
+
+def complete(words: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of the answer."""
+    if words[:1] == ["help"] and len(words) > 1:
+        words = words[1:]  # a command, as anywhere, or a page
+        yield from (page for page in PAGES if len(words) == 1 and page.startswith(words[0]))
+    name = ""
+    parser = build_parser(name)
+    current = words[-1] if words else ""
+    awaiting: Optional[argparse.Action] = None  # an option that wants the next word as its value
+    places = _places(parser)
+    only_places = False  # after "--"
+    for word in words[:-1]:
+        if awaiting is not None:
+            awaiting = None
+        elif word == "--" and not only_places:
+            only_places = True
+        elif word.startswith("-") and word != "-" and not only_places:
+            option = _option(parser, word)
+            awaiting = option if option is not None and option.nargs is None and "=" not in word else None
+        elif commands_of(name):
+            name = "{} {}".format(name, word).lstrip()
+            if name not in COMMANDS:
+                return
+            parser = build_parser(name)
+            places = _places(parser)
+        elif places and places[0].nargs is None:
+            places.pop(0)
+    option_name, equals, value = current.partition("=")
+    if awaiting is not None:
+        yield from _values(awaiting, current, "")
+    elif current.startswith("-") and not only_places:
+        option = _option(parser, option_name) if equals else None
+        if option is not None:
+            yield from _values(option, value, option_name + equals)
+        elif not equals:
+            yield from _options(parser, current)
+    elif places:
+        yield from _values(places[0], current, "")
+    elif only_places and parser.takes_command:
+        yield FILES + "\t"
+    else:
+        for command in commands_of(name):
+            word = command.name.rpartition(" ")[2]
+            if word.startswith(current):
+                yield _line(word, command.help)
+
+
+def _places(parser: Parser) -> List[argparse.Action]:
+    return [action for action in parser.arguments if not action.option_strings]
+
+
+def _option(parser: Parser, word: str) -> Optional[argparse.Action]:
+    name = word.partition("=")[0]
+    return next((action for action in parser.arguments if name in action.option_strings), None)
+
+
+def _options(parser: Parser, current: str) -> Iterator[str]:
+    """Yield the options that begin so, in long form."""
+    for action in parser.arguments:
+        help = OPTIONS[action.dest].help if action.help == argparse.SUPPRESS else action.help
+        for name in action.option_strings:
+            if name.startswith(current) and (name.startswith("--") or name == current):
+                yield _line(name, help)
+
+
+def _values(action: argparse.Action, current: str, prefix: str) -> Iterator[str]:
+    """Yield what the argument may be; ``prefix`` is the part of the word before ``current``."""
+    for choice in action.choices or ():
+        if str(choice).startswith(current):
+            yield prefix + str(choice)
+    if action.metavar in _FILE:
+        yield "{}\t{}".format(FILES, prefix)
+    elif action.metavar == _FILE_AFTER_AT and current.startswith("@"):
+        yield "{}\t{}@".format(FILES, prefix)
+
+
+def _line(word: str, help: Optional[str]) -> str:
+    return "{}\t{}".format(word, " ".join(help.split())) if help else word

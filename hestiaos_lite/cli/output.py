@@ -77,13 +77,22 @@ class Output:
                 self.end_line()
         self._line_is_open = False
 
-    def document(self, value: Any) -> None:
-        """Print a result as one JSON document: indented for a reader at a terminal, else on one line."""
-        self._print_json(value, indent=2 if self._out.is_terminal else None)
+    def document(self, value: Any, *, on_one_line: bool = False) -> None:
+        """Print a result as one JSON document: on one line, but indented for a reader at a terminal."""
+        if self._field is not None:
+            value = find_field(value, self._field)
+            if value is None:
+                return
+            self._field_was_found = True
+            if isinstance(value, str):
+                self._write(self._shown(value) + "\n")
+                return
+        text = self._dumps(value, indent=2 if self._out.is_terminal and not on_one_line else None)
+        if self._out.is_terminal:
+            from .._redact import harmless_json
 
-    def object_line(self, value: Any) -> None:
-        """Print one JSON object on one line."""
-        self._print_json(value)
+            text = harmless_json(text)
+        self._write(text + "\n")
 
     def result(self, value: Any, *, text: Optional[str] = None, notice: str = "") -> None:
         """Print a result: as a document where that is asked for, else a text, or a notice of what was done."""
@@ -99,20 +108,14 @@ class Output:
         if self.json:
             self.document(values)
             return
-        shown = [
-            (
-                self._shown_line(name),
-                self._shown_line(value if isinstance(value, str) else self._dumps(value)),
-            )
-            for name, value in values.items()
-            if value is not None
-        ]
-        width = max((len(name) for name, _ in shown), default=0)
-        lines = [
-            "{}{}  {}\n".format(self._coloured(self._out, _BOLD, name), " " * (width - len(name)), value)
-            for name, value in shown
-        ]
-        self._write("".join(lines))
+        rows = []
+        for name, value in values.items():
+            if value is not None:
+                text = value if isinstance(value, str) else self._dumps(value)
+                rows.append((self._shown(name, is_line=True), self._shown(text, is_line=True)))
+        width = max((len(name) for name, _ in rows), default=0)
+        bold = [self._coloured(self._out, _BOLD, name) + " " * (width - len(name)) for name, _ in rows]
+        self._write("".join("{}  {}\n".format(name, text) for name, (_, text) in zip(bold, rows)))
 
     @property
     def missing_field(self) -> Optional[str]:
@@ -146,11 +149,9 @@ class Output:
     def report_bug(self, error: Exception, *, traceback: bool, exit_code: int) -> None:
         """Report an exception that should not have come here."""
         if traceback:
-            import traceback as module
+            from traceback import format_exception
 
-            for line in "".join(
-                module.format_exception(type(error), error, error.__traceback__)
-            ).splitlines():
+            for line in "".join(format_exception(type(error), error, error.__traceback__)).splitlines():
                 self._say(line)
         name = type(error).__name__
         message = "this is a bug in hestiaos-lite, please report it: {}: {}".format(name, error)
@@ -202,22 +203,6 @@ class Output:
             self._line_is_open = False  # nothing comes after what was cut off
             raise OutputClosed(error) from error
 
-    def _print_json(self, value: Any, indent: Optional[int] = None) -> None:
-        if self._field is not None:
-            value = find_field(value, self._field)
-            if value is None:
-                return
-            self._field_was_found = True
-            if isinstance(value, str):
-                self._write(self._shown(value) + "\n")
-                return
-        text = self._dumps(value, indent)
-        if self._out.is_terminal:
-            from .._redact import harmless_json
-
-            text = harmless_json(text)
-        self._write(text + "\n")
-
     def _say(self, text: str, *, label: str = "") -> None:
         from .._redact import harmless
 
@@ -244,36 +229,32 @@ class Output:
             return text
         return colour + text + _PLAIN
 
-    def _shown(self, text: str) -> str:
+    def _shown(self, text: str, *, is_line: bool = False) -> str:
         """Show control characters instead of sending them to a terminal: a service's text must not steer it."""
         if not self._out.is_terminal:
             return text
-        from .._redact import harmless_lines
+        from .._redact import harmless, harmless_lines
 
-        return harmless_lines(text)
+        return harmless(text) if is_line else harmless_lines(text)
 
-    def _shown_line(self, text: str) -> str:
-        if not self._out.is_terminal:
-            return text
-        from .._redact import harmless
 
-        return harmless(text)
+_FACTS = (
+    "code",
+    "message",
+    "trace_id",
+    "status",
+    "request_id",
+    "attempts",
+    "delivered",
+    "effect",
+    "retry_after",
+)
 
 
 def _facts(error: Exception) -> Dict[str, Any]:
     """Give the facts of an error; one that is not ours (ImportError, OSError) has but its message."""
     facts: Dict[str, Any] = {"type": type(error).__name__, "code": "CONFIGURATION", "message": str(error)}
-    for name in (
-        "code",
-        "message",
-        "trace_id",
-        "status",
-        "request_id",
-        "attempts",
-        "delivered",
-        "effect",
-        "retry_after",
-    ):
+    for name in _FACTS:
         facts[name] = getattr(error, name, facts.get(name))
     return facts
 

@@ -14,7 +14,7 @@ from typing import Any, Dict, List
 import pytest
 
 from hestiaos_lite.cli.commands import commands_of
-from hestiaos_lite.cli.completion import SCRIPTS, complete
+from hestiaos_lite.cli.help import SCRIPTS, complete
 
 from ..cli_call import ROOT, Called, call, start_in_a_terminal
 
