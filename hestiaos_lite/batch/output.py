@@ -1,74 +1,171 @@
-"""OUT and BAD: what people read of a batch, made from its `Store`, and rebuilt where somebody has changed them."""
+"""The files of one run: a result is in the journal first (`store`), then in OUT or BAD, which people read.
+
+OUT and BAD are made from the journal, and rebuilt where somebody has changed them. As JSON lines they grow as rows complete;
+a table is written at the end of a run, in one step: the input's own lines and columns, and what became of each.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import stat
 import tempfile
 from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Sequence, Tuple
 
-from ..errors import HestiaError
-from .input import BatchInput
-from .rows import UNKNOWN
+from ..errors import HestiaError, InvalidInput
+from .dispatch import Finished
+from .input import MAX_ROW_CHARS, BatchInput
+from .rows import UNKNOWN, BatchResult, BatchRow, RowId
 from .store import UNSENT, Store
 
-# what a spreadsheet takes for a formula where a cell begins with it
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one where a cell begins with it
 _OF_RESULT = ("outcome", "result", "trace_id", "request_id", "error")
 
 
-class JsonLines:
-    """Result lines in OUT, or those that are not ok in BAD: appended as rows complete.
+class Files:
+    """OUT, BAD and the journal of one run over one input.
 
     Args:
-        out: path of the results; None hands each line to ``sink``.
-        bad: path for results that are not ok; None puts them with the others.
-        sink: takes one line, without its end.
+        out: path of the results; ``-`` hands them to ``sink``: such a run has no journal and cannot be resumed.
+        bad: path for results that are not ok; None: with the others, or where an earlier run has put them.
+        resume: go on from earlier runs, and the states of rows to repeat; None begins anew and refuses files that hold
+            something.
+        sink: takes one result line, without its end.
+
+    Raises:
+        InvalidInput: the paths cannot be used like that.
+        HestiaError: a file cannot be used; code ``JOURNAL``, ``JOURNAL_BUSY`` (another run has it), ``JOURNAL_DISK``.
     """
 
     def __init__(
-        self, out: Optional[str], bad: Optional[str], sink: Callable[[str], Any], ours: Sequence[str] = ()
+        self,
+        source: BatchInput,
+        out: str,
+        bad: Optional[str],
+        *,
+        resume: Optional[Sequence[str]] = None,
+        sink: Callable[[str], Any] = print,
     ) -> None:
+        self._source = source
+        self._out = None if out == "-" else out
+        self._delimiter = _DELIMITERS.get(os.path.splitext(out)[1].lower())  # None: OUT is no table
         self._sink = sink
-        self._ours = ours
+        self._repeat = resume or ()
         self._files: List[Tuple[Optional[bool], str, BinaryIO]] = []  # which results it has (`Store.results`)
-        self._has_out = out is not None
-        self._paths: List[Tuple[Optional[bool], str]] = [] if out is None else [(True if bad else None, out)]
-        if bad is not None:
-            self._paths.append((False, bad))
+        self._done: List[BatchResult] = []  # not yet recorded
+        self._not_executed: List[RowId] = []  # likewise
+        self.notices: List[str] = []
+        journal = None if out == "-" else os.path.realpath(out) + ".journal"
+        _check_paths(out, bad, journal, resume is not None, self._delimiter is not None)
+        if resume is None:
+            _refuse_content([path for path in (journal, self._out, bad) if path])
+        elif journal and not _has_content(journal):
+            if _has_content(out):
+                what = "{} is missing, so nobody can know which rows were sent besides those that {} has results for: put it back"
+                raise HestiaError("JOURNAL", what.format(journal, out), delivered=False)
+            what = "there was nothing to resume: {} does not exist, so every row is sent"
+            self.notices.append(what.format(journal))
+        self.store = Store(journal)
+        try:
+            self._bad = self._choose_bad(bad, os.path.dirname(journal or ""))
+        except BaseException:
+            self.store.close()
+            raise
 
-    def open(self, store: Store) -> List[str]:
-        """Make the files say what the journal says; return what the user should hear of that."""
-        notices = []
-        for which, path in self._paths:
-            length, rest = _common_length(path, store.results(which))
-            with contextlib.closing(rest):
-                if length is not None:
+    def _choose_bad(self, bad: Optional[str], folder: str) -> Optional[str]:
+        before = self.store.bad()
+        if before is not None and bad is None:
+            bad = os.path.join(folder, os.fsdecode(before))
+            what = "results that are not ok still go to {}; --failed names another file"
+            self.notices.append(what.format(bad))
+        self._bad_in_folder = (
+            None if bad is None else os.fsencode(os.path.relpath(os.path.realpath(bad), folder or "."))
+        )
+        if bad is not None and self._bad_in_folder != before:
+            _refuse_content_of_others(bad)
+        return bad
+
+    def begin(self, call: str, service: str, *, moved: bool = False) -> None:
+        """Take in the input (`Store.begin`) and make OUT and BAD say what the journal says."""
+        try:
+            self.store.begin(
+                call, self._source, service, self._bad_in_folder, repeat=self._repeat, moved=moved
+            )
+            rebuilt = self._open()
+        except BaseException:
+            self._close()
+            raise
+        self.notices += [*self.store.notices, *([] if self._repeat else rebuilt)]
+
+    def _open(self) -> List[str]:
+        """Make OUT and BAD say what the journal says; return what the user should hear of that."""
+        rebuilt = []
+        paths: List[Tuple[Optional[bool], str]] = []
+        if self._out and self._delimiter:
+            with _trouble(self._out):  # that it can be written is to be sure before anything is sent
+                _refuse_link_of_another(self._out)
+                tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(self._out))).close()
+        elif self._out:
+            paths.append((True if self._bad else None, self._out))
+        if self._bad:
+            paths.append((False, self._bad))
+        for which, path in paths:
+            with contextlib.closing(self.store.results(which)) as lines:
+                missing = _missing(path, lines)
+                if missing is not None:
                     file = _opened(path)
                     self._files.append((which, path, file))
-                    for line in rest:
+                    for line in missing:
                         _append(path, file, line)
                     continue
-            with replaced(path) as anew, contextlib.closing(store.results(which)) as lines:
+            with replaced(path) as anew, contextlib.closing(self.store.results(which)) as lines:
                 anew.writelines(line.encode("utf-8") + b"\n" for line in lines)
-            notices.append("{} was rebuilt from the journal".format(path))
+            rebuilt.append("{} was rebuilt from the journal".format(path))
             self._files.append((which, path, _opened(path)))
-        return notices
+        return rebuilt
 
-    def write(self, ok: bool, line: str) -> None:
-        """Append a result."""
-        if not self._has_out and (ok or not self._files):
-            self._sink(line)
-            return
-        for which, path, file in self._files:
-            if which is None or which is ok:
-                _append(path, file, line)
+    # -- while it goes on
 
-    def check_still_there(self) -> None:
+    def unsent(self) -> Iterator[BatchRow]:
+        """The rows to send."""
+        return self.store.unsent(self._source)
+
+    def finish(self, finished: Sequence[Finished]) -> None:
+        """Note results: `before_send` records them, which follows at once."""
+        for result, is_unsent in finished:
+            if is_unsent and result.id is not None:
+                self._not_executed.append(result.id)
+            else:
+                self._done.append(result)
+
+    def rejected(self, row: BatchRow) -> None:
+        """Note that a row was certainly not executed: `before_send` records it."""
+        self._not_executed.append(row.id)
+
+    def before_send(self, rows: Sequence[BatchRow]) -> None:
+        """Record what is done, and that these rows are about to be sent: in one step, since each waits for the disk."""
+        if rows:
+            try:
+                self._check_still_there()
+            except HestiaError:
+                self.before_send([])
+                raise
+        if rows or self._done or self._not_executed:
+            lines = self.store.record(self._done, self._not_executed, rows)
+            done, self._done, self._not_executed = self._done, [], []
+            for result, line in zip(done, lines):
+                if self._out is None and (result.ok or not self._files):
+                    self._sink(line)
+                for which, path, file in self._files:
+                    if which is None or which is result.ok:
+                        _append(path, file, line)
+
+    def _check_still_there(self) -> None:
         """Raise where a file was moved or removed: what is written to it would not be found."""
         for _, path, file in self._files:
             try:
@@ -76,69 +173,48 @@ class JsonLines:
                     continue
             except OSError:
                 pass
-            raise HestiaError(
-                "RESULTS",
-                "{} was moved or removed during the run; --resume rebuilds it".format(path),
-                delivered=False,
-            )
+            what = "{} was moved or removed during the run; --resume rebuilds it".format(path)
+            raise HestiaError("RESULTS", what, delivered=False)
 
-    def close(self, store: Store, source: BatchInput) -> None:
-        """Have all of it survive a loss of power."""
-        for _, path, file in self._files:
-            with _trouble(path):
-                os.fsync(file.fileno())
+    # -- the end
 
-    def abandon(self, *, remove: bool) -> None:
-        """Close the files, and remove them where there is nothing that anybody may want."""
-        for _, path, file in self._files:
-            file.close()
-            if remove:
-                with _trouble(path), contextlib.suppress(FileNotFoundError):
-                    os.unlink(os.path.realpath(path))
-        self._files = []
+    def close(self) -> None:
+        """Finish OUT and BAD, on the disk; a run that has left no result and no doubt removes its files."""
+        try:
+            self.before_send([])
+            if not self.store.has_left_nothing:
+                self._check_still_there()
+                if self._out and self._delimiter:
+                    self._write_table(self._out, self._delimiter)
+                for _, path, file in self._files:
+                    with _trouble(path):
+                        os.fsync(file.fileno())
+        finally:
+            self._close()
 
+    def _close(self) -> None:
+        remove = False
+        try:
+            remove = self.store.has_left_nothing
+        finally:
+            for _, path, file in self._files:
+                file.close()
+                if remove:
+                    with _trouble(path), contextlib.suppress(FileNotFoundError):
+                        os.unlink(os.path.realpath(path))
+            self.store.close(remove=remove)
 
-class Table:
-    """OUT as a table: the input's own lines and columns, and what became of each; written at the end of a run, in one step.
-
-    Args:
-        out: its path.
-        delimiter: where the input is no table; else as the input's.
-    """
-
-    def __init__(self, out: str, delimiter: str) -> None:
-        self._out = out
-        self._delimiter = delimiter
-
-    def open(self, store: Store) -> List[str]:
-        """Make sure, before anything is sent, that it can be written."""
-        with _trouble(self._out):
-            _refuse_link_of_another(self._out)
-            with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(self._out))):
-                return []
-
-    def write(self, ok: bool, line: str) -> None:
-        """Nothing is written before the end."""
-
-    def check_still_there(self) -> None:
-        """Nothing is there yet."""
-
-    def abandon(self, *, remove: bool) -> None:
-        """Nothing is open."""
-
-    def close(self, store: Store, source: BatchInput) -> None:
-        """Write it; raises InvalidInput where the input is no longer what was checked."""
-        with replaced(self._out) as binary, store.reading() as read:
+    def _write_table(self, out: str, delimiter: str) -> None:
+        """Raises InvalidInput where the input is no longer what was checked."""
+        source = self._source
+        with replaced(out) as binary, self.store.reading() as read:
             text = io.TextIOWrapper(
                 binary, source.encoding, "backslashreplace", newline="", write_through=True
             )
-            delimiter = source.delimiter or self._delimiter
-            writer = csv.writer(_Lines(text, source.line_end), delimiter=delimiter)
+            writer = csv.writer(_Lines(text, source.line_end), delimiter=source.delimiter or delimiter)
             writer.writerow([*source.columns, *_OF_RESULT])
             for line in source.lines():
-                if isinstance(line.row, str):
-                    raise source.has_changed(line.number)
-                found = read(line.row)
+                found = None if isinstance(line.row, str) else read(line.row)
                 if found is None:
                     raise source.has_changed(line.number)
                 writer.writerow([*line.cells, *_cells_of(*found)])
@@ -173,33 +249,80 @@ def _cells_of(state: str, line: Optional[str]) -> List[str]:
     return [state, *("'" + text if text.startswith(_FORMULA) else text for text in map(str, facts))]
 
 
-def _common_length(path: str, lines: Iterator[str]) -> Tuple[Optional[int], Any]:
-    """How much of a file is what these lines begin with, and the lines that follow; None where it holds anything else."""
+# -- which paths may be used
+
+
+def _check_paths(
+    out: str, bad: Optional[str], journal: Optional[str], is_resumed: bool, is_table: bool
+) -> None:
+    for path in (out, bad):  # a folder, a pipe or a device will not do
+        if path is not None and (
+            path == "-" and path is bad or os.path.exists(path) and not os.path.isfile(path)
+        ):
+            raise InvalidInput("{} cannot hold results: give a file".format(path))
+    if bad is not None and is_table:
+        raise InvalidInput("{} is a table with a line for every row: leave out --failed".format(out))
+    if journal is None:
+        if is_resumed:
+            raise InvalidInput("a run that writes to standard output cannot be resumed: give a file")
+    elif bad is not None and (are_same(out, bad) or are_same(bad, journal)):
+        raise InvalidInput("{} and {} must be different files".format(out, bad))
+
+
+def are_same(first: str, second: str) -> bool:
+    """True when two paths lead to one file."""
+    return os.path.realpath(first) == os.path.realpath(second) or (
+        os.path.exists(first) and os.path.exists(second) and os.path.samefile(first, second)
+    )
+
+
+def _has_content(path: str) -> bool:
+    """True when the file exists and is not empty."""
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        return 0, lines
-    except OSError as error:
-        raise trouble(path, error) from error
-    length = 0
-    with file:
+        return os.stat(path).st_size > 0
+    except OSError:
+        return False
+
+
+def _refuse_content_of_others(path: str) -> None:
+    """Refuse a file that does not begin with a result: it was named by mistake, and would be overwritten."""
+    if _has_content(path):
+        with open(path, "rb") as file:
+            line = file.readline(MAX_ROW_CHARS)
+        if not (line.startswith(b'{"id": ') and b', "ok": ' in line):
+            raise InvalidInput("{} holds something else: give another file".format(path))
+
+
+def _refuse_content(paths: Sequence[str]) -> None:
+    for path in filter(_has_content, paths):
+        what = "{} holds results of an earlier run: continue with --resume; only another input needs another file"
+        raise InvalidInput(what.format(path))
+
+
+def _refuse_link_of_another(path: str) -> None:
+    """Refuse a link that is not this user's or root's: it would choose the file that we write to."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    if stat.S_ISLNK(found.st_mode) and hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
+        raise HestiaError("RESULTS", "{} is another user's link".format(path), delivered=False)
+
+
+# -- writing
+
+
+def _missing(path: str, lines: Iterator[str]) -> Optional[Iterator[str]]:
+    """Which of these lines a file has yet to get; None where it holds anything else than what they begin with."""
+    if not os.path.exists(path):
+        return lines
+    with _trouble(path), open(path, "rb") as file:
         for line in lines:
             expected = line.encode("utf-8") + b"\n"
             found = file.read(len(expected))
-            if not found:
-                return length, _chained(line, lines)
             if found != expected:
-                return None, lines
-            length += len(expected)
-        return (None if file.read(1) else length), lines
-
-
-def _chained(line: str, lines: Iterator[str]) -> Iterator[str]:
-    try:
-        yield line
-        yield from lines
-    finally:
-        lines.close()  # type: ignore[attr-defined]
+                return None if found else itertools.chain([line], lines)
+        return None if file.read(1) else lines
 
 
 @contextlib.contextmanager
@@ -209,9 +332,8 @@ def replaced(path: str) -> Iterator[BinaryIO]:
     real = os.path.realpath(path)
     folder, name = os.path.split(real)
     with _trouble(path):
-        fd, draft = tempfile.mkstemp(
-            prefix=name + ".", suffix=".rewriting", dir=folder
-        )  # 0600, follows no link
+        # 0600, follows no link
+        fd, draft = tempfile.mkstemp(prefix=name + ".", suffix=".rewriting", dir=folder)
         try:
             with open(fd, "wb") as file:
                 _keep_owner(fd, real)
@@ -250,35 +372,22 @@ def _append(path: str, file: BinaryIO, line: str) -> None:
     """Append one line whole; what cannot be is taken back, as far as that can be done."""
     left = memoryview(line.encode("utf-8") + b"\n")
     before = os.fstat(file.fileno()).st_size
-    try:
-        while left:
-            left = left[file.write(left) :]
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.ftruncate(file.fileno(), before)
-        raise trouble(path, error) from error
-
-
-def _refuse_link_of_another(path: str) -> None:
-    """Refuse a link that is not this user's or root's: it would choose the file that we write to."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return
-    if stat.S_ISLNK(found.st_mode) and hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
-        raise HestiaError("RESULTS", "{} is another user's link".format(path), delivered=False)
-
-
-def trouble(path: str, error: OSError) -> HestiaError:
-    """The error of a result file that cannot be written."""
-    reason = error.strerror or str(error)
-    message = "{} cannot be written: {}".format(path, reason[:1].lower() + reason[1:])
-    return HestiaError("RESULTS", message, delivered=False)
+    with _trouble(path):
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), before)
+            raise
 
 
 @contextlib.contextmanager
 def _trouble(path: str) -> Iterator[None]:
+    """Within the block an OSError is said as the one of a result file that cannot be written."""
     try:
         yield
     except OSError as error:
-        raise trouble(path, error) from error
+        reason = error.strerror or str(error)
+        message = "{} cannot be written: {}".format(path, reason[:1].lower() + reason[1:])
+        raise HestiaError("RESULTS", message, delivered=False) from error

@@ -26,7 +26,6 @@ from typing import (
     Iterator,
     List,
     Mapping,
-    NamedTuple,
     Optional,
     Sequence,
     Tuple,
@@ -41,6 +40,10 @@ from .rows import AGAIN, OUTCOMES, REFUSED, UNKNOWN, BatchResult, BatchRow, dige
 
 UNSENT = "unsent"
 SENT = "sent"  # or about to be: nobody knows yet what became of it
+RETRY_FAILED, RETRY_UNKNOWN = (
+    (AGAIN, REFUSED),
+    (UNKNOWN, SENT),
+)  # what --retry-failed repeats, and --retry-unknown
 
 # The moves that a row's state may make; whatever moves one goes through `Store._move` or `_retry`.
 MOVES: Mapping[str, FrozenSet[str]] = {
@@ -65,9 +68,9 @@ class _Malformed(ValueError):
 
 
 JOURNAL = Kind("journal", "JOURNAL", 0x48_4C_42_6A, 1, _SCHEMA, _Malformed)
-JOURNAL_SUFFIX = ".journal"
 BAD_DATA = "BAD_DATA"
 _LOGGING, _WHOLE = 1, 2
+_SET_MARK = "UPDATE facts SET value = ? WHERE name = 'mark'"
 _BUSY_SECONDS = 0.5  # another run holds it to its end
 _DURABLE_SECONDS = 1.0
 _CHECKPOINT_COMMITS = 1000
@@ -75,32 +78,6 @@ _CHECKPOINT_BYTES = 8 * 1024 * 1024
 _CACHE_KIB = 8192
 _SHOWN = 20
 _ROWS_AT_ONCE = 16
-
-
-class Retry(NamedTuple):
-    """Which finished rows a resumed run sends again."""
-
-    failed: bool = False
-    unknown: bool = False
-
-    @property
-    def states(self) -> Tuple[str, ...]:
-        """Their states."""
-        return ((AGAIN, REFUSED) if self.failed else ()) + ((UNKNOWN,) if self.unknown else ())
-
-
-class Terms(NamedTuple):
-    """What a journal's rows have in common.
-
-    Attributes:
-        call: what they are given to.
-        service: the base URL they are sent to; empty where nothing is to be sent.
-        bad: the file of results that are not ok, as bytes relative to the journal's folder; None where there is none.
-    """
-
-    call: str
-    service: str = ""
-    bad: Optional[bytes] = None
 
 
 class Store:
@@ -130,125 +107,121 @@ class Store:
 
     def begin(
         self,
-        terms: Terms,
+        call: str,
         source: BatchInput,
+        service: str = "",
+        bad: Optional[bytes] = None,
         *,
-        retry: Optional[Retry] = None,
+        repeat: Sequence[str] = (),
         moved: bool = False,
-    ) -> Tuple[int, List[str]]:
+    ) -> None:
         """Take in the whole input, and what earlier runs have left of it: all of it, or nothing where something is wrong.
 
         Args:
-            retry: finished rows that are to be sent again.
+            call: what the rows are given to.
+            service: the base URL they are sent to; empty where nothing is to be sent.
+            bad: the file of results that are not ok, as bytes relative to the journal's folder; None where there is none.
+            repeat: states of finished rows that are to be sent again.
             moved: the service is another than before, and has what was sent to that.
-
-        Returns:
-            How many lines are faulty, and what is wrong with the first twenty: then nothing was changed.
 
         Raises:
             HestiaError: the journal is of another service or call.
+            FaultyInput: the input cannot be sent.
             InvalidInput: rows are no longer what was sent; code ``BAD_DATA``.
         """
-        retry = retry or Retry()
-        try:
-            with self._transaction() as db:
-                db.execute("PRAGMA cache_size = -{}".format(_CACHE_KIB))
-                db.execute("PRAGMA wal_autocheckpoint = 0")  # `_fold` does it, which says so in the main file
-                self._begin_run(db, terms, moved)
-                if self._lost_log(db):
-                    for (key,) in db.execute("SELECT id FROM rows WHERE state = ?", (UNSENT,)).fetchall():
-                        self._move(db, key, UNSENT, SENT)
-                self._take_in(db, terms.call, source, retry)
-                self._retry(db, retry)
-                self._report_doubts(db)
-                self._say_what_is_left_out(db)
-                _set_fact(db, "mark", _LOGGING)
-        except _Faulty as faulty:
-            return faulty.count, faulty.shown
-        self._fold()
-        self.tally.update(self._counts())
-        return 0, []
-
-    def _begin_run(self, db: sqlite3.Connection, terms: Terms, moved: bool) -> None:
-        run = _fact(db, "run")
-        if run is not None:
-            self.run = run + 1
-            if _fact(db, "call") != terms.call:
-                raise self._file.refuse(
-                    "its rows were given to {}, not to {}".format(_fact(db, "call"), terms.call)
-                )
-            if _fact(db, "service") != terms.service and not moved:
-                raise self._file.refuse(
-                    "its rows were sent to {}, not to {}; if that is the same service at a new address, add --moved".format(
-                        _fact(db, "service"), terms.service
+        with self._transaction() as db:
+            db.execute("PRAGMA cache_size = -{}".format(_CACHE_KIB))
+            db.execute("PRAGMA wal_autocheckpoint = 0")  # `_fold` does it, which says so in the main file
+            run = _fact(db, "run")
+            if run is not None:
+                self.run = run + 1
+                self._refuse_another(_fact(db, "call"), call, _fact(db, "service"), service, moved)
+            if _fact(db, "mark") == _LOGGING and not self._had_log:
+                self.notices.append(
+                    "{}-wal is missing, which held the end of the journal: every row without a result is in doubt".format(
+                        self.path
                     )
                 )
-        for name, value in (("run", self.run), *terms._asdict().items()):
-            _set_fact(db, name, value)
+                db.execute("UPDATE rows SET state = ? WHERE state = ?", (SENT, UNSENT))
+            facts = {"run": self.run, "call": call, "service": service, "bad": bad, "mark": _LOGGING}
+            db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+            self._take_in(db, call, source, repeat)
+            self._forget(db, repeat)
+            self._report_doubts(db)
+            (others,) = db.execute("SELECT COUNT(*) FROM rows WHERE run <> ?", (self.run,)).fetchone()
+            if others:
+                self.notices.append("{}: {} of its rows are not in this input".format(self.path, others))
+        self._fold()
+        with self._transaction(write=False) as db:
+            statement = "SELECT state, COUNT(*) FROM rows WHERE run = ? GROUP BY state"
+            self.tally.update(db.execute(statement, (self.run,)).fetchall())
 
-    def _lost_log(self, db: sqlite3.Connection) -> bool:
-        if _fact(db, "mark") != _LOGGING or self._had_log:
-            return False
-        self.notices.append(
-            "{}-wal is missing, which held the end of the journal: every row without a result is in doubt".format(
-                self.path
-            )
-        )
-        return True
+    def _refuse_another(
+        self, call_before: str, call: str, service_before: str, service: str, moved: bool
+    ) -> None:
+        if call_before != call:
+            raise self._file.refuse("its rows were given to {}, not to {}".format(call_before, call))
+        if service_before != service and not moved:
+            what = "its rows were sent to {}, not to {}; if that is the same service at a new address, add --moved"
+            raise self._file.refuse(what.format(service_before, service))
 
-    def _take_in(self, db: sqlite3.Connection, call: str, source: BatchInput, retry: Retry) -> None:
+    def _take_in(self, db: sqlite3.Connection, call: str, source: BatchInput, repeat: Sequence[str]) -> None:
         """Note all rows of the input; raises where any is faulty, or no longer what was sent."""
-        faulty, changed = _Faulty(), []  # type: _Faulty, List[str]
+        faults, shown, changed = 0, [], []  # type: int, List[str], List[str]
         for number, row, _ in source.lines():
-            if isinstance(row, str):
-                faulty.add(source.name, number, row)
+            fault = row if isinstance(row, str) else ""
+            if isinstance(row, BatchRow):
+                key, content = id_key(row.id), digest(call, row)
+                found = db.execute(
+                    "SELECT line, digest, state, run FROM rows WHERE id = ?", (key,)
+                ).fetchone()
+                if found is None:
+                    new = (key, number, content, UNSENT, self.run)
+                    db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, NULL)", new)
+                    continue
+                line, before, state, run = found
+                if run == self.run:
+                    fault = "the id {} is in line {} already".format(key, line)
+            if fault:
+                faults += 1
+                if len(shown) < _SHOWN:
+                    shown.append("{} line {}: {}".format(source.name, number, fault))
                 continue
-            key, content = id_key(row.id), digest(call, row)
-            found = db.execute("SELECT line, digest, state, run FROM rows WHERE id = ?", (key,)).fetchone()
-            if found is None:
-                new = (key, number, content, UNSENT, self.run)
-                db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, NULL)", new)
-                continue
-            line, before, state, run = found
-            if run == self.run:
-                faulty.add(source.name, number, "the id {} is in line {} already".format(key, line))
-                continue
-            is_open = state in (UNSENT, *retry.states) or state == SENT and retry.unknown
-            if content != before and not is_open and len(changed) < _SHOWN:
+            if content != before and state not in (UNSENT, *repeat) and len(changed) < _SHOWN:
                 changed.append("line {} (id {})".format(number, key))
             values = (number, content, self.run, key)
             db.execute("UPDATE rows SET line = ?, digest = ?, run = ? WHERE id = ?", values)
-        if faulty.count:
-            raise faulty
+        if faults:
+            raise FaultyInput(source.name, faults, shown)
         if changed:
-            raise _changed(changed)
+            what = (
+                "the input is no longer what was sent: {}; put it back as it was, and give a row that is to be sent in its"
+                " new form a new id"
+            )
+            raise InvalidInput(what.format(", ".join(changed)), code=BAD_DATA)
 
-    def _retry(self, db: sqlite3.Connection, retry: Retry) -> None:
-        """Make rows of this input unsent that are to be repeated, and forget their results."""
-        for state in (*retry.states, *((SENT,) if retry.unknown else ())):
+    def _forget(self, db: sqlite3.Connection, repeat: Sequence[str]) -> None:
+        """Make rows of this input unsent that are to be repeated, without their results."""
+        for state in repeat:
             assert UNSENT in MOVES[state]  # noqa: S101 - the table has it
             db.execute(
                 "DELETE FROM results WHERE number IN (SELECT result FROM rows WHERE state = ? AND run = ?)",
                 (state, self.run),
             )
-            db.execute(
-                "UPDATE rows SET state = ?, result = NULL WHERE state = ? AND run = ?",
-                (UNSENT, state, self.run),
-            )
+            statement = "UPDATE rows SET state = ?, result = NULL WHERE state = ? AND run = ?"
+            db.execute(statement, (UNSENT, state, self.run))
 
     def _report_doubts(self, db: sqlite3.Connection) -> None:
         """Finish the rows that an earlier run sent without learning what became of them."""
-        for (key,) in db.execute("SELECT id FROM rows WHERE state = ? ORDER BY line", (SENT,)).fetchall():
+        # a table of their own: they may be all there are, and those of the other change as this goes on
+        db.execute("CREATE TEMP TABLE doubts AS SELECT id FROM rows WHERE state = ? ORDER BY line", (SENT,))
+        for (key,) in db.execute("SELECT id FROM doubts"):
             error = HestiaError(
                 "OUTCOME_UNKNOWN",
                 "an earlier run sent it and ended before its answer was recorded; it may have taken effect",
             )
             self._finish(db, BatchResult(json.loads(key), False, error=error_facts(error), attempts=1))
-
-    def _say_what_is_left_out(self, db: sqlite3.Connection) -> None:
-        (number,) = db.execute("SELECT COUNT(*) FROM rows WHERE run <> ?", (self.run,)).fetchone()
-        if number:
-            self.notices.append("{}: {} of its rows are not in this input".format(self.path, number))
+        db.execute("DROP TABLE doubts")
 
     # -- while it goes on
 
@@ -293,7 +266,7 @@ class Store:
         self._bytes += sum(map(len, lines))
         if self._commits >= _CHECKPOINT_COMMITS or self._bytes >= _CHECKPOINT_BYTES:
             with self._transaction() as db:
-                _set_fact(db, "mark", _LOGGING)
+                db.execute(_SET_MARK, (_LOGGING,))
             self._fold()
         return lines
 
@@ -323,7 +296,7 @@ class Store:
         """Fold the log into the main file, which says by its mark that there is more to come."""
         self._file.checkpoint()
         with self._transaction(durable=False) as db:
-            _set_fact(db, "mark", _WHOLE)
+            db.execute(_SET_MARK, (_WHOLE,))
         self._commits = self._bytes = 0
 
     @contextlib.contextmanager
@@ -335,14 +308,6 @@ class Store:
             self._durable_at = time.monotonic()
 
     # -- what is there
-
-    def _counts(self) -> Dict[str, int]:
-        with self._transaction(write=False) as db:
-            return dict(
-                db.execute(
-                    "SELECT state, COUNT(*) FROM rows WHERE run = ? GROUP BY state", (self.run,)
-                ).fetchall()
-            )
 
     def results(self, ok: Optional[bool] = None) -> Generator[str, None, None]:
         """The result lines in the order in which they came: all, or only those that are ok, or not."""
@@ -385,19 +350,19 @@ class Store:
                     os.unlink(self._file.path + suffix)
 
 
-class _Faulty(Exception):
-    """The input has faulty lines; leaves the transaction with nothing changed."""
+class FaultyInput(InvalidInput):
+    """The input has lines that cannot be sent; the journal was left as it was.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-        self.shown: List[str] = []
+    Attributes:
+        shown: what is wrong with the first twenty.
+    """
 
-    def add(self, name: str, number: int, fault: str) -> None:
-        """Note a line and what is wrong with it."""
-        self.count += 1
-        if self.count <= _SHOWN:
-            self.shown.append("{} line {}: {}".format(name, number, fault))
+    default_code = BAD_DATA
+
+    def __init__(self, name: str, count: int, shown: List[str]) -> None:
+        more = " (the first {} are shown)".format(len(shown)) if count > len(shown) else ""
+        super().__init__("{}: {} faulty lines{}; nothing was sent".format(name, count, more))
+        self.shown = shown
 
 
 class _Temporary:
@@ -426,21 +391,9 @@ class _Temporary:
         self._db.close()
 
 
-def _changed(rows: List[str]) -> InvalidInput:
-    return InvalidInput(
-        "the input is no longer what was sent: {}; put it back as it was, and give a row that is to be sent in its"
-        " new form a new id".format(", ".join(rows)),
-        code=BAD_DATA,
-    )
-
-
 def _fact(db: sqlite3.Connection, name: str) -> Any:
     found = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     return None if found is None else found[0]
-
-
-def _set_fact(db: sqlite3.Connection, name: str, value: Any) -> None:
-    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
 def _encodable(value: Dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, Mapping, Optional
 
 from .. import errors
 from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, NOT_WRITTEN, REFUSED, TRY_LATER, UNKNOWN, BadData
@@ -18,8 +18,8 @@ from .parser import Arguments, Parser, count, seconds, text
 
 if TYPE_CHECKING:
     from ..batch.dispatch import Dispatcher, Finished
-    from ..batch.files import Files
     from ..batch.input import BatchInput
+    from ..batch.output import Files
     from ..batch.rows import BatchRow
     from ..client import Client
     from .progress import Progress
@@ -290,8 +290,8 @@ class _Run:
 
 
 def _open_input(args: Arguments) -> BatchInput:
-    from ..batch.files import are_same
     from ..batch.input import BatchInput, Shape
+    from ..batch.output import are_same
 
     for path in (args.out, args.failed):
         if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
@@ -305,43 +305,39 @@ def _open_input(args: Arguments) -> BatchInput:
 
 def _open_files(args: Arguments, source: BatchInput, service: str, output: Output) -> Files:
     """Check the input, take it into the journal, and open OUT and BAD."""
-    from ..batch.files import Files
-    from ..batch.store import Retry
+    from ..batch.output import Files
+    from ..batch.store import RETRY_FAILED, RETRY_UNKNOWN
 
-    retry = Retry(failed=args.retry_failed, unknown=args.retry_unknown)
-
-    resume = retry if args.resume or args.moved or any(retry) else None
+    repeat = (RETRY_FAILED if args.retry_failed else ()) + (RETRY_UNKNOWN if args.retry_unknown else ())
+    resume = repeat if args.resume or args.moved or repeat else None
     files = Files(source, args.out, args.failed, resume=resume, sink=output.text)
-    with _reading(source):
-        _refuse_faults(source, files.begin(args.call, service, moved=args.moved), output)
+    with _reading(source, output):
+        files.begin(args.call, service, moved=args.moved)
     for notice in files.notices:
         output.notice(notice)
     return files
 
 
 @contextlib.contextmanager
-def _reading(source: BatchInput) -> Iterator[None]:
+def _reading(source: BatchInput, output: Output) -> Iterator[None]:
+    """Within the block, refuse an input that cannot be read, or that has faulty lines, naming them."""
+    from ..batch.store import FaultyInput
+
     try:
         yield
     except OSError as error:
         raise BadData("{} cannot be read: {}".format(source.name, error.strerror or error)) from error
-
-
-def _refuse_faults(source: BatchInput, found: Tuple[int, Sequence[str]], output: Output) -> None:
-    """Refuse an input with faulty lines, naming them, before anything is sent."""
-    number, faults = found
-    for fault in faults:
-        output.complain(fault)
-    if number:
-        more = " (the first {} are shown)".format(len(faults)) if number > len(faults) else ""
-        raise BadData("{}: {} faulty lines{}; nothing was sent".format(source.name, number, more))
+    except FaultyInput as error:
+        for fault in error.shown:
+            output.complain(fault)
+        raise
 
 
 def _report_checked(args: Arguments, source: BatchInput, output: Output) -> int:
-    from ..batch.store import Store, Terms
+    from ..batch.store import Store
 
-    with contextlib.closing(Store(None)) as store, _reading(source):
-        _refuse_faults(source, store.begin(Terms(args.call), source), output)
+    with contextlib.closing(Store(None)) as store, _reading(source, output):
+        store.begin(args.call, source)
     rows = sum(store.tally.values())
     if output.json:
         facts = {"rows": rows, "call": args.call, "format": source.format, "read_as": source.describe()}

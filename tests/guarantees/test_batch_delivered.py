@@ -186,7 +186,7 @@ def test_an_interrupt_is_not_put_off_for_long(box: Sandbox, waits_in: str) -> No
 LIMITED = """
 import ctypes, resource, sys
 from hestiaos_lite.cli import main
-import hestiaos_lite.batch.run, hestiaos_lite.batch.files, hestiaos_lite.client, requests
+import hestiaos_lite.batch.run, hestiaos_lite.batch.output, hestiaos_lite.client, requests
 try:
     ctypes.CDLL("libgcc_s.so.1")  # glibc loads it when the first thread ends, and aborts the process where it cannot
 except OSError:
