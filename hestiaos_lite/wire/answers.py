@@ -51,13 +51,9 @@ class Answer(NamedTuple):
 # What a call makes of a good answer: one of these is handed to `Transport.request`.
 
 
-def as_json(decode: Callable[[Any], _T]) -> Receive[_T]:
+def as_json(decode: Callable[[Any], _T], call: Call, response: requests.Response, attempt: Attempt) -> _T:
     """Return ``decode`` of the answer's JSON."""
-
-    def receive(call: Call, response: requests.Response, attempt: Attempt) -> _T:
-        return decoded(call, response, _whole_body(call, response, attempt), decode)
-
-    return receive
+    return decoded(call, response, _whole_body(call, response, attempt), decode)
 
 
 def as_answer(call: Call, response: requests.Response, attempt: Attempt) -> Answer:
@@ -144,30 +140,28 @@ class ByteStream:
         self.close()
 
 
-def as_stream(silence_seconds: Optional[float]) -> Receive[ByteStream]:
+def as_stream(
+    silence_seconds: Optional[float], call: Call, response: requests.Response, attempt: Attempt
+) -> ByteStream:
     """Return the answer's body as it arrives.
 
     From the answer's head on, ``silence_seconds`` bounds the wait for each byte; None leaves the call's deadline in force
     until the last byte.
     """
-
-    def receive(call: Call, response: requests.Response, attempt: Attempt) -> ByteStream:
-        said = (response.headers.get("Content-Type") or "").lower().split(",")
-        content_types = {one.partition(";")[0].strip() for one in said}  # two lines that agree are one
-        if content_types not in ({""}, {"text/event-stream"}):
-            fault = "is {}, not an event stream".format(
-                one_line(response.headers["Content-Type"], call.secrets, 80)
-            )
-            body = refusal_body(response, attempt)
-            trace_id = _read_body(body)[2]
-            raise invalid(call, response, fault, body).with_facts(
-                trace_id=trace_id and without(trace_id, call.secrets)
-            )
-        if silence_seconds is not None:
-            attempt.limit = SilenceLimit(silence_seconds)
-        return ByteStream(call, response, attempt)
-
-    return receive
+    said = (response.headers.get("Content-Type") or "").lower().split(",")
+    content_types = {one.partition(";")[0].strip() for one in said}  # two lines that agree are one
+    if content_types not in ({""}, {"text/event-stream"}):
+        fault = "is {}, not an event stream".format(
+            one_line(response.headers["Content-Type"], call.secrets, 80)
+        )
+        body = _read_refusal(response, attempt).body
+        trace_id = _read_body(body)[2]
+        raise invalid(call, response, fault, body).with_facts(
+            trace_id=trace_id and without(trace_id, call.secrets)
+        )
+    if silence_seconds is not None:
+        attempt.limit = SilenceLimit(silence_seconds)
+    return ByteStream(call, response, attempt)
 
 
 # The errors of answers that are not good ones.
@@ -269,11 +263,6 @@ def _read_refusal(response: requests.Response, attempt: Attempt) -> Refusal:
             return Refusal(text, False)
     # nothing can be made of the piece that came; its head says whether it was JSON
     return Refusal(None, "json" in (response.headers.get("Content-Type") or "").lower())
-
-
-def refusal_body(response: requests.Response, attempt: Attempt) -> Any:
-    """Return an error's body as JSON, else as text, else None."""
-    return _read_refusal(response, attempt).body
 
 
 def from_answer(

@@ -36,7 +36,7 @@ from .body import close
 from .call import Call
 from .sockets import Attempt, LimitedConnection, LimitedSocksConnection, current_attempt
 
-# A call ready to be sent: ``session.send(request, **settings)``.
+# A call ready to be sent: ``session.send(request, **options)``.
 Prepared = Tuple[requests.Session, requests.PreparedRequest, Mapping[str, Any]]
 
 
@@ -59,7 +59,7 @@ class LentSession:
         self._auth = auth
         self._verify = verify
 
-    def prepare(self, call: Call, headers: Mapping[str, str]) -> Prepared:
+    def prepare(self, call: Call, headers: Mapping[str, str], attempt: Attempt) -> Prepared:
         """Prepare a call with all that the session adds to it."""
         session = self._session
         settings = network_settings(self._base_url, session, self._verify)
@@ -77,9 +77,16 @@ class LentSession:
         )
         request.hooks["response"].insert(0, note_answer)
         request.hooks["response"].append(refuse_redirect)
+        attempt.proxies = settings["proxies"]
+        attempt.is_single_try = self._is_single_try(request)
+        seconds = attempt.wait_seconds()
+        # connecting and the answer share it where requests' own code reads it
+        settings["timeout"] = (
+            Timeout(seconds, seconds, seconds) if attempt.is_single_try else (seconds, seconds)
+        )
         return session, request, settings
 
-    def is_single_try(self, request: requests.PreparedRequest) -> bool:
+    def _is_single_try(self, request: requests.PreparedRequest) -> bool:
         """True when the session certainly sends a request once: by requests' own code, told to repeat nothing."""
         adapter = self._session.get_adapter(str(request.url))
         retry = getattr(adapter, "max_retries", None)
@@ -92,10 +99,6 @@ class LentSession:
         return retry.total in (0, False) or (
             retry.total is None and all(count in (0, False) for count in counters)
         )
-
-    def timeout(self, attempt: Attempt, seconds: float) -> Any:
-        """Return what requests is to wait: for connecting and the answer together, where requests' own code reads it."""
-        return Timeout(seconds, seconds, seconds) if attempt.is_single_try else (seconds, seconds)
 
     def close(self) -> None:
         """Do nothing: what is lent is the lender's to close."""
@@ -117,7 +120,7 @@ class OwnSessions:
         self._all: Dict[int, requests.Session] = {}
         self._lock = threading.Lock()
 
-    def prepare(self, call: Call, headers: Mapping[str, str]) -> Prepared:
+    def prepare(self, call: Call, headers: Mapping[str, str], attempt: Attempt) -> Prepared:
         """Prepare a call with its network settings named, so that requests looks up nothing.
 
         Left to look them up for every call, requests makes half as many calls a processor second (tests/bench/calls.py).
@@ -133,15 +136,9 @@ class OwnSessions:
         request.hooks = {"response": [refuse_redirect]}
         if self._auth is not None:
             self._auth(request)
-        return session, request, self._settings
-
-    def is_single_try(self, request: requests.PreparedRequest) -> bool:
-        """True: our adapters repeat nothing."""
-        return True
-
-    def timeout(self, attempt: Attempt, seconds: float) -> Any:
-        """Return what requests is to wait; connections of ours ask the deadline itself."""
-        return seconds, seconds
+        attempt.proxies = self._settings["proxies"]
+        seconds = attempt.wait_seconds()  # connections of ours ask the deadline itself
+        return session, request, dict(self._settings, timeout=(seconds, seconds))
 
     def close(self) -> None:
         """Close the connections of every thread; a later call opens new ones."""
@@ -340,7 +337,13 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
     for path in (session.cert,) if isinstance(session.cert, str) else session.cert or ():
         if not os.path.exists(path):
             raise InvalidInput("the client certificate {} does not exist".format(path), code="CONFIGURATION")
-    return {"proxies": proxies, "verify": verify, "cert": session.cert}
+    return {
+        "proxies": proxies,
+        "verify": verify,
+        "cert": session.cert,
+        "stream": True,
+        "allow_redirects": False,
+    }
 
 
 def check_proxy(proxy: Optional[str]) -> None:

@@ -43,7 +43,7 @@ FAILURES = CONNECTION_ERRORS + _MALFORMED + (UnusableBody,)
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, socket.timeout)
 # urllib3 has its own for a host name that does not match, a ValueError (1.26.12 on Python 3.11); elsewhere it is ssl's
 _NOT_TRUSTED = (SSLCertVerificationError, CertificateError)
-_TUNNEL_ASKS = "Tunnel connection failed: 407"  # http.client's words
+_TUNNEL_FAILED = "Tunnel connection failed"  # http.client's words
 _NEVER_CONNECTED = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
@@ -62,7 +62,22 @@ class _Failure:
         self.call = call
         self.attempt = attempt
         self.status = None if response is None else response.status_code
-        self.delivered = True if response is not None else False if _never_left(error, attempt) else None
+        self.delivered = True if response is not None else False if self._never_left() else None
+
+    def any(self, of_cause: Callable[[BaseException], bool]) -> bool:
+        """True when it holds of the exception or of one that it wraps."""
+        return any(map(of_cause, self.causes))
+
+    def _never_left(self) -> bool:
+        """True when the request certainly did not begin to leave; what nobody has seen counts as left."""
+        if self.attempt.sent:
+            return False
+        if not self.attempt.handed_over or self.attempt.ours:
+            return True  # requests has not had it yet, or a connection of ours came to nothing before it
+        # connections of others (a lent session's, a SOCKS proxy's, a test tool's): only what their exceptions prove
+        return isinstance(self.error, _NOT_SENDABLE) or (
+            self.attempt.is_single_try and self.any(_proves_no_connection)
+        )
 
     def words(self) -> Dict[str, Any]:
         """Return what the messages of the table name."""
@@ -71,15 +86,83 @@ class _Failure:
             False: ("cannot connect", "connecting"),
             None: ("no answer", "waiting for it"),
         }[self.delivered]
+        service, proxy = bare_url(self.call.base_url), proxy_of(self.call, self.attempt)
         return {
-            "why": one_line(reason(self.error), self.call.secrets),
+            "why": one_line(_reason(self), self.call.secrets),
             "fault": fault,
             "doing": doing,
             "seconds": self.attempt.limit.seconds,
             "asked": "{} {}".format(self.call.method, self.call.path),
-            "way": _way(self.call, self.attempt),
+            "way": "{}, through the proxy {}".format(service, proxy) if proxy else service,
             "check_proxy": advice_on_proxy(self.call, self.attempt),
         }
+
+
+# What an exception of the libraries below says: by its class, or where that says too little by its words.
+
+
+def _is_of_a_file(cause: BaseException) -> bool:
+    """True for a file that cannot be opened, or holds no certificate or key (in OpenSSL's names for these)."""
+    if isinstance(cause, SSLError):
+        # urllib3 before 2 raises one without these facts
+        return getattr(cause, "library", None) in ("PEM", "X509") or "PEM lib" in str(cause)
+    return isinstance(cause, OSError) and cause.filename is not None
+
+
+def _is_of_the_head(cause: BaseException) -> bool:
+    """True for a head that holds no header, and for http.client's limits on one: 100 headers, 64 KiB a line."""
+    return isinstance(cause, (LineTooLong, MalformedHead)) or (
+        type(cause) is HTTPException and "got more than" in str(cause)
+    )
+
+
+def _asks_for_credentials(cause: BaseException) -> bool:
+    """True for a proxy's 407 to CONNECT, and for a SOCKS proxy's refusal of a login (in PySocks' words)."""
+    return _asks_in_tunnel(cause) or "SOCKS5 authentication" in str(cause)
+
+
+def _asks_in_tunnel(cause: BaseException) -> bool:
+    return str(cause).startswith(_TUNNEL_FAILED + ": 407")
+
+
+def _asks_for_certificate(cause: BaseException) -> bool:
+    """True for the alerts by which a service refuses a client without a certificate.
+
+    TLS 1.3 has one for it; before, it is the general "handshake failure" (RFC 8446, 6.2; RFC 5246, 7.4.6).
+    """
+    # the words and not ``reason``: a new alert has none in an older Python
+    words = str(cause) if isinstance(cause, SSLError) else ""
+    return "alert certificate required" in words or "alert handshake failure" in words
+
+
+def _speaks_no_tls(cause: BaseException) -> bool:
+    """True for OpenSSL's words about an answer that is no TLS, as from a port of plain http."""
+    return isinstance(cause, SSLError) and "WRONG_VERSION_NUMBER" in str(cause)
+
+
+def _proves_no_connection(cause: BaseException) -> bool:
+    """True when no connection came about, on which the request could have left."""
+    return isinstance(cause, _NEVER_CONNECTED) or str(cause).startswith(_TUNNEL_FAILED)
+
+
+def _is_of_proxy(cause: BaseException) -> bool:
+    return isinstance(cause, (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError))
+
+
+def _is_not_trusted(cause: BaseException) -> bool:
+    return isinstance(cause, _NOT_TRUSTED)
+
+
+def _is_out_of_date(cause: BaseException) -> bool:
+    return _is_not_trusted(cause) and getattr(cause, "verify_code", None) in _OUT_OF_DATE
+
+
+def _is_for_another_name(cause: BaseException) -> bool:
+    # a host name that does not match is reported by a bare exception, without attributes (urllib3 before 2)
+    return _is_not_trusted(cause) and getattr(cause, "verify_code", None) in _ANOTHER_NAME
+
+
+# The first rows of the table, which ask for more than the exceptions.
 
 
 def _is_unsendable(failure: _Failure) -> bool:
@@ -88,53 +171,30 @@ def _is_unsendable(failure: _Failure) -> bool:
 
 def _is_of_settings(failure: _Failure) -> bool:
     """True where a file that the settings name cannot be used: certificates, a key, SSLKEYLOGFILE."""
-    return not failure.attempt.sent and any(map(_is_of_a_file, failure.causes))
+    return not failure.attempt.sent and failure.any(_is_of_a_file)
 
 
 def _is_unusable(failure: _Failure) -> bool:
     if failure.delivered is False:
         return False  # it is a proxy's answer to CONNECT
-    error = failure.error
-    return isinstance(error, (UnusableBody,) + _INVALID_HEADER) or _is_oversized_head(error)
-
-
-def _is_silence(failure: _Failure) -> bool:
-    return isinstance(failure.attempt.limit, SilenceLimit) and timed_out(failure.error)
+    return isinstance(failure.error, (UnusableBody,) + _INVALID_HEADER) or failure.any(_is_of_the_head)
 
 
 def _is_out_of_time(failure: _Failure) -> bool:
-    return timed_out(failure.error)
+    """True when a wait of ours ran out, as opposed to the network saying no."""
+    if failure.any(lambda cause: isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT):
+        return False  # the network's own patience; from Python 3.10 on it has the same class as ours
+    # NewConnectionError is a subclass of urllib3's own
+    refused = urllib3.exceptions.NewConnectionError
+    return failure.any(lambda cause: isinstance(cause, _TIMEOUTS) and not isinstance(cause, refused))
+
+
+def _is_silence(failure: _Failure) -> bool:
+    return isinstance(failure.attempt.limit, SilenceLimit) and _is_out_of_time(failure)
 
 
 def _proxy_wants_credentials(failure: _Failure) -> bool:
-    return failure.delivered is False and any(map(_asks_for_credentials, failure.causes))
-
-
-def _is_out_of_date(failure: _Failure) -> bool:
-    return any(code in _OUT_OF_DATE for code in _verify_codes(failure))
-
-
-def _is_another_s(failure: _Failure) -> bool:
-    return any(code in _ANOTHER_NAME for code in _verify_codes(failure))
-
-
-def _is_not_trusted(failure: _Failure) -> bool:
-    return bool(_verify_codes(failure))
-
-
-def _wants_certificate(failure: _Failure) -> bool:
-    return any(map(_asks_for_certificate, failure.causes))
-
-
-def _is_plain(failure: _Failure) -> bool:
-    return any(map(_speaks_no_tls, failure.causes))
-
-
-def _verify_codes(failure: _Failure) -> List[Optional[int]]:
-    # of a host name that does not match, a bare exception without a code (urllib3 before 2)
-    return [
-        getattr(cause, "verify_code", None) for cause in failure.causes if isinstance(cause, _NOT_TRUSTED)
-    ]
+    return failure.delivered is False and failure.any(_asks_for_credentials)
 
 
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH
@@ -154,22 +214,28 @@ _TLS = "what answers there does not speak TLS: does it, or the proxy, need an ht
 
 _SOCKET = "as the socket saw it"
 
-# What a failure is: the first row that holds. Another attempt would not cure what has advice of its own.
+
+def _a(of_cause: Callable[[BaseException], bool]) -> Callable[[_Failure], bool]:
+    return lambda failure: failure.any(of_cause)
+
+
+# What a failure is: the first row that holds, of the failure or (_a) of an exception in it. Another attempt would not cure
+# what has advice of its own.
 # fmt: off
 _TABLE: Tuple[Tuple[Callable[[_Failure], bool], Type[errors.HestiaError], Any, str, str], ...] = (
-    # what it is               class                       delivered  message   advice
-    (_is_unsendable,           errors.InvalidInput,        False,     _SEND,    ""),
-    (_is_of_settings,          errors.InvalidInput,        False,     _SEND,    ""),
-    (_is_unusable,             errors.InvalidResponse,     True,      _ANSWER,  ""),
-    (_is_silence,              errors.RequestTimeout,      _SOCKET,   _SILENT,  ""),
-    (_is_out_of_time,          errors.RequestTimeout,      _SOCKET,   _TIME,    ""),
-    (_proxy_wants_credentials, errors.AuthenticationError, False,     _PROXY,   "{check_proxy}"),
-    (_is_out_of_date,          errors.ConnectionFailed,    _SOCKET,   _LOST,    _RENEW),
-    (_is_another_s,            errors.ConnectionFailed,    _SOCKET,   _LOST,    _NAME),
-    (_is_not_trusted,          errors.ConnectionFailed,    _SOCKET,   _LOST,    _CA),
-    (_wants_certificate,       errors.ConnectionFailed,    _SOCKET,   _LOST,    _CERT),
-    (_is_plain,                errors.ConnectionFailed,    _SOCKET,   _LOST,    _TLS),
-    (lambda failure: True,     errors.ConnectionFailed,    _SOCKET,   _LOST,    ""),
+    # what it is                class                       delivered  message   advice
+    (_is_unsendable,            errors.InvalidInput,        False,     _SEND,    ""),
+    (_is_of_settings,           errors.InvalidInput,        False,     _SEND,    ""),
+    (_is_unusable,              errors.InvalidResponse,     True,      _ANSWER,  ""),
+    (_is_silence,               errors.RequestTimeout,      _SOCKET,   _SILENT,  ""),
+    (_is_out_of_time,           errors.RequestTimeout,      _SOCKET,   _TIME,    ""),
+    (_proxy_wants_credentials,  errors.AuthenticationError, False,     _PROXY,   "{check_proxy}"),
+    (_a(_is_out_of_date),       errors.ConnectionFailed,    _SOCKET,   _LOST,    _RENEW),
+    (_a(_is_for_another_name),  errors.ConnectionFailed,    _SOCKET,   _LOST,    _NAME),
+    (_a(_is_not_trusted),       errors.ConnectionFailed,    _SOCKET,   _LOST,    _CA),
+    (_a(_asks_for_certificate), errors.ConnectionFailed,    _SOCKET,   _LOST,    _CERT),
+    (_a(_speaks_no_tls),        errors.ConnectionFailed,    _SOCKET,   _LOST,    _TLS),
+    (lambda failure: True,      errors.ConnectionFailed,    _SOCKET,   _LOST,    ""),
 )
 # fmt: on
 
@@ -186,7 +252,7 @@ def map_exception(
         facts["code"] = "CONFIGURATION"
     elif cls is errors.AuthenticationError:
         # as the answer to CONNECT, and not in SOCKS' own words
-        facts["status"] = 407 if any(str(cause).startswith(_TUNNEL_ASKS) for cause in caught.causes) else None
+        facts["status"] = 407 if caught.any(_asks_in_tunnel) else None
     else:
         facts["status"] = caught.status
     failure = cls(message=message.format(**words), **facts)
@@ -199,13 +265,6 @@ def map_exception(
     return failure
 
 
-def _way(call: Call, attempt: Attempt) -> str:
-    """Say where the request was to go, and through which proxy."""
-    service = bare_url(call.base_url)
-    proxy = proxy_of(call, attempt)
-    return "{}, through the proxy {}".format(service, proxy) if proxy else service
-
-
 def advice_on_proxy(call: Call, attempt: Attempt) -> str:
     """Say where the credentials belong that a proxy asks for."""
     named = " " + proxy_of(call, attempt) if proxy_of(call, attempt) else ""
@@ -216,53 +275,6 @@ def proxy_of(call: Call, attempt: Attempt) -> str:
     """The proxy that a request goes through, or an empty text."""
     proxy = select_proxy(call.base_url, attempt.proxies) or ""
     return bare_url(proxy if "://" in proxy or not proxy else "http://" + proxy)
-
-
-def _asks_for_credentials(cause: BaseException) -> bool:
-    """True for a proxy's 407 to CONNECT, and for a SOCKS proxy's refusal of a login (in PySocks' words)."""
-    return str(cause).startswith(_TUNNEL_ASKS) or "SOCKS5 authentication" in str(cause)
-
-
-def _never_left(error: Exception, attempt: Attempt) -> bool:
-    """True when the request certainly did not begin to leave; what nobody has seen counts as left."""
-    if attempt.sent:
-        return False
-    if not attempt.handed_over or attempt.ours:
-        return True  # requests has not had it yet, or a connection of ours came to nothing before it
-    # connections of others (a lent session's, a SOCKS proxy's, a test tool's): only what their exceptions prove
-    return isinstance(error, _NOT_SENDABLE) or (attempt.is_single_try and never_connected(error))
-
-
-def _is_oversized_head(error: BaseException) -> bool:
-    """True for a head that holds no header, and for http.client's limits on one: 100 headers, 64 KiB a line."""
-    return any(
-        isinstance(cause, (LineTooLong, MalformedHead))
-        or (type(cause) is HTTPException and "got more than" in str(cause))
-        for cause in causes_of(error)
-    )
-
-
-def _asks_for_certificate(cause: BaseException) -> bool:
-    """True for the alerts by which a service refuses a client without a certificate.
-
-    TLS 1.3 has one for it; before, it is the general "handshake failure" (RFC 8446, 6.2; RFC 5246, 7.4.6).
-    """
-    # the words and not ``reason``: a new alert has none in an older Python
-    words = str(cause) if isinstance(cause, SSLError) else ""
-    return "alert certificate required" in words or "alert handshake failure" in words
-
-
-def _is_of_a_file(cause: BaseException) -> bool:
-    """True for a file that cannot be opened, or holds no certificate or key (in OpenSSL's names for these)."""
-    if isinstance(cause, SSLError):
-        # urllib3 before 2 raises one without these facts
-        return getattr(cause, "library", None) in ("PEM", "X509") or "PEM lib" in str(cause)
-    return isinstance(cause, OSError) and cause.filename is not None
-
-
-def _speaks_no_tls(cause: BaseException) -> bool:
-    """True for OpenSSL's words about an answer that is no TLS, as from a port of plain http."""
-    return isinstance(cause, SSLError) and "WRONG_VERSION_NUMBER" in str(cause)
 
 
 def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
@@ -285,27 +297,6 @@ def causes_of(error: Optional[BaseException]) -> Iterator[BaseException]:
             queue.extend(cause.args)
 
 
-def never_connected(error: BaseException) -> bool:
-    """True when an exception proves that no connection came about, on which the request could have left."""
-    return any(
-        isinstance(cause, _NEVER_CONNECTED)
-        or str(cause).startswith("Tunnel connection failed")  # http.client's words
-        for cause in causes_of(error)
-    )
-
-
-def timed_out(error: BaseException) -> bool:
-    """True when a wait of ours ran out, as opposed to the network saying no."""
-    causes = list(causes_of(error))
-    if any(isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT for cause in causes):
-        return False  # the network's own patience; from Python 3.10 on it has the same class as ours
-    return any(
-        isinstance(cause, _TIMEOUTS)
-        and not isinstance(cause, urllib3.exceptions.NewConnectionError)  # a subclass of it
-        for cause in causes
-    )
-
-
 def release_frames(error: BaseException) -> None:
     """Clear the variables of the functions a failure has come through.
 
@@ -322,10 +313,9 @@ def release_frames(error: BaseException) -> None:
             trace = trace.tb_next
 
 
-def reason(error: BaseException) -> str:
+def _reason(failure: _Failure) -> str:
     """Say in few words why a connection failed."""
-    causes = list(causes_of(error))
-    for cause in causes:
+    for cause in failure.causes:
         if _is_of_a_file(cause):
             file = getattr(cause, "filename", None)
             said = getattr(cause, "strerror", None) or cause
@@ -334,17 +324,15 @@ def reason(error: BaseException) -> str:
             return "{} cannot be opened ({})".format(file, said)
         if isinstance(cause, socket.gaierror):
             return "its host name cannot be resolved ({})".format(cause.strerror)
-        if isinstance(cause, _NOT_TRUSTED):
-            # a host name that does not match is reported by a bare exception, without attributes (urllib3 before 2)
-            return "its TLS certificate is not trusted ({})".format(
-                getattr(cause, "verify_message", "") or cause
-            )
+        if _is_not_trusted(cause):
+            said = getattr(cause, "verify_message", "") or cause
+            return "its TLS certificate is not trusted ({})".format(said)
         if _asks_for_certificate(cause):
             verb = "asks" if "certificate required" in str(cause) else "may ask"
             return "TLS failed: it {} for a client certificate".format(verb)
         if isinstance(cause, SSLError):
             return "TLS failed ({})".format(getattr(cause, "reason", "") or "the peer ended it")
-    for cause in causes:
+    for cause in failure.causes:
         if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, requests.RequestException):
             return cause.strerror[:1].lower() + cause.strerror[1:]
         if isinstance(cause, MalformedHead):
@@ -353,15 +341,11 @@ def reason(error: BaseException) -> str:
             return "a line of its head is longer than 64 KiB"
         if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
             return "what answers there does not speak HTTP"
-    last = causes[-1]
-    if _is_oversized_head(last):
+    if failure.any(_is_of_the_head):
         return "its head has more than 100 headers"
-    if isinstance(last, requests.exceptions.ProxyError) or any(
-        isinstance(c, urllib3.exceptions.ProxyError) for c in causes
-    ):
+    last = failure.causes[-1]
+    if failure.any(_is_of_proxy):
         return "the proxy refused ({})".format(last)
-    return (
-        "the connection was closed"
-        if isinstance(last, HTTPException)
-        else "{}: {}".format(type(last).__name__, last)
-    )
+    if isinstance(last, HTTPException):
+        return "the connection was closed"
+    return "{}: {}".format(type(last).__name__, last)

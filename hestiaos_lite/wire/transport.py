@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import AbstractSet, Any, Callable, Mapping, NoReturn, Optional, TypeVar, Union
 
 import requests
@@ -107,6 +108,7 @@ class Transport:
         call.attempts = 0
         call.earlier_effect = errors.NONE
         earlier_delivered: Optional[bool] = False
+        is_logged = _log.isEnabledFor(logging.DEBUG)
         while True:
             call.attempts += 1
             attempt = Attempt(deadline)
@@ -115,23 +117,16 @@ class Transport:
             started = time.monotonic()
             try:
                 with attempt:
-                    wait_seconds = attempt.wait_seconds()
-                    session, request, settings = self._sessions.prepare(call, self._headers_of(call))
-                    attempt.is_single_try = self._sessions.is_single_try(request)
-                    attempt.proxies = settings["proxies"]
-                    log_request(call, request.headers)
+                    session, request, options = self._sessions.prepare(call, self._headers_of(call), attempt)
+                    if is_logged:
+                        log_head(">", call, call.method + " " + call.path, request.headers, _SHOWN)
                     attempt.handed_over = True
                     try:
-                        response = session.send(
-                            request,
-                            stream=True,
-                            timeout=self._sessions.timeout(attempt, wait_seconds),
-                            allow_redirects=False,
-                            **settings,
-                        )
+                        response = session.send(request, **options)
                     except requests.HTTPError as error:
                         response = complained_of(error, request)
-                    log_answer(call, response)
+                    if is_logged:
+                        log_head("<", call, response.status_code, response.headers, _SHOWN_OF_ANSWER)
                     attempt.borrow_socket(response)
                     if not 200 <= response.status_code < 300 and response.status_code not in call.accept:
                         raise refused(call, response, attempt)
@@ -146,7 +141,8 @@ class Transport:
             finally:
                 if response is not None and not isinstance(result, ByteStream):
                     close(response)
-                log_attempt(call, response, started)
+                if is_logged:
+                    log_attempt(call, response, started)
             failure.with_facts(earlier_effect=call.earlier_effect)
             if failure.delivered is False and earlier_delivered is not False:
                 failure.with_facts(delivered=earlier_delivered, never_left=True)
@@ -216,11 +212,11 @@ class Caller:
 
     def get(self, path: str, decode: Callable[[Any], _T], **options: Any) -> _T:
         """GET and decode; for the options of every method see `Call`."""
-        return self._transport.request(self._call("GET", path, None, options), as_json(decode))
+        return self._transport.request(self._call("GET", path, None, options), partial(as_json, decode))
 
     def post(self, path: str, body: Any, decode: Callable[[Any], _T], **options: Any) -> _T:
         """POST and decode."""
-        return self._transport.request(self._call("POST", path, body, options), as_json(decode))
+        return self._transport.request(self._call("POST", path, body, options), partial(as_json, decode))
 
     def post_for_answer(self, path: str, body: Any, **options: Any) -> Answer:
         """POST and return the status too, of a 2xx or one that ``accept`` names."""
@@ -228,7 +224,9 @@ class Caller:
 
     def stream(self, path: str, body: Any, *, silence_seconds: Optional[float], **options: Any) -> ByteStream:
         """POST and return the answer's bytes as they arrive; ``silence_seconds`` bounds the wait for each."""
-        return self._transport.request(self._call("POST", path, body, options), as_stream(silence_seconds))
+        return self._transport.request(
+            self._call("POST", path, body, options), partial(as_stream, silence_seconds)
+        )
 
     def send(self, method: str, path: str, body: Any = None, **options: Any) -> None:
         """Send a call of which only the 2xx matters; its body is not read."""
@@ -256,56 +254,28 @@ _log = logging.getLogger("hestiaos_lite")
 _log.addHandler(logging.NullHandler())
 
 # Of a request's headers only these are shown: a lent session may add any other.
+# fmt: off
 _SHOWN = {
-    "accept",
-    "accept-encoding",
-    "cache-control",
-    "connection",
-    "content-length",
-    "content-type",
-    "idempotency-key",
-    "tenant-id",
-    "thread-id",
-    "user-agent",
-    "x-request-id",
+    "accept", "accept-encoding", "cache-control", "connection", "content-length", "content-type", "idempotency-key",
+    "tenant-id", "thread-id", "user-agent", "x-request-id",
 }
 # Of an answer's headers only these: any other may grant something, or lead to where a secret is in the URL.
 _SHOWN_OF_ANSWER = {
-    "age",
-    "allow",
-    "cache-control",
-    "connection",
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-type",
-    "date",
-    "expires",
-    "keep-alive",
-    "last-modified",
-    "retry-after",
-    "server",
-    "transfer-encoding",
-    "vary",
-    "via",
-    "x-ratelimit-limit",
-    "x-ratelimit-remaining",
-    "x-ratelimit-reset",
-    "x-request-id",
-    "x-trace-id",
+    "age", "allow", "cache-control", "connection", "content-encoding", "content-language", "content-length",
+    "content-type", "date", "expires", "keep-alive", "last-modified", "retry-after", "server", "transfer-encoding",
+    "vary", "via", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "x-request-id", "x-trace-id",
 }
+# fmt: on
 
 
-def log_request(call: Call, headers: Mapping[str, Any]) -> None:
-    """Note the head of a request that is about to be sent."""
-    if _log.isEnabledFor(logging.DEBUG):
-        _log.debug("> %s %s; %s", call.method, call.path, _one_line(headers, _SHOWN, call))
-
-
-def log_answer(call: Call, response: requests.Response) -> None:
-    """Note the head of an answer."""
-    if _log.isEnabledFor(logging.DEBUG):
-        _log.debug("< %s; %s", response.status_code, _one_line(response.headers, _SHOWN_OF_ANSWER, call))
+def log_head(mark: str, call: Call, first: Any, headers: Mapping[str, Any], shown: AbstractSet[str]) -> None:
+    """Note the head of a request that is about to be sent, or of an answer."""
+    lines = []
+    for name, value in headers.items():
+        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        text = "{}: {}".format(name, text if name.lower() in shown else MASK)
+        lines.append(one_line(text, call.secrets, limit=200))
+    _log.debug("%s %s; %s", mark, first, ", ".join(lines))
 
 
 def log_attempt(call: Call, response: Optional[requests.Response], started: float) -> None:
@@ -332,16 +302,3 @@ def log_retry(call: Call, delay_seconds: float, code: str) -> None:
         code,
         call.request_id,
     )
-
-
-def _one_line(headers: Mapping[str, Any], shown: AbstractSet[str], call: Call) -> str:
-    return ", ".join(
-        one_line(
-            "{}: {}".format(name, _as_text(value) if name.lower() in shown else MASK), call.secrets, limit=200
-        )
-        for name, value in headers.items()
-    )
-
-
-def _as_text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

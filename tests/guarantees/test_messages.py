@@ -202,7 +202,7 @@ def test_a_body_that_is_whole_after_the_deadline_is_not_decoded() -> None:
     response.raw = _Late(b"{}", clock)
     decoded: List[Any] = []
     with pytest.raises(socket.timeout):
-        as_json(decoded.append)(call, response, Attempt(deadline))
+        as_json(decoded.append, call, response, Attempt(deadline))
     assert decoded == []
 
 
