@@ -36,7 +36,7 @@ from .body import close
 from .call import Call
 from .sockets import Attempt, LimitedConnection, LimitedSocksConnection, current_attempt
 
-# A call ready to be sent: ``session.send(request, **options)``.
+# A call ready to be sent: ``session.send(request, stream=True, allow_redirects=False, **options)``.
 Prepared = Tuple[requests.Session, requests.PreparedRequest, Mapping[str, Any]]
 
 
@@ -80,7 +80,7 @@ class LentSession:
         attempt.proxies = settings["proxies"]
         attempt.is_single_try = self._is_single_try(request)
         seconds = attempt.wait_seconds()
-        # connecting and the answer share it where requests' own code reads it
+        # connecting and the answer share them where requests' own code reads it
         settings["timeout"] = (
             Timeout(seconds, seconds, seconds) if attempt.is_single_try else (seconds, seconds)
         )
@@ -337,13 +337,7 @@ def network_settings(url: str, session: requests.Session, verify: Union[bool, st
     for path in (session.cert,) if isinstance(session.cert, str) else session.cert or ():
         if not os.path.exists(path):
             raise InvalidInput("the client certificate {} does not exist".format(path), code="CONFIGURATION")
-    return {
-        "proxies": proxies,
-        "verify": verify,
-        "cert": session.cert,
-        "stream": True,
-        "allow_redirects": False,
-    }
+    return {"proxies": proxies, "verify": verify, "cert": session.cert}
 
 
 def check_proxy(proxy: Optional[str]) -> None:
@@ -351,16 +345,13 @@ def check_proxy(proxy: Optional[str]) -> None:
     if not proxy:
         return
     proxy = secret(proxy if "://" in proxy else "http://" + proxy)
-    if not _is_url(proxy):
-        raise InvalidInput("the proxy's URL is malformed: {}".format(bare_url(proxy)), code="CONFIGURATION")
-
-
-def _is_url(proxy: str) -> bool:
     try:
         parts = urlsplit(proxy)
-        return _is_host(parts.hostname or "") and parts.port != 0 and not any(map(str.isspace, proxy))
+        is_url = _is_host(parts.hostname or "") and parts.port != 0 and not any(map(str.isspace, proxy))
     except ValueError:
-        return False
+        is_url = False
+    if not is_url:
+        raise InvalidInput("the proxy's URL is malformed: {}".format(bare_url(proxy)), code="CONFIGURATION")
 
 
 def _is_host(host: str) -> bool:
@@ -391,18 +382,12 @@ _PROBED_AFTER_SECONDS = 60
 
 SOCKET_OPTIONS = list(getattr(HTTPConnection, "default_socket_options", ()))  # urllib3 has none for Pyodide
 SOCKET_OPTIONS.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-for _name in (
-    "TCP_KEEPIDLE",
-    "TCP_KEEPALIVE",
-):  # the second is macOS's name; else after the system's own two hours
+for _name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE"):  # Linux's and macOS's; else after the system's own two hours
     if hasattr(socket, _name):
         SOCKET_OPTIONS.append((socket.IPPROTO_TCP, getattr(socket, _name), _PROBED_AFTER_SECONDS))
         break
 
-_LIMITED = {
-    "urllib3.connection": LimitedConnection,
-    "urllib3.contrib.socks": LimitedSocksConnection,
-}
+_LIMITED = {"urllib3.connection": LimitedConnection, "urllib3.contrib.socks": LimitedSocksConnection}
 _extended: Dict[type, type] = {}
 
 

@@ -122,7 +122,7 @@ class Transport:
                         log_head(">", call, call.method + " " + call.path, request.headers, _SHOWN)
                     attempt.handed_over = True
                     try:
-                        response = session.send(request, **options)
+                        response = session.send(request, stream=True, allow_redirects=False, **options)
                     except requests.HTTPError as error:
                         response = complained_of(error, request)
                     if is_logged:
