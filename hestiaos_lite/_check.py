@@ -14,6 +14,7 @@ from urllib.parse import quote
 from .errors import InvalidInput
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110, 5.6.2
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # all but the tab
 _LONGEST_SECONDS = 1e8  # three years; a clock or a socket takes no more
 
 
@@ -121,11 +122,7 @@ def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
             value.encode("latin-1")
         except UnicodeEncodeError:
             raise InvalidInput("the header {} holds a character beyond latin-1".format(name)) from None
-        if (
-            value != value.strip()
-            or not value
-            or any(ord(c) < 32 and c != "\t" or ord(c) == 127 for c in value)
-        ):
+        if value != value.strip() or not value or _CONTROL.search(value):
             raise InvalidInput(
                 "the header {} is empty, begins or ends with white space, or holds a control character".format(
                     name

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import pathlib
 import sqlite3
@@ -239,7 +240,7 @@ class SqliteFile:
             # Also when the file is forgotten unclosed, when the interpreter ends, and when an interrupt strikes here.
             self._disconnect = weakref.finalize(self, connection.close)
             # Text that is not UTF-8 is a malformed row, which is named, rather than a failed statement.
-            connection.text_factory = _text
+            connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
             self._prepare(connection, give_up)
         except BaseException:
             if connection is not None:
@@ -406,10 +407,6 @@ class SqliteFile:
 
 def _identity(found: os.stat_result) -> Tuple[int, int]:
     return found.st_dev, found.st_ino
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
 
 
 def _insist(connection: sqlite3.Connection, statement: str, give_up: float) -> Any:

@@ -1,24 +1,29 @@
-"""What the service's answer to a decision says: that it was taken, or that its key was used before, and for what.
+"""Asking AEGIS, and what it answers: the one place that says whether an answer means the decision that was sent.
 
-A 409 says that the key was used, not for what: the truth of it is the action that its body names or, where the body names
-only a request, what that request's status says. Nothing here is read as an approval for want of a word against it.
+A 409 says that the service has the key already, not for what: the truth of it is the action that its body names or, where
+the body names only a request, what that request's status says. Nothing here is read as an approval for want of a word
+against it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from .._check import check_segment
+from .._redact import secret
 from ..errors import NONE, HestiaError, IdempotencyConflict, InvalidResponse
 from ..models import is_refusal
 from ..models.aegis import ActionResult, ActionStatus, Conclusion
 
 if TYPE_CHECKING:
+    from ..deadline import Deadline
     from ..wire.answers import Answer
+    from ..wire.transport import Caller
     from .rows import Decision
 
 DUPLICATE = 409
-Look = Callable[[str], ActionStatus]
+# shorter texts of a payload are common words, and masking them would make an error unreadable
+_SHORTEST_SECRET = 8
 
 
 class ServerAnswer(NamedTuple):
@@ -42,41 +47,32 @@ class ServerAnswer(NamedTuple):
         return self.status == DUPLICATE
 
 
-def interpret(decision: Decision, answer: Answer, look: Look) -> ServerAnswer:
-    """Say what an answer to a decision means.
-
-    Args:
-        decision: what was sent.
-        answer: what came back.
-        look: asks for the status of a request; its failure leaves the duplicate unconfirmed.
+def send(caller: Caller, decision: Decision, deadline: Deadline) -> ServerAnswer:
+    """Send one decision.
 
     Raises:
         IdempotencyConflict: the key was used for another action.
         InvalidResponse: it is no answer of this service.
+        HestiaError: whatever else the service, or the way to it, has against it.
     """
-    _refuse_other_answers(decision, answer)
+    answer = _post(caller, decision, deadline)
     actions = _actions_in(answer.body)
     if answer.status == DUPLICATE and not actions:
-        first = _first_status(answer, look)
+        first = _first_status(caller, answer, deadline)
         actions = _actions_in(first.data) if first else []
     _refuse_other_actions(decision, answer, actions)
     confirmed = answer.status != DUPLICATE or bool(actions)
     return ServerAnswer(answer.status, answer.body, answer.attempts, confirmed)
 
 
-def interpret_conclusion(decision: Decision, answer: Answer, look: Look) -> Conclusion:
-    """Say what the rejection of a key at its deadline has found.
-
-    Raises:
-        IdempotencyConflict: a 202 that names another action.
-        InvalidResponse: it is no answer of this service.
-    """
-    _refuse_other_answers(decision, answer)
+def conclude(caller: Caller, decision: Decision, deadline: Deadline) -> Conclusion:
+    """Send the rejection of a key at its deadline, and say what it has found. Raises as `send` does."""
+    answer = _post(caller, decision, deadline)
     actions = _actions_in(answer.body)
     request_id, status = text_in(answer.body, "request_id"), text_in(answer.body, "status")
     if answer.status == DUPLICATE:
         if not actions or status is None:
-            first = _first_status(answer, look)
+            first = _first_status(caller, answer, deadline)
             if first is not None:
                 status = first.status
                 actions += _actions_in(first.data)
@@ -91,6 +87,36 @@ def interpret_conclusion(decision: Decision, answer: Answer, look: Look) -> Conc
     return Conclusion(decision.idempotency_key, outcome, request_id, status, answer.attempts)
 
 
+def look(caller: Caller, request_id: str, deadline: Deadline) -> ActionStatus:
+    """Look at the status of a request; an answer about another one is `InvalidResponse`."""
+
+    def decode(body: Any) -> ActionStatus:
+        named = dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
+        status = ActionStatus.from_dict(named)
+        if status.request_id != request_id:
+            raise InvalidResponse("the answer is about another request", details=body)
+        return ActionStatus(status.request_id, status.status, status.action, body)
+
+    return caller.get("/status/" + check_segment("request_id", request_id), decode, deadline=deadline)
+
+
+def _post(caller: Caller, decision: Decision, deadline: Deadline) -> Answer:
+    answer = caller.post_for_answer(
+        "/" + decision.action,
+        decision.payload,
+        headers=decision.headers(),
+        request_id=decision.request_id,
+        secrets=tuple(_texts_in(decision.payload)),
+        accept=(DUPLICATE,),
+        deadline=deadline,
+    )
+    if answer.status == DUPLICATE or answer.status == 202 and isinstance(answer.body, (dict, type(None))):
+        return answer
+    raise InvalidResponse(  # another service on that port
+        "the answer is not a 202 with a JSON object, which the contract requires", **_facts(decision, answer)
+    )
+
+
 def _outcome_of_first(actions: List[Any], status: Optional[str]) -> str:
     """Say what was decided first, by the actions that the service names for it and its status."""
     if any(map(is_refusal, actions)):
@@ -103,13 +129,13 @@ def _outcome_of_first(actions: List[Any], status: Optional[str]) -> str:
     return "failed" if first.done else "rejected" if is_refusal(status) else "pending"
 
 
-def _first_status(answer: Answer, look: Look) -> Optional[ActionStatus]:
+def _first_status(caller: Caller, answer: Answer, deadline: Deadline) -> Optional[ActionStatus]:
     """Ask for the status of the request that a 409 names; None where it names none or nobody can say. It never raises."""
     request_id = text_in(answer.body, "request_id")
     if request_id is None:
         return None
     try:
-        return look(request_id)
+        return look(caller, request_id, deadline)
     except HestiaError:
         return None  # the 409 is in hand, and says the same as without this look
 
@@ -125,24 +151,6 @@ def result_of(
     request_id = text_in(body, "request_id") or decision.request_id
     data = body if isinstance(body, dict) else {}
     return ActionResult(decision.idempotency_key, request_id, status, attempts, data, confirmed)
-
-
-def status_path(request_id: str) -> str:
-    """Give the path of a request's status."""
-    return "/status/" + check_segment("request_id", request_id)
-
-
-def status_decoder(request_id: str) -> Callable[[Any], ActionStatus]:
-    """Give what makes a status of an answer; one about another request is `InvalidResponse`."""
-
-    def decode(body: Any) -> ActionStatus:
-        named = dict({"request_id": request_id}, **body) if isinstance(body, dict) else body
-        status = ActionStatus.from_dict(named)
-        if status.request_id != request_id:
-            raise InvalidResponse("the answer is about another request", details=body)
-        return ActionStatus(status.request_id, status.status, status.action, body)
-
-    return decode
 
 
 def text_in(body: Any, name: str) -> Optional[str]:
@@ -164,15 +172,6 @@ def _actions_in(body: Any) -> List[Any]:
     """Every action that an answer names, in the service's own spelling but for case."""
     found = _values_in(body, "action")
     return [action.strip().lower() if isinstance(action, str) else action for action in found]
-
-
-def _refuse_other_answers(decision: Decision, answer: Answer) -> None:
-    """Refuse what is neither a 202 with an object or nothing, nor a 409: another service on that port."""
-    if answer.status == DUPLICATE or answer.status == 202 and isinstance(answer.body, (dict, type(None))):
-        return
-    raise InvalidResponse(
-        "the answer is not a 202 with a JSON object, which the contract requires", **_facts(decision, answer)
-    )
 
 
 def _refuse_other_actions(decision: Decision, answer: Answer, actions: List[Any]) -> None:
@@ -203,3 +202,16 @@ def _facts(decision: Decision, answer: Answer) -> Dict[str, Any]:
         "details": answer.body,
         "delivered": True,
     }
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a payload: an error must not repeat what the service may echo of them."""
+    pending: List[Any] = [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
+            yield secret(value)
+        elif isinstance(value, Mapping):
+            pending.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            pending.extend(value)

@@ -19,8 +19,8 @@ from ..models.aegis import ActionResult, ActionStatus, Conclusion
 from ..wire.body import MAX_BODY_BYTES
 from ..wire.call import with_key
 from ..wire.transport import Caller, Transport
-from .answers import result_of
-from .delivery import FlushReport, Sender, deliver, deliver_pending, flush
+from .answers import conclude, look, result_of, send
+from .delivery import FlushReport, deliver, deliver_pending, flush
 from .outbox import Outbox
 from .rows import ACTIONS, Decision, service_of
 
@@ -106,7 +106,6 @@ class AegisClient:
             prefix=prefix + "/hitl",
             max_body_bytes=max_body_bytes,
         )
-        self._sender = Sender(self._caller)
         self.outbox = outbox
 
     @property
@@ -123,7 +122,9 @@ class AegisClient:
         payload: Optional[Mapping[str, Any]] = None,
     ) -> ActionResult:
         """Approve the action that ``idempotency_key`` names; see `execute`."""
-        return self._decide(self._decision("approve", idempotency_key, tenant_id, thread_id, payload))
+        return self.execute(
+            "approve", idempotency_key, tenant_id=tenant_id, thread_id=thread_id, payload=payload
+        )
 
     def reject(
         self,
@@ -134,7 +135,9 @@ class AegisClient:
         payload: Optional[Mapping[str, Any]] = None,
     ) -> ActionResult:
         """Reject the action that ``idempotency_key`` names; see `execute`."""
-        return self._decide(self._decision("reject", idempotency_key, tenant_id, thread_id, payload))
+        return self.execute(
+            "reject", idempotency_key, tenant_id=tenant_id, thread_id=thread_id, payload=payload
+        )
 
     def execute(
         self,
@@ -172,7 +175,12 @@ class AegisClient:
             HestiaError: code ``OUTBOX``, ``OUTBOX_BUSY`` or ``OUTBOX_DISK``: the decision could not be recorded and was
                 not sent, or (``delivered`` True) the service's answer could not be written down.
         """
-        return self._decide(self._decision(action, idempotency_key, tenant_id, thread_id, payload))
+        decision = self._decision(action, idempotency_key, tenant_id, thread_id, payload)
+        deadline = Deadline(self._settings.timeout_seconds)
+        if self.outbox is not None:
+            return deliver(self.outbox, self._caller, decision, deadline)
+        answer = send(self._caller, decision, deadline)
+        return result_of(decision, answer.status, answer.attempts, answer.body, answer.confirmed)
 
     def conclude(
         self,
@@ -206,10 +214,10 @@ class AegisClient:
         decision = self._decision("reject", idempotency_key, tenant_id, thread_id, payload)
         deadline = Deadline(self._settings.timeout_seconds)
         if self.outbox is not None:
-            pending = deliver_pending(self.outbox, decision, self._sender.send, deadline)
+            pending = deliver_pending(self.outbox, self._caller, decision, deadline)
             if pending is not None:
                 return Conclusion(idempotency_key, "pending", pending.request_id, None, pending.attempts)
-        return self._sender.conclude(decision, deadline)
+        return conclude(self._caller, decision, deadline)
 
     def get_status(self, request_id: str) -> ActionStatus:
         """Ask for the state of an action, by the ``request_id`` of its `ActionResult`.
@@ -218,7 +226,7 @@ class AegisClient:
             NotFound: the service knows no such request.
             InvalidResponse: the answer is about another request.
         """
-        return self._sender.look(request_id)
+        return look(self._caller, request_id, Deadline(self._settings.timeout_seconds))
 
     def wait(self, request_id: str, *, timeout: float, poll: float = 1.0) -> ActionStatus:
         """Ask for an action's state every ``poll`` seconds until it is COMMITTED or FAILED, or ``timeout`` seconds have passed.
@@ -241,7 +249,7 @@ class AegisClient:
             pause_seconds = poll
             try:
                 seconds = most_seconds if is_last else min(most_seconds, left_seconds)
-                status = self._sender.look(request_id, Deadline(seconds))
+                status = look(self._caller, request_id, Deadline(seconds))
                 if status.done or is_last:
                     return status
             except _TRANSIENT as error:
@@ -260,13 +268,7 @@ class AegisClient:
         """
         if self.outbox is None:
             raise ValueError("this client has no outbox: AegisClient(outbox=Outbox(path))")
-        return flush(
-            self.outbox,
-            self._sender.send,
-            service=self._service,
-            hosted=self._is_hosted,
-            timeout_seconds=self._settings.timeout_seconds,
-        )
+        return flush(self.outbox, self._caller, self._service, hosted=self._is_hosted)
 
     def close(self) -> None:
         """Close every idle connection; the outbox, which the caller opened, stays open."""
@@ -311,11 +313,3 @@ class AegisClient:
         decision = Decision(self._service, action, idempotency_key, tenant, thread, request_id, given)
         decision.check()
         return decision
-
-    def _decide(self, decision: Decision) -> ActionResult:
-        """Send one decision, through the outbox where there is one."""
-        deadline = Deadline(self._settings.timeout_seconds)
-        if self.outbox is not None:
-            return deliver(self.outbox, decision, self._sender.send, deadline)
-        answer = self._sender.send(decision, deadline)
-        return result_of(decision, answer.status, answer.attempts, answer.body, answer.confirmed)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional
 
-from .._redact import secret
 from ..deadline import Deadline
 from ..errors import (
     CALLER,
@@ -24,31 +23,21 @@ from ..errors import (
     PermissionDenied,
     RequestTimeout,
 )
-from ..models.aegis import ActionResult, ActionStatus, Conclusion
-from .answers import (
-    DUPLICATE,
-    ServerAnswer,
-    interpret,
-    interpret_conclusion,
-    result_of,
-    status_decoder,
-    status_path,
-)
+from ..models.aegis import ActionResult
+from .answers import DUPLICATE, ServerAnswer, result_of, send
 from .outbox import Claim, Outbox
 from .rows import Decision, Entry
 
 if TYPE_CHECKING:
-    from ..wire.answers import Answer
     from ..wire.transport import Caller
 
 __all__ = ["FlushReport"]
 
 _CONFIGURATION = 78  # exit code
+_UNANSWERED_LIMIT = 3
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.005, 0.05
-# shorter texts of a payload are common words, and masking them would make an error unreadable
-_SHORTEST_SECRET = 8
-
-Send = Callable[[Decision, Deadline], ServerAnswer]
+_NO_TIME = "no time was left to send it"
+_WAITS_FOR = "row {}, an older decision of its thread, has not been sent yet: {}"
 
 
 @dataclass(frozen=True)
@@ -68,39 +57,6 @@ class FlushReport:
     queued: int = 0
     dead: int = 0
     elsewhere: int = 0
-
-
-class Sender:
-    """Sends decisions to one service, and says what it answers."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    def send(self, decision: Decision, deadline: Deadline) -> ServerAnswer:
-        """Send one decision; raises what the service, or the way to it, has against it."""
-        answer = self._post(decision, deadline)
-        return interpret(decision, answer, lambda request_id: self.look(request_id, deadline))
-
-    def conclude(self, decision: Decision, deadline: Deadline) -> Conclusion:
-        """Send the rejection of a key at its deadline."""
-        answer = self._post(decision, deadline)
-        return interpret_conclusion(decision, answer, lambda request_id: self.look(request_id, deadline))
-
-    def look(self, request_id: str, deadline: Optional[Deadline] = None) -> ActionStatus:
-        """Look at the status of a request, within a deadline or the client's own timeout."""
-        options: Dict[str, Any] = {} if deadline is None else {"deadline": deadline}
-        return self._caller.get(status_path(request_id), status_decoder(request_id), **options)
-
-    def _post(self, decision: Decision, deadline: Deadline) -> Answer:
-        return self._caller.post_for_answer(
-            "/" + decision.action,
-            decision.payload,
-            headers=decision.headers(),
-            request_id=decision.request_id,
-            secrets=tuple(_texts_in(decision.payload)),
-            accept=(DUPLICATE,),
-            deadline=deadline,
-        )
 
 
 class SendResult(NamedTuple):
@@ -125,7 +81,7 @@ class Progress(NamedTuple):
     reason: str = ""
 
 
-def deliver(outbox: Outbox, decision: Decision, send: Send, deadline: Deadline) -> ActionResult:
+def deliver(outbox: Outbox, caller: Caller, decision: Decision, deadline: Deadline) -> ActionResult:
     """Record a decision, send it after the older ones of its partition as far as the deadline allows, and say what became
     of it.
 
@@ -136,7 +92,7 @@ def deliver(outbox: Outbox, decision: Decision, send: Send, deadline: Deadline) 
     claim = outbox.record(decision, deadline)
     if claim.own.state == "settled":
         return result_of(claim.own, DUPLICATE, 0, claim.own.answer, claim.own.confirmed)
-    own, (_, answer, error), reason = send_up_to(outbox, claim, send, deadline)
+    own, (_, answer, error), reason = send_up_to(outbox, claim, caller, deadline)
     if error is not None and error.at_fault == REQUEST:
         raise error
     if answer is not None:
@@ -155,57 +111,60 @@ def deliver(outbox: Outbox, decision: Decision, send: Send, deadline: Deadline) 
     return ActionResult(own.idempotency_key, own.request_id, None, own.attempts, extra=waits)
 
 
-def deliver_pending(outbox: Outbox, decision: Decision, send: Send, deadline: Deadline) -> Optional[Entry]:
+def deliver_pending(
+    outbox: Outbox, caller: Caller, decision: Decision, deadline: Deadline
+) -> Optional[Entry]:
     """Send what is pending in the partition of a decision; give the row of its own key where that is pending even then."""
     last = outbox.last_pending(decision.partition, deadline)
     if last is None:
         return None
-    send_up_to(outbox, outbox.claim_next(last, deadline), send, deadline)
+    send_up_to(outbox, outbox.claim_next(last, deadline), caller, deadline)
     entry = outbox.find(decision.partition, decision.idempotency_key, deadline)
     return entry if entry is not None and entry.is_pending else None
 
 
-def send_up_to(outbox: Outbox, claim: Claim, send: Send, deadline: Deadline) -> Progress:
+def send_up_to(outbox: Outbox, claim: Claim, caller: Caller, deadline: Deadline) -> Progress:
     """Send the pending rows of a partition up to the one that was asked about, as far as the deadline allows.
 
     While somebody else is sending an older one, it waits: in a partition that many write to, each goes out in its own call.
     """
     pause_seconds = _FIRST_PAUSE_SECONDS
-    while deadline.remaining() > 0:
+    while True:
         own, entry, blocked_by = claim
-        if entry is not None:
-            result = send_claimed(outbox, entry, send, deadline, lock_deadline=deadline)
+        first = entry or blocked_by
+        if first is None:
+            return Progress(own, reason=own.reason or "")
+        reason = ""
+        if deadline.remaining() <= 0:
+            reason = _NO_TIME
+            if entry is not None:
+                outbox.release(entry, reason, deadline=deadline)
+        elif entry is not None:
+            result = send_claimed(outbox, entry, caller, deadline, lock_deadline=deadline)
             if entry.id == own.id:
                 return Progress(own, result, str(result.error or ""))
             if result.state == "queued":
-                return Progress(own, reason=_waits_for(entry, str(result.error)))
+                reason = str(result.error)
             pause_seconds = _FIRST_PAUSE_SECONDS
-        elif blocked_by is None:
-            return Progress(own, reason=own.reason or "")
-        elif blocked_by.state == "claimed":
+        elif first.state == "claimed":
             time.sleep(max(0.0, min(pause_seconds, deadline.remaining())))
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
         else:
-            reason = blocked_by.reason or "it is not due yet"
-            return Progress(own, reason=reason if blocked_by.id == own.id else _waits_for(blocked_by, reason))
-        claim = Claim(own)
+            reason = first.reason or "it is not due yet"
+        if reason:
+            return Progress(own, reason=reason if first.id == own.id else _WAITS_FOR.format(first.id, reason))
         try:
             claim = outbox.claim_next(own, deadline)
         except HestiaError:  # the file is locked, say; at the deadline that is no more than waiting
             if deadline.remaining() > 0:
                 raise
-    if claim.entry is not None:
-        outbox.release(claim.entry, "no time was left to send it", deadline=deadline)
-    older = claim.entry or claim.blocked_by
-    if older is None or older.id == claim.own.id:
-        return Progress(claim.own, reason="no time was left to send it")
-    return Progress(claim.own, reason=_waits_for(older, "no time was left"))
+            return Progress(own, reason=_NO_TIME)
 
 
 def send_claimed(
     outbox: Outbox,
     entry: Entry,
-    send: Send,
+    caller: Caller,
     deadline: Deadline,
     *,
     lock_deadline: Optional[Deadline] = None,
@@ -219,7 +178,7 @@ def send_claimed(
         BaseException: whatever else interrupts it (a bug, `KeyboardInterrupt`) goes on, with the row queued again.
     """
     try:
-        answer = send(entry, deadline)
+        answer = send(caller, entry, deadline)
     except HestiaError as error:
         with _not_written_down(str(error)):
             if error.at_fault == REQUEST:
@@ -258,58 +217,31 @@ def _say_it_stays_queued(error: HestiaError, outbox: Outbox) -> None:
         error.with_facts(_exit_code=_CONFIGURATION)
 
 
-def _waits_for(older: Entry, reason: str) -> str:
-    return "row {}, an older decision of its thread, has not been sent yet: {}".format(older.id, reason)
-
-
-def flush(
-    outbox: Outbox,
-    send: Send,
-    *,
-    service: str,
-    hosted: bool,
-    timeout_seconds: float,
-    unreachable_limit: int = 3,
-) -> FlushReport:
+def flush(outbox: Outbox, caller: Caller, service: str, *, hosted: bool) -> FlushReport:
     """Send what is due for a service, oldest first in each partition; what is recorded meanwhile is left for the next flush.
 
-    A partition whose row stays queued is not tried further. After `unreachable_limit` rows on end without any answer
+    A partition whose row stays queued is not tried further. After three rows on end without any answer
     (`ConnectionFailed`, `RequestTimeout`) the flush stops: the service is down for the others too, and a cron job must
     come to an end. It never waits for rows that others hold.
 
     Args:
         outbox: whose rows.
-        send: sends one row.
+        caller: of the service; its timeout is each row's.
         service: only the rows recorded for it.
         hosted: only the rows without a tenant, or only those with one.
-        timeout_seconds: for each row.
-        unreachable_limit: rows without any answer before giving up.
     """
     partitions, last_id = outbox.partitions(service, hosted)
     counted = {"sent": 0, "duplicate": 0, "dead": 0}
     unanswered = 0
     for partition in partitions:
-        while unanswered < unreachable_limit:
+        while unanswered < _UNANSWERED_LIMIT:
             entry = outbox.claim_first(partition, last_id)
             if entry is None:
                 break  # no more, or not due; or another flusher holds it, and goes on with the partition once it is sent
-            state, answer, error = send_claimed(outbox, entry, send, Deadline(timeout_seconds))
+            state, answer, error = send_claimed(outbox, entry, caller, Deadline(caller.timeout_seconds))
             unanswered = unanswered + 1 if isinstance(error, (ConnectionFailed, RequestTimeout)) else 0
             if state == "queued":
                 break
             counted["dead" if answer is None else "duplicate" if answer.is_duplicate else "sent"] += 1
     queued, elsewhere = outbox.count_pending(service, hosted)
     return FlushReport(queued=queued, elsewhere=elsewhere, **counted)
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts of a payload: an error must not repeat what the service may echo of them."""
-    pending: List[Any] = [value]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
-            yield secret(value)
-        elif isinstance(value, Mapping):
-            pending.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            pending.extend(value)

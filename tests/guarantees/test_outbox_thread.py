@@ -101,7 +101,7 @@ def test_it_waits_no_longer_than_the_deadline(box: Sandbox, outbox: Outbox) -> N
     assert result.queued
     assert (
         result.extra["reason"]
-        == "row 1, an older decision of its thread, has not been sent yet: no time was left"
+        == "row 1, an older decision of its thread, has not been sent yet: no time was left to send it"
     )
     assert box.requests == []
     called = call(
