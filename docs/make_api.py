@@ -12,6 +12,8 @@ import re
 import textwrap
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from parts import block, head, row
+
 
 class Section(NamedTuple):
     title: str
@@ -183,7 +185,7 @@ def page() -> Iterator[str]:
     yield " · ".join("[{}](#{})".format(*anchor) for anchor in anchors)
     for section in SECTIONS:
         yield "\n## {}\n\n{}\n".format(section.title, section.says)
-        yield "```python\n{}\n```".format(textwrap.dedent(section.example).strip())
+        yield block(textwrap.dedent(section.example).strip(), "python")
         for name in section.names.split():
             yield from entry(name)
 
@@ -237,11 +239,7 @@ def _signature(name: str, found: Any) -> List[str]:
     for parameter in signature.parameters.values():
         if parameter.name == "self":
             continue
-        if (
-            parameter.kind is parameter.KEYWORD_ONLY
-            and "*" not in shown
-            and not any(p[0] == "*" for p in shown)
-        ):
+        if parameter.kind is parameter.KEYWORD_ONLY and not any(part[0] == "*" for part in shown):
             shown.append("*")
         default = parameter.default
         text = str(parameter.replace(default=parameter.empty)).replace("'", "")
@@ -253,31 +251,26 @@ def _signature(name: str, found: Any) -> List[str]:
     line = "{}({}){}".format(name, ", ".join(shown), end)
     if len(line) > 100:
         line = "{}(\n{}\n){}".format(name, "\n".join("    {},".format(part) for part in shown), end)
-    return ["```text", line, "```", ""]
+    return [block(line), ""]
 
 
 def _fields(found: Any, about: Dict[str, str]) -> List[str]:
     """The table of a dataclass's or a named tuple's fields."""
     if dataclasses.is_dataclass(found):
-        rows = [
-            (
-                field.name,
-                str(field.type),
-                "required"
-                if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-                else repr(field.default)
-                if field.default is not dataclasses.MISSING
-                else repr(field.default_factory()),  # type: ignore[misc]
-            )
-            for field in dataclasses.fields(found)
-        ]
+        rows = [(field.name, str(field.type), _default(field)) for field in dataclasses.fields(found)]
     else:
         rows = [(name, str(found.__annotations__[name]), "required") for name in found._fields]
-    lines = ["", "| field | type | default | |", "|---|---|---|---|"]
+    lines = ["", head("field", "type", "default", "meaning")]
     for name, kind, default in rows:
         kind = re.sub(r"ForwardRef\('(.*?)'\)", r"\1", kind)
-        lines.append("| `{}` | `{}` | {} | {} |".format(name, kind, default, about.get(name, "")))
+        lines.append(row("`{}`".format(name), "`{}`".format(kind), default, about.get(name, "")))
     return lines
+
+
+def _default(field: Any) -> str:
+    if field.default is not dataclasses.MISSING:
+        return repr(field.default)
+    return "required" if field.default_factory is dataclasses.MISSING else repr(field.default_factory())
 
 
 def prose(text: str, about: Optional[Dict[str, str]] = None) -> List[str]:
@@ -287,10 +280,11 @@ def prose(text: str, about: Optional[Dict[str, str]] = None) -> List[str]:
         if heading is None:
             lines += ["", *_tables(body)]
             continue
-        items = [
-            re.sub(r"\s+", " ", item).strip()
-            for item in re.split(r"\n(?=\S)", textwrap.dedent(body).strip("\n"))
-        ]
+        body = textwrap.dedent(body).strip("\n")
+        if heading == "Returns":
+            lines += ["", "Returns:", "", " ".join(body.split())]
+            continue
+        items = [" ".join(item.split()) for item in re.split(r"\n(?=\S)", body)]
         if heading == "Attributes" and about is not None:
             for item in items:
                 names, _, meaning = item.partition(": ")
@@ -328,9 +322,7 @@ def _tables(text: str) -> List[str]:
         if ruler and line.strip():
             cells = [line[start:end].strip() for start, end in zip(ruler, ruler[1:] + [None])]  # type: ignore[operator]
             is_head = not lines or not lines[-1].startswith("|")
-            lines.append("| {} |".format(" | ".join(cells)))
-            if is_head:
-                lines.append("|" + "---|" * len(cells))
+            lines.append(head(*cells) if is_head else row(*cells))
         else:
             ruler = ruler if line.strip() else []
             lines.append(line)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Iterator
 
+from parts import block, head, row
+
 from hestiaos_lite.cli.commands import COMMANDS, commands_of
 from hestiaos_lite.cli.help import ENVIRONMENT
 from hestiaos_lite.cli.parser import EXIT_CODES, OPTIONS, PROGRAM, Parser, build_parser
@@ -19,19 +21,19 @@ Made from the parsers by `python docs/make_cli.py > docs/cli.md`; `hestiaos-lite
 def page() -> Iterator[str]:
     """Yield the lines of the page."""
     yield HEAD
-    yield "| command | what it does |\n|---|---|"
+    yield head("command", "what it does")
     for command in commands_of(""):
-        yield "| [{0}](#{0}) | {1} |".format(command.name, cell(command.help))
+        yield row("[{0}](#{0})".format(command.name), command.help)
     yield "\n## Options of every command\n\nBefore or after the command's name. A command takes all of them, unless it says here which.\n"
-    yield "| option | what it does |\n|---|---|"
+    yield head("option", "what it does")
     options = {action.dest: action for action in build_parser().arguments}
     for dest in OPTIONS:
-        yield row(options[dest])
+        yield argument(options[dest])
     for name in COMMANDS:
         yield from section(name)
     for title, text in (("Environment variables", ENVIRONMENT), ("Exit codes", EXIT_CODES)):
         yield "\n## {}\n".format(title)
-        yield block(text)
+        yield block(text) + "\n"
 
 
 def section(name: str) -> Iterator[str]:
@@ -43,23 +45,23 @@ def section(name: str) -> Iterator[str]:
         yield "{}: {}.".format(sentence(command.help), ", ".join(names))
         return
     more = str(parser.description)
-    yield sentence(command.help) + ".\n" if more == command.help else block(more)
-    yield block("{} {}{}".format(PROGRAM, name, usage(parser)) + "\n")
+    yield sentence(command.help) + ".\n" if more == command.help else block(more) + "\n"
+    yield block("{} {}{}".format(PROGRAM, name, usage(parser))) + "\n"
     own = [
         action for action in parser.arguments if action.help != argparse.SUPPRESS and action.dest != "help"
     ]
     if own:
-        yield "| argument | what it is |\n|---|---|"
-        yield from map(row, own)
+        yield head("argument", "what it is")
+        yield from map(argument, own)
         yield ""
     before, _, _ = str(parser.epilog).partition("options of every command")
     if before:
-        yield block(before.rstrip("\n") + "\n")
+        yield block(before) + "\n"
     if set(parser.takes) < set(OPTIONS) - {"version"}:
         takes = ["`{}`".format(option.short) for dest, option in OPTIONS.items() if dest in parser.takes]
         yield "Of the options of every command it takes {}.\n".format(", ".join(takes))
     yield "Examples:\n"
-    yield block("".join("{} {}\n".format(PROGRAM, example) for example in command.examples)).rstrip("\n")
+    yield block("".join("{} {}\n".format(PROGRAM, example) for example in command.examples))
 
 
 def usage(parser: Parser) -> str:
@@ -74,30 +76,18 @@ def usage(parser: Parser) -> str:
     return "".join(words)
 
 
-def row(action: argparse.Action) -> str:
+def argument(action: argparse.Action) -> str:
     """Return the row of an argument in its table."""
     metavar = action.metavar or ("|".join(action.choices) if action.choices else "")
     if action.option_strings and action.nargs is None and not metavar:
         metavar = action.dest.upper()
     names = [" ".join(filter(None, (name, str(metavar)))) for name in action.option_strings] or [str(metavar)]
-    return "| {} | {} |".format(
-        ", ".join("`{}`".format(cell(name)) for name in names), cell(str(action.help))
-    )
-
-
-def cell(text: str) -> str:
-    """Return a text as it may be in a table."""
-    return text.replace("|", "\\|")
+    return row(", ".join("`{}`".format(name) for name in names), str(action.help))
 
 
 def sentence(text: str) -> str:
     """Return a line of help as the beginning of a sentence."""
     return text[:1].upper() + text[1:]
-
-
-def block(text: str) -> str:
-    """Return a text as it is."""
-    return "```text\n{}```\n".format(text if text.endswith("\n") else text + "\n")
 
 
 if __name__ == "__main__":
