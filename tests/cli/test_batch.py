@@ -347,6 +347,21 @@ def test_killed_in_a_pause_it_leaves_no_doubt_about_what_was_turned_away(box: Sa
     batch.check_each_id_once(30)
 
 
+@posix
+def test_a_row_in_flight_at_a_kill_is_for_retry_unknown_alone_also_a_mended_one(
+    box: Sandbox, batch: Batch
+) -> None:
+    batch.give_rows(1)
+    box.delay_next(30)
+    child = Child(batch.arguments(), os.path.join(batch.folder, "err"))
+    wait_for_requests(box, 1)
+    child.kill()
+    assert child.wait() is None
+    batch.give([{"id": "r0", "input": "row 0, mended"}])
+    assert [batch.go(flag).code for flag in ("--retry-failed", "--retry-unknown")] == [65, 0]
+    assert [request.json["input"] for request in box.requests] == ["row 0", "row 0, mended"]
+
+
 def test_failed_rows_are_repeated_when_asked_also_with_a_mended_row(box: Sandbox, batch: Batch) -> None:
     batch.give_rows(4)
     box.fail_next(422)
