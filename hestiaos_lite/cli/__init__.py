@@ -48,11 +48,7 @@ def _run(argv: List[str], output: Output) -> int:
 
             output.piece("".join(line + "\n" for line in complete(argv[1:])))
             return 0
-        try:
-            args = parse(argv)
-        except Answered as answer:
-            output.text(str(answer))
-            return 0
+        args = parse(argv)
         output.configure(json=args.json, quiet=args.quiet, field=args.get)
         with _terminable(), output.listening(args.verbose):
             code = args.execute(args, output)
@@ -67,6 +63,9 @@ def _run(argv: List[str], output: Output) -> int:
     except SystemExit as end:  # SIGTERM
         output.leave_line()
         return end.code if isinstance(end.code, int) else 2
+    except Answered as answer:
+        output.text(str(answer))
+        return 0
     except UsageError as error:
         line = "error: {} (see {} --help)".format(error, error.parser.prog)
         return error.parser.on_usage_error(line, argv, output)
@@ -89,17 +88,14 @@ def _terminable() -> Iterator[None]:
     def end(number: int, frame: Any) -> None:
         raise SystemExit(_TERMINATED)
 
-    before = signal.getsignal(signal.SIGTERM)
-    is_ours = before is not signal.SIG_IGN
-    if is_ours:
-        try:
-            signal.signal(signal.SIGTERM, end)
-        except ValueError:  # only the main thread may
-            is_ours = False
+    before = None
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        with contextlib.suppress(ValueError):  # only the main thread may
+            before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        if is_ours:
+        if before is not None:
             signal.signal(signal.SIGTERM, before)
 
 

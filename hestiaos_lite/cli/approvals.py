@@ -150,7 +150,7 @@ def _send(args: Arguments, output: Output, method: str) -> Tuple[Any, int]:
                 result = getattr(client, method)(args.key, payload=payload)
             except ValueError as error:  # a missing tenant or thread id; nothing was sent
                 raise InvalidInput("{} (--thread, --tenant, --api-key)".format(error)) from error
-        return result, _tell_of_dead(outbox, output)
+        return result, _report_dead(outbox, output)
 
 
 @contextlib.contextmanager
@@ -160,11 +160,11 @@ def _sender(args: Arguments, output: Output, outbox: Optional[Outbox]) -> Iterat
         with open_aegis(args, outbox) as client:
             yield client
     except HestiaError:
-        _tell_of_dead(outbox, output)
+        _report_dead(outbox, output)
         raise
 
 
-def _tell_of_dead(outbox: Optional[Outbox], output: Output) -> int:
+def _report_dead(outbox: Optional[Outbox], output: Output) -> int:
     """Complain of the dead decisions in an outbox, and return how many there are."""
     dead = 0 if outbox is None else outbox.counts()["dead"]
     if outbox is not None and dead:
@@ -315,7 +315,7 @@ def _flush(args: Arguments, output: Output) -> int:
     with _open_existing(args) as outbox:
         with _sender(args, output, outbox) as client:
             report = client.flush()
-        dead_in_all = _tell_of_dead(outbox, output)
+        dead_in_all = _report_dead(outbox, output)
     counted = {name: getattr(report, name) for name in ("sent", "duplicate", "queued", "dead")}
     output.fields(dict(counted, elsewhere=report.elsewhere if report.elsewhere or output.json else None))
     if report.elsewhere:

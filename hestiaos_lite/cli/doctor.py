@@ -114,7 +114,7 @@ def _examine(args: Arguments) -> Iterator[Finding]:
         yield from probe(args, settings)
 
 
-# -- this machine
+# -- the environment
 
 
 def _problem_of(check: str, message: object) -> Finding:
@@ -263,7 +263,7 @@ def _probe_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Find
             if seen:
                 yield _skew(seen[-1])
             if is_healthy and not args.no_stream:
-                yield _look_at_stream(client, lambda: "Content-Length" in seen[-1].headers)
+                yield _probe_stream(client, lambda: "Content-Length" in seen[-1].headers)
 
 
 def _probe_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
@@ -338,7 +338,7 @@ def _skew(response: requests.Response) -> Finding:
     return Finding("problem", "clock", text, "synchronise both clocks with NTP (timedatectl set-ntp true)")
 
 
-def _look_at_stream(client: Client, has_length: Callable[[], bool]) -> Finding:
+def _probe_stream(client: Client, has_length: Callable[[], bool]) -> Finding:
     """Stream one harmless run, and judge by what its events say and when they came.
 
     Args:

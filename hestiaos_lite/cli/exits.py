@@ -9,7 +9,7 @@ from .parser import Arguments
 
 DONE = 0
 REFUSED = 1  # the service said no, or is unhealthy
-USAGE = 2
+USAGE = 2  # the parser ends with it, which loads nothing of this
 UNKNOWN = 3  # sent, and the outcome is unknown
 BAD_DATA = 65
 UNAVAILABLE = 69

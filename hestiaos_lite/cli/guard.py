@@ -228,7 +228,7 @@ def _mask_of(variables: Sequence[str], quoted: bool = False) -> Mask:
     The longest value is looked for first. There is no masking by pattern: what is not named is shown.
 
     Args:
-        quoted: a value may also stand in the text as Python quotes it.
+        quoted: look also for a value as Python quotes it.
 
     Raises:
         InvalidInput: a variable is not set, or empty.

@@ -8,7 +8,7 @@ from typing import Sequence
 from .._redact import one_line
 from ..errors import ConnectionFailed, HestiaError, InvalidInput, RequestTimeout, ServerError
 from .connect import open_client
-from .exits import DONE, REFUSED, USAGE
+from .exits import DONE, REFUSED
 from .output import Output
 from .parser import Arguments, Parser, report_usage_error, seconds
 
@@ -47,7 +47,7 @@ def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
     if "--nagios" in argv:
         output.text("HESTIAOS UNKNOWN - {}".format(_plain(message)))
         return _UNKNOWN
-    return report_usage_error(message, argv, output, USAGE)
+    return report_usage_error(message, argv, output)
 
 
 def _health(args: Arguments, output: Output) -> int:

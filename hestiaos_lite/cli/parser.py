@@ -10,17 +10,7 @@ import argparse
 import importlib
 import os
 import sys
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Iterable,
-    List,
-    Mapping,
-    NoReturn,
-    Sequence,
-    Tuple,
-)
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Mapping, NoReturn, Sequence, Tuple
 
 from .._version import __version__
 from .commands import COMMANDS, commands_of
@@ -50,17 +40,13 @@ exit codes                                             run it again?
 guard ends with its command's own code; its codes 125, 126 and 127 are explained by: hestiaos-lite help guard
 """
 _DESCRIPTION = "The synchronous client for HestiaOS and AEGIS that a cron job can trust."
-_EPILOG = (
-    """\
+_EPILOG = """\
 results go to standard output, everything else to standard error; with --json the result is one JSON document
 (of a stream: one object per line), and an error one JSON object on standard error
 
-"""
-    + EXIT_CODES
-    + """
+{}
 more: hestiaos-lite help COMMAND, help environment, help exit-codes
-"""
-)
+""".format(EXIT_CODES)
 _EXAMPLES: Tuple[str, ...] = ("demo", 'run "create a weekly report" --base-url https://hestia.example')
 
 
@@ -92,13 +78,18 @@ def text(value: str) -> str:
 
 def seconds(value: str) -> float:
     """Read a number of seconds above 0; zero and infinity would let a call hang."""
+    return number(value, 1e8 - 1, "a number of seconds above 0")
+
+
+def number(value: str, most: float, what: str) -> float:
+    """Read a number above 0 and at most ``most``, or say that it must be ``what``."""
     try:
-        number = float(value)
+        found = float(value)
     except ValueError:
-        number = 0.0
-    if not 0 < number < 1e8:
-        raise argparse.ArgumentTypeError("must be a number of seconds above 0, not {!r}".format(value))
-    return number
+        found = 0.0
+    if not 0 < found <= most:
+        raise argparse.ArgumentTypeError("must be {}, not {!r}".format(what, value))
+    return found
 
 
 def count(value: str) -> int:
@@ -169,7 +160,7 @@ class Parser(argparse.ArgumentParser):
         self.arguments: List[argparse.Action] = []
         self.takes: Iterable[str] = [name for name in OPTIONS if name != "version"]
         self.takes_command = False  # what follows ``--`` is a command, which is left as it is
-        self.on_usage_error: Callable[[str, Sequence[str], Output], int] = _usage_error
+        self.on_usage_error: Callable[[str, Sequence[str], Output], int] = report_usage_error
         if sys.version_info >= (3, 14):
             options["color"] = False  # the same on every Python, and harmless for `Output`
         # Before 3.8 allow_abbrev=False also forbids -vv and -jq (https://bugs.python.org/issue26967).
@@ -200,7 +191,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, self)
 
 
-def report_usage_error(message: str, argv: Sequence[str], output: Output, exit_code: int) -> int:
+def report_usage_error(message: str, argv: Sequence[str], output: Output, exit_code: int = 2) -> int:
     """Report a usage error, as JSON where that is asked for, and return the exit code."""
     options, _ = _parted(list(argv))
     output.configure(json=any(map(_asks_for_json, options)), quiet=False)
@@ -216,10 +207,6 @@ def report_usage_error(message: str, argv: Sequence[str], output: Output, exit_c
 def _asks_for_json(option: str) -> bool:
     """True for --json, -j, -qj."""
     return option == "--json" or (option[:1] == "-" and {"j"} <= set(option[1:]) <= set("jqv"))
-
-
-def _usage_error(message: str, argv: Sequence[str], output: Output) -> int:
-    return report_usage_error(message, argv, output, 2)
 
 
 def _formatter() -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 
 from ..errors import ConnectionFailed, InvalidInput
 from .connect import api_key
 from .exits import DONE, BadData
 from .output import Output
-from .parser import Arguments, Parser, count, seconds
+from .parser import Arguments, Parser, count, number, seconds
 
 _POLICY = """\
 A policy file holds a JSON list of rules; the first one whose pattern is found in the text decides, and
@@ -98,13 +97,7 @@ def _serve(args: Arguments, output: Output) -> int:
 
 
 def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate <= 1:
-        raise argparse.ArgumentTypeError("must be a number above 0 and at most 1, not {!r}".format(text))
-    return rate
+    return number(text, 1.0, "a number above 0 and at most 1")
 
 
 def _delay(text: str) -> float:
