@@ -57,40 +57,26 @@ def the_one(box):
 # -- every call
 
 
-def test_run(box, client):
-    answer = client.run(
-        "create a report", session_id="s", agent_id="a", mode_hint="m", timeout_ms=1500, stream=True
-    )
-    assert answer == RunResponse("ALLOW", A(str), "processed: create a report", "ALLOW", 1.0, A(float))
-    assert answer.text == "processed: create a report"
-    assert answer.extra == {}
-    assert the_one(box) == (
-        "POST",
-        "/api/v1/run",
-        {
-            "input": "create a report",
-            "context": {"session_id": "s", "agent_id": "a", "mode_hint": "m"},
-            "options": {"timeout_ms": 1500, "stream": True},
-        },
-    )
+RUN_ARGUMENTS = [  # what is given, and the context and options that are sent
+    (("x",), {}, (None, None, None), (30000, False)),
+    (("naïve \u2028 \U0001f600 \0",), {}, (None, None, None), (30000, False)),
+    (("x", "s", "a", "m", 5, True), {}, ("s", "a", "m"), (5, True)),  # by place, as in the published client
+    (("x",), {"session_id": "s", "agent_id": "a", "mode_hint": "m", "timeout_ms": 5, "stream": True}, ("s", "a", "m"), (5, True)),
+]  # fmt: skip
 
 
-def test_run_sends_the_defaults_too(box, client):
-    client.run("naïve \u2028 \U0001f600 \0")
-    assert the_one(box)[2] == {
-        "input": "naïve \u2028 \U0001f600 \0",
-        "context": {"session_id": None, "agent_id": None, "mode_hint": None},
-        "options": {"timeout_ms": 30000, "stream": False},
+@pytest.mark.parametrize(("args", "kwargs", "context", "options"), RUN_ARGUMENTS, ids=str)
+def test_run(box, client, args, kwargs, context, options):
+    answer = client.run(*args, **kwargs)
+    text = "processed: " + args[0]
+    assert answer == RunResponse("ALLOW", A(str), text, "ALLOW", 1.0, A(float))
+    assert (answer.text, answer.extra) == (text, {})
+    body = {
+        "input": args[0],
+        "context": dict(zip(("session_id", "agent_id", "mode_hint"), context)),
+        "options": dict(zip(("timeout_ms", "stream"), options)),
     }
-
-
-def test_run_positional_as_in_the_published_client(box, client):
-    client.run("x", "s", "a", "m", 5, True)
-    assert the_one(box)[2] == {
-        "input": "x",
-        "context": {"session_id": "s", "agent_id": "a", "mode_hint": "m"},
-        "options": {"timeout_ms": 5, "stream": True},
-    }
+    assert the_one(box) == ("POST", "/api/v1/run", body)
 
 
 def test_a_throttled_run_is_an_answer(client):
@@ -104,17 +90,9 @@ def test_a_blocked_run_and_its_trace(client):
     block = caught.value
     assert (block.status, block.delivered, block.attempts, block.code) == (403, True, 1, "GOVERNANCE_BLOCK")
     reason = "deletes files by force"
+    violations = ({"reason": reason, "severity": "critical"},)
     assert client.trace(block.trace_id) == TraceResponse(
-        block.trace_id,
-        "BLOCK",
-        ({"reason": reason, "severity": "critical"},),
-        A(float),
-        reason,
-        1.0,
-        "destructive-shell",
-        "BLOCK",
-        0.0,
-        A(str),
+        block.trace_id, "BLOCK", violations, A(float), reason, 1.0, "destructive-shell", "BLOCK", 0.0, A(str)
     )
     assert client.governance.trace(block.trace_id)["decision"] == "BLOCK"
 
@@ -129,11 +107,8 @@ def test_health(box, client):
 def test_an_unknown_trace(client):
     with pytest.raises(NotFound) as caught:
         client.trace("nobody")
-    assert (caught.value.code, caught.value.message, caught.value.status) == (
-        "NOT_FOUND",
-        "no trace has this id",
-        404,
-    )
+    found = caught.value
+    assert (found.code, found.message, found.status) == ("NOT_FOUND", "no trace has this id", 404)
 
 
 @pytest.mark.parametrize("spelling", ["chat", "chat.run", "chat.send"])
@@ -143,11 +118,6 @@ def test_chat(box, client, spelling):
     assert answer == ChatResponse("processed: hello", "s", A(str), "sandbox", A(float))
     assert answer.response == "processed: hello"
     assert the_one(box) == ("POST", "/api/chat", {"message": "hello", "session_id": "s"})
-
-
-def test_a_blocked_chat(client):
-    with pytest.raises(GovernanceBlock):
-        client.chat("drop table users")
 
 
 @pytest.mark.parametrize("spelling", ["agents", "agents.run"])
@@ -163,9 +133,13 @@ def test_agents(box, client, spelling):
     )
 
 
-def test_a_blocked_agent(client):
+@pytest.mark.parametrize("call", [
+    lambda client: client.chat("drop table users"),
+    lambda client: client.agents("a", "clean up", config={"argv": ["rm", "-rf", "/"]}),
+], ids=["chat", "agent"])  # fmt: skip
+def test_a_block_of_another_call(client, call):
     with pytest.raises(GovernanceBlock):
-        client.agents("a", "clean up", config={"argv": ["rm", "-rf", "/"]})
+        call(client)
 
 
 def test_system(client):
@@ -173,30 +147,15 @@ def test_system(client):
     assert client.system.config()["service"] == "hestiaos-sandbox"
     metrics = client.system.metrics()
     assert metrics == SystemMetrics(metrics.metrics, A(float), A(float), 0, 3, A(float))
-    assert sorted(metrics.metrics) == [
-        "active_sessions",
-        "avg_latency_ms",
-        "cpu_percent",
-        "memory_percent",
-        "requests_total",
-    ]
+    names = ["active_sessions", "avg_latency_ms", "cpu_percent", "memory_percent", "requests_total"]
+    assert sorted(metrics.metrics) == names
 
 
+# fmt: off
 @pytest.mark.parametrize("key", [
-    "db",
-    "team/../admin",
-    "a b",
-    "ключ",
-    "100%",
-    "a?b#c",
-    "%2e%2e",
-    "+",
-    "a;b=c&d",
-    "...",
-    "\U0001f511",
-    "a\\b",
-    "~",
-])  # fmt: skip
+    "db", "team/../admin", "a b", "ключ", "100%", "a?b#c", "%2e%2e", "+", "a;b=c&d", "...", "\U0001f511", "a\\b", "~",
+])
+# fmt: on
 def test_a_secrets_life(box, client, key):
     assert client.secrets.set(key, "v1") is None
     assert client.secrets.set(key, "v\u2028\n2", provider="vault") is None
@@ -209,9 +168,8 @@ def test_a_secrets_life(box, client, key):
         {"credential_ref": key, "secret": "v1", "provider": "custom", "allowed_tools": ["*"]},
         {"credential_ref": key, "secret": "v\u2028\n2", "provider": "vault", "allowed_tools": ["*"]},
     ]
-    assert {request.path.count("/") for request in box.requests[2:]} == {3}, (
-        "the key did not stay one segment"
-    )
+    slashes = {request.path.count("/") for request in box.requests[2:]}
+    assert slashes == {3}, "the key did not stay one segment"
 
 
 def test_governance(box, client):
@@ -251,61 +209,16 @@ def test_governance_trace_is_none_on_404_alone(box):
         Client("http://127.0.0.1:1", retries=0).governance.trace("unknown")
 
 
-# -- two wire forms
+# -- what only raw bytes show: test_models has the two forms of each answer
 
 
-TWO_FORMS = {
-    "run, documented": (lambda c: c.run("x"), {"result": "text", "trace_id": "t"}, RunResponse("text", "t")),
-    "chat, documented": (
-        lambda c: c.chat("x"),
-        {"result": "hi", "session_id": "s", "trace_id": "t"},
-        ChatResponse("hi", "s", "t"),
-    ),
-    "chat, published": (
-        lambda c: c.chat("x"),
-        {"response": "hi", "session_id": "s", "processing_time": 0.1, "model": "m"},
-        ChatResponse("hi", "s", None, "m", 0.1),
-    ),
-    "agent, documented": (
-        lambda c: c.agents("a", "t"),
-        {"result": "done", "agent_id": "a", "trace_id": "t"},
-        AgentResult("a", "done", "t"),
-    ),
-    "agent, published": (
-        lambda c: c.agents("a", "t"),
-        {"agent_id": "a", "status": "FAILED", "output": None, "error": "no", "trace_id": "t"},
-        AgentResult("a", None, "t", "FAILED", "no"),
-    ),
-    "status, documented": (
-        lambda c: c.system.status(),
-        {"status": "ok", "version": "1", "uptime_seconds": 2},
-        SystemStatus("ok", "1", 2),
-    ),
-    "status, published": (
-        lambda c: c.system.status(),
-        {"status": "ok", "ollama": True, "vllm": False, "dsgk": True, "storage": True},
-        SystemStatus("ok", None, None, True, False, True, True),
-    ),
-    "metrics, documented": (
-        lambda c: c.system.metrics(),
-        {"metrics": {"cpu_percent": 1.5, "queue": {"depth": 2}}},
-        SystemMetrics({"cpu_percent": 1.5, "queue": {"depth": 2}}, 1.5),
-    ),
-    "metrics, published": (
-        lambda c: c.system.metrics(),
-        {"cpu_percent": 1.5, "gpu_percent": None, "vram_total_bytes": 7},
-        SystemMetrics(
-            {"cpu_percent": 1.5, "gpu_percent": None, "vram_total_bytes": 7}, 1.5, vram_total_bytes=7
-        ),
-    ),
-    "config": (lambda c: c.system.config(), {"any": [1]}, {"any": [1]}),
-    "secret": (lambda c: c.secrets("k"), {"value": "v", "more": 1}, "v"),
-    "secret stored": (lambda c: c.secrets.set("k", "v"), [], None),
-}
-
-
-@pytest.mark.parametrize(("call", "body", "expected"), TWO_FORMS.values(), ids=TWO_FORMS.keys())
-def test_both_forms_of_an_answer_are_read(call, body, expected):
+@pytest.mark.parametrize(("call", "body", "expected"), [
+    (lambda c: c.system.config(), {"any": [1]}, {"any": [1]}),
+    (lambda c: c.secrets("k"), {"value": "v", "more": 1}, "v"),
+    (lambda c: c.secrets.set("k", "v"), [], None),
+    (lambda c: c.chat("x"), {"result": "hi", "session_id": "s", "trace_id": "t"}, ChatResponse("hi", "s", "t")),
+], ids=["config", "secret", "secret stored", "chat, documented"])  # fmt: skip
+def test_an_answer_is_read(call, body, expected):
     with FaultServer(answer(ok(body))) as server, Client(server.url, timeout=5) as client:
         assert call(client) == expected
 
@@ -437,13 +350,7 @@ def test_the_callers_header_wins_and_his_mapping_is_left_alone(box):
 
 
 @pytest.mark.parametrize("headers", [
-    {"X-A": "a\r\nX-B: b"},
-    {"X A": "a"},
-    {"X:A": "a"},
-    {"X-A": 5},
-    {"": "a"},
-    {"X-A": "\u2028"},
-    {"X-A": " a"},
+    {"X-A": "a\r\nX-B: b"}, {"X A": "a"}, {"X:A": "a"}, {"X-A": 5}, {"": "a"}, {"X-A": "\u2028"}, {"X-A": " a"},
     {5: "a"},
 ], ids=ascii)  # fmt: skip
 def test_headers_that_cannot_be_sent(headers):
@@ -629,30 +536,3 @@ def test_the_heads_of_a_request_and_its_answer_are_logged_without_what_is_nobody
         "Set-Cookie: ***, X-Subject-Token: ***, Authorization: ***, Link: ***, WWW-Authenticate: ***, "
         "Via: {}..., X-Request-Id: Bearer ***"
     ).format("y" * 192)
-
-
-def test_no_key_value_or_body_reaches_a_log_or_an_error(caplog):
-    """Every logger at DEBUG, those of requests and urllib3 and sseclient too."""
-    with Sandbox(api_key=CANARY) as box, caplog.at_level(logging.DEBUG):
-        client = Client(box.url, api_key=CANARY, retries=0)
-        client.secrets.set("k", CANARY)
-        assert client.secrets.get("k") == CANARY
-        client.run(CANARY)
-        list(client.run_stream(CANARY))
-        client.chat(CANARY)
-        caught = []
-        for status in (400, 401, 403, 404, 409, 422, 429, 500, 503):
-            for body in (
-                {"detail": {"message": CANARY}},
-                {"message": CANARY, "code": CANARY},
-                CANARY,
-                [{"msg": CANARY}],
-            ):
-                box.fail_next(status, body=body)
-                with pytest.raises(HestiaError) as info:
-                    client.secrets.set("k", CANARY)
-                caught.append(info.value)
-        client.close()
-    assert len(caught) == 36
-    assert [record for record in caplog.records if CANARY in record.getMessage()] == []
-    assert [error for error in caught if CANARY in str(error) + repr(error) + repr(error.args)] == []

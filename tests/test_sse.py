@@ -57,61 +57,32 @@ def test_standard_case(case):
     check_every_feeding(iter_events, bytes.fromhex(case["hex"]), (expected, None))
 
 
-@pytest.mark.parametrize(
-    ("stream", "expected"),
-    [
-        (b"", []),
-        (b"\xef\xbb\xbf", []),
-        (b"\xef\xbb\xbfdata: a\n\n", [("message", "a", "")]),
-        (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [("message", "b", "")]),
-        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", "a", "")]),
-        (
-            b"data: a\r\rdata: b\n\ndata: c\r\n\r\n",
-            [("message", "a", ""), ("message", "b", ""), ("message", "c", "")],
-        ),
-        (b"data: a\n\r\ndata: b\r\n\ndata: c\n\rdata: d\r\r\n", [("message", c, "") for c in "abcd"]),
-        (
-            "data: a\u2028b\x85c\x0bd\x0ce\x1cf\n\n".encode(),
-            [("message", "a\u2028b\x85c\x0bd\x0ce\x1cf", "")],
-        ),
-        (b"event: x\nevent\ndata\n\n", [("message", "", "")]),
-        (b"event: x\n\ndata: a\n\n", [("message", "a", "")]),
-        (b"event: x\ndata: a\ndata: b\n\ndata: c\n\n", [("x", "a\nb", ""), ("message", "c", "")]),
-        (b"id: 1\ndata: a\n\nid: 2\n\ndata: b\n\n", [("message", "a", "1"), ("message", "b", "2")]),
-        (b"id: 1\ndata: a\n\nid\ndata: b\n\n", [("message", "a", "1"), ("message", "b", "")]),
-        (b"id: 1\nid: 2\0\ndata: a\n\n", [("message", "a", "1")]),
-        (b"data: \xff\xfe\nevent: \xff\nid: \xff\n\n", [("\ufffd", "\ufffd\ufffd", "\ufffd")]),
-        (b": \xff\ndata: a\n\n", [("message", "a", "")]),
-        (b"data: cut off", []),
-        (b"data: no blank line\n", []),
-        (b"data:  two spaces\ndata:none\n\n", [("message", " two spaces\nnone", "")]),
-        (b"data: a\n" * 200 + b"\n", [("message", "\n".join(["a"] * 200), "")]),
-        (b"event: x\n" + b"data\n" * 130 + b"\n", [("x", "\n" * 129, "")]),
-    ],
-    ids=[
-        "empty",
-        "BOM alone",
-        "BOM",
-        "BOM twice",
-        "BOM later",
-        "CR and LF and CRLF",
-        "mixed blank lines",
-        "other line breaks are text",
-        "empty event field",
-        "event without data",
-        "two lines",
-        "id lives on",
-        "id taken back",
-        "id with NUL",
-        "not UTF-8",
-        "comment not UTF-8",
-        "cut off",
-        "no blank line",
-        "one space is removed",
-        "more lines than a slice",
-        "empty lines",
-    ],
-)
+EVENT_CASES = {
+    "empty": (b"", []),
+    "BOM alone": (b"\xef\xbb\xbf", []),
+    "BOM": (b"\xef\xbb\xbfdata: a\n\n", [("message", "a", "")]),
+    "BOM twice": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [("message", "b", "")]),
+    "BOM later": (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", "a", "")]),
+    "CR and LF and CRLF": (b"data: a\r\rdata: b\n\ndata: c\r\n\r\n", [("message", "a", ""), ("message", "b", ""), ("message", "c", "")]),
+    "mixed blank lines": (b"data: a\n\r\ndata: b\r\n\ndata: c\n\rdata: d\r\r\n", [("message", c, "") for c in "abcd"]),
+    "other line breaks are text": ("data: a\u2028b\x85c\x0bd\x0ce\x1cf\n\n".encode(), [("message", "a\u2028b\x85c\x0bd\x0ce\x1cf", "")]),
+    "empty event field": (b"event: x\nevent\ndata\n\n", [("message", "", "")]),
+    "event without data": (b"event: x\n\ndata: a\n\n", [("message", "a", "")]),
+    "two lines": (b"event: x\ndata: a\ndata: b\n\ndata: c\n\n", [("x", "a\nb", ""), ("message", "c", "")]),
+    "id lives on": (b"id: 1\ndata: a\n\nid: 2\n\ndata: b\n\n", [("message", "a", "1"), ("message", "b", "2")]),
+    "id taken back": (b"id: 1\ndata: a\n\nid\ndata: b\n\n", [("message", "a", "1"), ("message", "b", "")]),
+    "id with NUL": (b"id: 1\nid: 2\0\ndata: a\n\n", [("message", "a", "1")]),
+    "not UTF-8": (b"data: \xff\xfe\nevent: \xff\nid: \xff\n\n", [("\ufffd", "\ufffd\ufffd", "\ufffd")]),
+    "comment not UTF-8": (b": \xff\ndata: a\n\n", [("message", "a", "")]),
+    "cut off": (b"data: cut off", []),
+    "no blank line": (b"data: no blank line\n", []),
+    "one space is removed": (b"data:  two spaces\ndata:none\n\n", [("message", " two spaces\nnone", "")]),
+    "more lines than a slice": (b"data: a\n" * 200 + b"\n", [("message", "\n".join(["a"] * 200), "")]),
+    "empty lines": (b"event: x\n" + b"data\n" * 130 + b"\n", [("x", "\n" * 129, "")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stream", "expected"), EVENT_CASES.values(), ids=EVENT_CASES.keys())
 def test_events(stream, expected):
     check_every_feeding(iter_events, stream, ([ServerSentEvent(*event) for event in expected], None))
 
@@ -252,49 +223,23 @@ def test_every_split_of_a_mixed_stream_gives_the_same_objects():
 LIMIT = 32
 
 
-@pytest.mark.parametrize(
-    ("read", "stream", "expected"),
-    [
-        (
-            iter_events,
-            b"data: a\n\ndata: " + b"x" * 26 + b"\n\n",
-            ([("message", "a", ""), ("message", "x" * 26, "")], None),
-        ),
-        (iter_events, b"data: a\n\ndata: " + b"x" * 27 + b"\n\n", ([("message", "a", "")], EventTooLarge)),
-        (iter_events, b"id:1\n\n" + b"data: 1\n" * 10 + b"\n", ([("message", "1\n" * 9 + "1", "1")], None)),
-        (iter_events, b"data: a\n\n" + b"data: 1\n" * 11 + b"\n", ([("message", "a", "")], EventTooLarge)),
-        (iter_events, b"data: a\n\n:" + b"x" * 31 + b"\n", ([("message", "a", "")], None)),
-        (iter_events, b"data: a\n\n:" + b"x" * 32 + b"\n", ([("message", "a", "")], EventTooLarge)),
-        (iter_events, b"data: a\n\n:" + b"x" * 32, ([("message", "a", "")], EventTooLarge)),
-        (iter_objects, b'data: {}\ndata: {"a":"' + b"x" * 18 + b'"}\n', ([{}, {"a": "x" * 18}], None)),
-        (iter_objects, b'data: {}\ndata: {"a":"' + b"x" * 19 + b'"}\n', ([{}], EventTooLarge)),
-        (
-            iter_objects,
-            b"data: {}\ndata: {\n" + b"data:    \n" * 27 + b"data: }\ndata: {}\n",
-            ([{}, {}, {}], None),
-        ),
-        (
-            iter_objects,
-            b"data: {}\ndata: {\n" + b"data:    \n" * 31 + b"data: }\ndata: {}\n",
-            ([{}], EventTooLarge),
-        ),
-        (iter_objects, b"data: {}\n" + b"y" * 33, ([{}], EventTooLarge)),
-    ],
-    ids=[
-        "line fits",
-        "line too large",
-        "lines fit",
-        "lines too large",
-        "comment fits",
-        "comment too large",
-        "endless comment",
-        "object fits",
-        "object too large",
-        "pending fits",
-        "pending too large",
-        "endless line",
-    ],
-)
+LIMIT_CASES = {
+    "line fits": (iter_events, b"data: a\n\ndata: " + b"x" * 26 + b"\n\n", ([("message", "a", ""), ("message", "x" * 26, "")], None)),
+    "line too large": (iter_events, b"data: a\n\ndata: " + b"x" * 27 + b"\n\n", ([("message", "a", "")], EventTooLarge)),
+    "lines fit": (iter_events, b"id:1\n\n" + b"data: 1\n" * 10 + b"\n", ([("message", "1\n" * 9 + "1", "1")], None)),
+    "lines too large": (iter_events, b"data: a\n\n" + b"data: 1\n" * 11 + b"\n", ([("message", "a", "")], EventTooLarge)),
+    "comment fits": (iter_events, b"data: a\n\n:" + b"x" * 31 + b"\n", ([("message", "a", "")], None)),
+    "comment too large": (iter_events, b"data: a\n\n:" + b"x" * 32 + b"\n", ([("message", "a", "")], EventTooLarge)),
+    "endless comment": (iter_events, b"data: a\n\n:" + b"x" * 32, ([("message", "a", "")], EventTooLarge)),
+    "object fits": (iter_objects, b'data: {}\ndata: {"a":"' + b"x" * 18 + b'"}\n', ([{}, {"a": "x" * 18}], None)),
+    "object too large": (iter_objects, b'data: {}\ndata: {"a":"' + b"x" * 19 + b'"}\n', ([{}], EventTooLarge)),
+    "pending fits": (iter_objects, b"data: {}\ndata: {\n" + b"data:    \n" * 27 + b"data: }\ndata: {}\n", ([{}, {}, {}], None)),
+    "pending too large": (iter_objects, b"data: {}\ndata: {\n" + b"data:    \n" * 31 + b"data: }\ndata: {}\n", ([{}], EventTooLarge)),
+    "endless line": (iter_objects, b"data: {}\n" + b"y" * 33, ([{}], EventTooLarge)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("read", "stream", "expected"), LIMIT_CASES.values(), ids=LIMIT_CASES.keys())
 def test_the_limit_does_not_depend_on_how_the_bytes_are_cut(read, stream, expected):
     check_every_feeding(lambda chunks: read(chunks, max_event_bytes=LIMIT), stream, expected)
 
@@ -383,11 +328,7 @@ def repeated(piece: bytes, size: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("read", [iter_events, iter_objects])
 @pytest.mark.parametrize("piece", [
-    b": ping\n" * 100,
-    b":" + b"x" * 1000 + b"\n",
-    b"id: 1\n" * 100,
-    b"\n" * 1000,
-    b"x: y\r\n" * 99,
+    b": ping\n" * 100, b":" + b"x" * 1000 + b"\n", b"id: 1\n" * 100, b"\n" * 1000, b"x: y\r\n" * 99,
     b"data: {}\n\n" * 99,
 ], ids=["pings", "long comments", "ids", "blank lines", "unknown fields", "events"])  # fmt: skip
 def test_memory_stays_small_however_long_the_stream(read, piece):
