@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import threading
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Type
+from typing import Any, Iterator, List, Type
 
 import pytest
 
@@ -17,9 +14,7 @@ from hestiaos_lite import (
     ActionResult,
     AegisClient,
     AuthenticationError,
-    Conflict,
     ConnectionFailed,
-    FlushReport,
     HestiaError,
     InvalidInput,
     InvalidResponse,
@@ -32,7 +27,6 @@ from hestiaos_lite import (
 from hestiaos_lite.sandbox import Sandbox
 
 from ..faultserver import FaultServer, hang
-from ..sandbox_call import steady_port
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -60,28 +54,11 @@ def test_a_decision_on_the_wire(box: Sandbox, aegis: AegisClient) -> None:
     result = aegis.approve("key-1", payload={"amount": 120})
     (request,) = box.requests
     assert (request.method, request.path, request.json) == ("POST", "/api/v1/hitl/approve", {"amount": 120})
-    sent = {
-        name: request.headers.get(name)
-        for name in ("Thread-Id", "Idempotency-Key", "Tenant-Id", "Authorization")
-    }
-    assert sent == {
-        "Thread-Id": "main",
-        "Idempotency-Key": "key-1",
-        "Tenant-Id": "acme",
-        "Authorization": None,
-    }
-    assert result == ActionResult(
-        idempotency_key="key-1",
-        request_id=request.headers["X-Request-Id"],
-        status_code=202,
-        attempts=1,
-        data={
-            "request_id": request.headers["X-Request-Id"],
-            "status": "PENDING",
-            "action": "approve",
-            "idempotency_key": "key-1",
-        },
-    )
+    names = ("Thread-Id", "Idempotency-Key", "Tenant-Id", "Authorization")
+    assert [request.headers.get(name) for name in names] == ["main", "key-1", "acme", None]
+    request_id = request.headers["X-Request-Id"]
+    data = {"request_id": request_id, "status": "PENDING", "action": "approve", "idempotency_key": "key-1"}
+    assert result == ActionResult("key-1", request_id, status_code=202, attempts=1, data=data)
     assert (result.accepted, result.duplicate, result.queued, result.settled) == (True, False, False, True)
 
 
@@ -95,9 +72,8 @@ def test_hosted_mode_sends_the_key_and_no_tenant(tmp_path: Path) -> None:
 
 def test_tenant_and_thread_of_a_call_win(box: Sandbox, aegis: AegisClient) -> None:
     aegis.execute("reject", "key-1", tenant_id="other", thread_id="side")
-    assert [(action["tenant"], action["thread_id"], action["action"]) for action in box.actions()] == [
-        ("other", "side", "reject")
-    ]
+    (action,) = box.actions()
+    assert (action["tenant"], action["thread_id"], action["action"]) == ("other", "side", "reject")
 
 
 @pytest.mark.parametrize("prefix", ["", "/"])
@@ -158,7 +134,7 @@ def test_another_service_does_not_swallow_an_approval(
     box.fail_next(status=status, times=2, body=body)
     with pytest.raises(InvalidResponse):
         aegis.approve("key-1")
-    with client_of(box.url, outbox) as client:
+    with AegisClient(box.url, tenant_id="acme", thread_id="main", outbox=outbox, max_retries=0) as client:
         assert client.approve("key-1").queued
 
 
@@ -172,7 +148,7 @@ def test_an_answer_lost_after_the_commit_is_settled_by_the_retry(box: Sandbox, a
         assert first.headers[header] == second.headers[header]
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("status", [500, 504])
 def test_a_5xx_is_retried_under_the_same_key(box: Sandbox, aegis: AegisClient, status: int) -> None:
     box.fail_next(status=status, times=1)
     result = aegis.approve("key-1")
@@ -241,13 +217,11 @@ def test_wait_gives_a_pending_status_when_its_time_is_up() -> None:
 
 
 def test_wait_ends_with_its_last_look_however_long_a_look_takes() -> None:
-    with FaultServer(hang) as server, AegisClient(
-        server.url, tenant_id="t", thread_id="th", timeout=3
-    ) as client:
-        started = time.monotonic()
-        with pytest.raises(RequestTimeout):
-            client.wait("r-1", timeout=0.2)
-    assert time.monotonic() - started < 0.2 + 3 + 1  # not twice the client's own timeout
+    with FaultServer(hang) as server:
+        with AegisClient(server.url, tenant_id="t", thread_id="th", timeout=1) as client:
+            with pytest.raises(RequestTimeout):
+                client.wait("r-1", timeout=0.2)
+        assert server.hits == 2  # one within its time, and the last
 
 
 def test_wait_sees_a_failed_action(box: Sandbox, aegis: AegisClient) -> None:
@@ -270,44 +244,6 @@ def _outbox(tmp_path: Path) -> Iterator[Outbox]:
         yield outbox
 
 
-def client_of(url: str, outbox: Outbox, **options: Any) -> AegisClient:
-    return AegisClient(
-        url, tenant_id="acme", thread_id="main", outbox=outbox, **dict({"max_retries": 0}, **options)
-    )
-
-
-def test_service_down_for_the_whole_run_then_back(outbox: Outbox) -> None:
-    port = steady_port()
-    with client_of("http://127.0.0.1:{}".format(port), outbox) as client:
-        wanted = [("th-{}".format(number % 3), "key-{}".format(number)) for number in range(12)]
-        for thread_id, key in wanted:
-            result = client.approve(key, thread_id=thread_id)
-            assert (result.queued, result.settled, result.status_code) == (True, False, None)
-        assert client.flush() == FlushReport(sent=0, duplicate=0, queued=12, dead=0)
-        with Sandbox(port=port) as back:
-            assert client.flush() == FlushReport(sent=12, duplicate=0, queued=0, dead=0)
-            sent = [(action["thread_id"], action["idempotency_key"]) for action in back.actions()]
-    for thread_id in ("th-0", "th-1", "th-2"):
-        assert [pair for pair in sent if pair[0] == thread_id] == [
-            pair for pair in wanted if pair[0] == thread_id
-        ]
-    assert sorted(sent) == sorted(wanted)
-
-
-def test_a_refused_decision_is_dead_and_kept(box: Sandbox, outbox: Outbox) -> None:
-    box.fail_next(status=422, times=1)
-    with client_of(box.url, outbox) as client:
-        with pytest.raises(InvalidInput):
-            client.approve("key-1")
-        (row,) = outbox.list()
-        assert (row.state, row.status_code) == ("dead", 422)
-        with pytest.raises(Conflict, match="dead"):  # not sent again, and not forgotten
-            client.approve("key-1")
-        assert box.requests_total == 1
-        outbox.drop(row.id)
-        assert client.approve("key-1").accepted
-
-
 def test_the_lease_must_outlast_the_timeout(tmp_path: Path) -> None:
     with Outbox(tmp_path / "o.db", lease_seconds=5) as outbox, pytest.raises(InvalidInput, match="lease"):
         AegisClient("http://127.0.0.1:1", outbox=outbox, timeout=5)
@@ -323,22 +259,3 @@ def test_the_key_is_never_in_the_file(tmp_path: Path) -> None:
                 client.approve("key-2")
     for name in os.listdir(str(tmp_path)):
         assert b"canary-5a1f" not in (tmp_path / name).read_bytes()
-
-
-def test_threads_share_a_client_and_an_outbox(box: Sandbox, outbox: Outbox) -> None:
-    results: Dict[int, ActionResult] = {}
-    with client_of(box.url, outbox, timeout=20.0) as client:
-
-        def approve(number: int) -> None:
-            for step in range(5):
-                results[number * 5 + step] = client.approve(
-                    "key-{}-{}".format(number, step), thread_id="th-{}".format(number)
-                )
-
-        threads = [threading.Thread(target=approve, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert Counter(result.status_code for result in results.values()) == {202: 40}
-    assert json.dumps([result.to_dict() for result in results.values()])

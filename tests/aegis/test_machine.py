@@ -28,15 +28,7 @@ from hypothesis.stateful import (
 )
 from requests.adapters import HTTPAdapter
 
-from hestiaos_lite import (
-    AegisClient,
-    AuthenticationError,
-    Conflict,
-    HestiaError,
-    IdempotencyConflict,
-    InvalidInput,
-    Outbox,
-)
+from hestiaos_lite import AegisClient, HestiaError, Outbox, errors
 
 from .kit import LEASE_SECONDS, NOON, answered
 
@@ -54,9 +46,14 @@ ACCOUNTS = (Account("https://a", None), Account("https://a", "acme"), Account("h
 PARTITIONS = tuple(
     (account, thread) for account in ACCOUNTS for thread in "TU"[: 2 - bool(account.tenant_id)]
 )
-# fmt: off
 FAULTS = ("", "", "lost", "refused", "401", "422", "429", "503", "bare 409", "broken")
-# fmt: on
+
+an_outbox, a_partition, an_account = (
+    st.sampled_from([0, 1]),
+    st.sampled_from(PARTITIONS),
+    st.sampled_from(ACCOUNTS),
+)
+a_key, an_action = st.sampled_from("abc"), st.sampled_from(["approve", "reject"])
 
 
 class Killed(BaseException):
@@ -108,15 +105,13 @@ class OutboxMachine(RuleBasedStateMachine):
         self.folder = tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
         self.clock = Clock()
         self.true_now = NOON
-        self.decided: Dict[
-            Any, Tuple[str, str]
-        ] = {}  # account, thread and key -> the first action, its request id
+        # account, thread and key -> the first action, its request id
+        self.decided: Dict[Any, Tuple[str, str]] = {}
         self.requested: Dict[str, str] = {"another": "approve"}  # request id -> its action
         self.recorded: Set[Any] = set()
         self.said: Dict[int, List[str]] = {}  # of a row: what the service has said to it
-        self.resting: Dict[
-            int, Tuple[float, float]
-        ] = {}  # of a row: since when, and how long, nobody may send it
+        # of a row: since when, and how long, nobody may send it
+        self.resting: Dict[int, Tuple[float, float]] = {}
         self.fault = ""
         self.stops_next = False
         self.stopped: Optional[Stopped] = None
@@ -159,9 +154,8 @@ class OutboxMachine(RuleBasedStateMachine):
             self.clients[0][account].flush()
         self.promises()
         for row in self.boxes[0].list():
-            assert row.state == "settled" or (row.state == "dead" and self.said[row.id][-1] == "conflict"), (
-                row
-            )
+            is_a_conflict = row.state == "dead" and self.said[row.id][-1] == "conflict"
+            assert row.state == "settled" or is_a_conflict, row
         for box in self.boxes:
             box.close()
         shutil.rmtree(self.folder)
@@ -177,9 +171,8 @@ class OutboxMachine(RuleBasedStateMachine):
         mine = [row for row in rows if (account, row.thread_id) == (account_of(row), thread)]
         (row,) = (row for row in mine if row.idempotency_key == key)
         for older in mine:
-            assert older.id >= row.id or older.state in ("settled", "dead"), (
-                "row {} sent before row {}".format(row.id, older.id)
-            )
+            is_over = older.state in ("settled", "dead")
+            assert older.id >= row.id or is_over, "row {} sent before row {}".format(row.id, older.id)
         assert headers["X-Request-Id"] == row.request_id
         if self.stops_next:
             self.stop_here(row.id)
@@ -221,34 +214,26 @@ class OutboxMachine(RuleBasedStateMachine):
     # What happens
 
     @rule(
-        which=st.sampled_from([0, 1]),
-        partition=st.sampled_from(PARTITIONS),
-        key=st.sampled_from("abc"),
-        action=st.sampled_from(["approve", "reject"]),
-        looks=st.one_of(st.none(), st.integers(0, 8)),
+        which=an_outbox,
+        partition=a_partition,
+        key=a_key,
+        action=an_action,
+        looks=st.none() | st.integers(0, 8),
     )
     def decide(self, which, partition, key, action, looks):
         account, thread = partition
-        if any(
-            (account_of(row), row.thread_id, row.state) == (account, thread, "claimed")
-            for row in self.boxes[0].list()
-        ):
+        if partition in [(account_of(row), row.thread_id) for row in self.boxes[0].list(["claimed"])]:
             return  # it would wait for whoever is sending, until its deadline
         with self.mortal(which, looks):
             try:
                 self.clients[which][account].execute(action, key, thread_id=thread)
             finally:
+                rows = self.boxes[1 - which].list()
                 self.recorded |= {
-                    row.id
-                    for row in self.boxes[1 - which].list()
-                    if row.idempotency_key == key and account_of(row) == account
+                    row.id for row in rows if (account_of(row), row.idempotency_key) == (account, key)
                 }
 
-    @rule(
-        which=st.sampled_from([0, 1]),
-        account=st.sampled_from(ACCOUNTS),
-        looks=st.one_of(st.none(), st.integers(0, 20)),
-    )
+    @rule(which=an_outbox, account=an_account, looks=st.none() | st.integers(0, 20))
     def flush(self, which, account, looks):
         with self.mortal(which, looks):
             self.clients[which][account].flush()
@@ -267,13 +252,13 @@ class OutboxMachine(RuleBasedStateMachine):
                 # killed with an answer in hand that nobody has written down: its lease is all that it waits for
                 if row.state == "claimed" and (self.stopped is None or self.stopped.row_id != row.id):
                     self.resting.pop(row.id, None)
-        except (AuthenticationError, IdempotencyConflict, InvalidInput, Conflict):
+        except (errors.AuthenticationError, errors.IdempotencyConflict, errors.InvalidInput, errors.Conflict):
             pass
         finally:
             self.clock.looks_left = None
 
     @precondition(lambda self: self.stopped is None)
-    @rule(account=st.sampled_from(ACCOUNTS))
+    @rule(account=an_account)
     def begin_to_send(self, account):
         """A sender is stopped, with SIGSTOP say, once it has claimed a row."""
 
@@ -300,11 +285,7 @@ class OutboxMachine(RuleBasedStateMachine):
         stopped.goes_on.set()
         stopped.thread.join()
 
-    @rule(
-        partition=st.sampled_from(PARTITIONS),
-        key=st.sampled_from("abc"),
-        action=st.sampled_from(["approve", "reject"]),
-    )
+    @rule(partition=a_partition, key=a_key, action=an_action)
     def somebody_else_decides(self, partition, key, action):
         """On another machine, where there is another outbox or none."""
         request_id = "r{}".format(len(self.requested))
@@ -326,9 +307,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def requeue(self):
-        self.resting = {
-            row_id: rest for row_id, rest in self.resting.items() if self.boxes[1].get(row_id).state != "dead"
-        }
+        for row in self.boxes[1].list(["dead"]):
+            self.resting.pop(row.id, None)
         self.boxes[1].requeue_all()
 
     @rule()
@@ -359,20 +339,17 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-@pytest.mark.parametrize(
-    ("examples", "steps"), [(40, 25), pytest.param(600, 50, marks=pytest.mark.slow)], ids=["short", "long"]
-)
+@pytest.mark.parametrize(("examples", "steps"), [
+    (40, 25), pytest.param(600, 50, marks=pytest.mark.slow),
+], ids=["short", "long"])  # fmt: skip
 def test_no_promise_is_broken(examples, steps):
     number = int(os.environ.get("MACHINE_SEED") or random.randrange(2**32))
     print("MACHINE_SEED={}".format(number))
-    machine = seed(number)(type("Seeded", (OutboxMachine,), {}))
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+    bounds = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
     )
+    run_state_machine_as_test(seed(number)(type("Seeded", (OutboxMachine,), {})), settings=bounds)
