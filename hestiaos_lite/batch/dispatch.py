@@ -190,13 +190,11 @@ class Dispatcher:
         """Fetch the rows that may be sent now: all of them for a journal, else one, since it is sent at once."""
         most = self._room if self._before_send is not None else min(1, self._room)
         while len(self._to_submit) < most and not self._ready and not self._stopped:
-            if self.backoff.wait_seconds() > 0 or (self._bucket is not None and not self._bucket.take()):
-                return
-            in_flight = self._next()
+            in_flight = self._next() if self._pause_seconds() <= 0 else None
             if in_flight is None:
-                if self._bucket is not None:
-                    self._bucket.put_back()
                 return
+            if self._bucket is not None:
+                self._bucket.take()
             self._to_submit.append(in_flight)
 
     def _next(self) -> Optional[InFlight]:
@@ -258,9 +256,13 @@ class Dispatcher:
         if self._stopped:
             return longest
         if self._anything_left and self._room > 0:
-            next_token = 0.0 if self._bucket is None else self._bucket.wait_seconds()
-            longest = min(longest, max(self.backoff.wait_seconds(), next_token))
+            longest = min(longest, self._pause_seconds())
         return max(0.0, min(longest, self._deadline_at - time.monotonic()))
+
+    def _pause_seconds(self) -> float:
+        """How long nothing may be sent."""
+        next_token = 0.0 if self._bucket is None else self._bucket.wait_seconds()
+        return max(self.backoff.wait_seconds(), next_token)
 
     def _receive(self, timeout: float) -> None:
         """Wait until a row has completed, and take in all that have."""

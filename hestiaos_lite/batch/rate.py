@@ -11,9 +11,8 @@ from ..errors import InvalidInput
 
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:/\s*(s|min|m|h))?\s*\Z")
 _UNIT_SECONDS = {None: 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
-_BURST_SECONDS = (
-    0.1  # the bucket holds a tenth of a second's tokens, so that no second sees much more than the rate
-)
+# The bucket holds a tenth of a second's tokens, so that no second sees much more than the rate.
+_BURST_SECONDS = 0.1
 
 
 def parse_rate(rate: Any) -> float:
@@ -57,10 +56,6 @@ class TokenBucket:
         self._tokens -= 1.0
         return True
 
-    def put_back(self) -> None:
-        """Return a token that was not used."""
-        self._tokens += 1.0
-
     def wait_seconds(self) -> float:
         """Seconds until the next token."""
         self._refill()
@@ -68,9 +63,7 @@ class TokenBucket:
 
     def _refill(self) -> None:
         now = self._clock()
-        self._tokens = max(
-            self._tokens, min(self._capacity, self._tokens + (now - self._filled_at) * self._per_second)
-        )
+        self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self._per_second)
         self._filled_at = now
 
 
@@ -98,9 +91,8 @@ class Backoff:
         self._began_at = -1.0
         self.until = 0.0  # nothing is sent before
         self.reason = ""  # of the last refusal
-        self.rejected_since: Optional[float] = (
-            None  # since when the service has accepted nothing; None when it does
-        )
+        # since when the service has accepted nothing; None when it does
+        self.rejected_since: Optional[float] = None
         self.accepted_at: Optional[float] = None  # when it last did
 
     @property

@@ -40,18 +40,16 @@ from .rows import AGAIN, OUTCOMES, REFUSED, UNKNOWN, BatchResult, BatchRow, dige
 
 UNSENT = "unsent"
 SENT = "sent"  # or about to be: nobody knows yet what became of it
-RETRY_FAILED, RETRY_UNKNOWN = (
-    (AGAIN, REFUSED),
-    (UNKNOWN, SENT),
-)  # what --retry-failed repeats, and --retry-unknown
+RETRY_FAILED = (AGAIN, REFUSED)  # what --retry-failed repeats
+RETRY_UNKNOWN = (UNKNOWN, SENT)
 
-# The moves that a row's state may make; whatever moves one goes through `Store._move` or `_retry`.
+# The moves that a row's state may make; whatever moves one goes through `Store._move` or `_forget`.
 MOVES: Mapping[str, FrozenSet[str]] = {
     UNSENT: frozenset({SENT}),
     SENT: frozenset({UNSENT, *OUTCOMES}),  # back where it was certainly not executed
-    AGAIN: frozenset({UNSENT}),  # --retry-failed
-    REFUSED: frozenset({UNSENT}),  # likewise
-    UNKNOWN: frozenset({UNSENT}),  # --retry-unknown
+    AGAIN: frozenset({UNSENT}),
+    REFUSED: frozenset({UNSENT}),
+    UNKNOWN: frozenset({UNSENT}),
 }
 
 _SCHEMA = (
@@ -63,11 +61,7 @@ _SCHEMA = (
 )
 
 
-class _Malformed(ValueError):
-    """The journal holds what we never write."""
-
-
-JOURNAL = Kind("journal", "JOURNAL", 0x48_4C_42_6A, 1, _SCHEMA, _Malformed)
+JOURNAL = Kind("journal", "JOURNAL", 0x48_4C_42_6A, 1, _SCHEMA, json.JSONDecodeError)
 BAD_DATA = "BAD_DATA"
 _LOGGING, _WHOLE = 1, 2
 _SET_MARK = "UPDATE facts SET value = ? WHERE name = 'mark'"
@@ -135,13 +129,15 @@ class Store:
             run = _fact(db, "run")
             if run is not None:
                 self.run = run + 1
-                self._refuse_another(_fact(db, "call"), call, _fact(db, "service"), service, moved)
+                before, at = _fact(db, "call"), _fact(db, "service")
+                if before != call:
+                    raise self._file.refuse("its rows were given to {}, not to {}".format(before, call))
+                if at != service and not moved:
+                    what = "its rows were sent to {}, not to {}; if that is the same service at a new address, add --moved"
+                    raise self._file.refuse(what.format(at, service))
             if _fact(db, "mark") == _LOGGING and not self._had_log:
-                self.notices.append(
-                    "{}-wal is missing, which held the end of the journal: every row without a result is in doubt".format(
-                        self.path
-                    )
-                )
+                what = "{}-wal is missing, which held the end of the journal: every row without a result is in doubt"
+                self.notices.append(what.format(self.path))
                 db.execute("UPDATE rows SET state = ? WHERE state = ?", (SENT, UNSENT))
             facts = {"run": self.run, "call": call, "service": service, "bad": bad, "mark": _LOGGING}
             db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
@@ -155,15 +151,6 @@ class Store:
         with self._transaction(write=False) as db:
             statement = "SELECT state, COUNT(*) FROM rows WHERE run = ? GROUP BY state"
             self.tally.update(db.execute(statement, (self.run,)).fetchall())
-
-    def _refuse_another(
-        self, call_before: str, call: str, service_before: str, service: str, moved: bool
-    ) -> None:
-        if call_before != call:
-            raise self._file.refuse("its rows were given to {}, not to {}".format(call_before, call))
-        if service_before != service and not moved:
-            what = "its rows were sent to {}, not to {}; if that is the same service at a new address, add --moved"
-            raise self._file.refuse(what.format(service_before, service))
 
     def _take_in(self, db: sqlite3.Connection, call: str, source: BatchInput, repeat: Sequence[str]) -> None:
         """Note all rows of the input; raises where any is faulty, or no longer what was sent."""
@@ -216,10 +203,8 @@ class Store:
         # a table of their own: they may be all there are, and those of the other change as this goes on
         db.execute("CREATE TEMP TABLE doubts AS SELECT id FROM rows WHERE state = ? ORDER BY line", (SENT,))
         for (key,) in db.execute("SELECT id FROM doubts"):
-            error = HestiaError(
-                "OUTCOME_UNKNOWN",
-                "an earlier run sent it and ended before its answer was recorded; it may have taken effect",
-            )
+            what = "an earlier run sent it and ended before its answer was recorded; it may have taken effect"
+            error = HestiaError("OUTCOME_UNKNOWN", what)
             self._finish(db, BatchResult(json.loads(key), False, error=error_facts(error), attempts=1))
         db.execute("DROP TABLE doubts")
 
@@ -284,9 +269,8 @@ class Store:
             raise ValueError("a row that is {} never becomes {}".format(state, to))
         statement = "UPDATE rows SET state = ?, result = ? WHERE id = ? AND state = ?"
         if db.execute(statement, (to, result, key, state)).rowcount != 1:
-            raise InvalidInput(
-                "the row of the id {} was sent before; was it given twice?".format(key), code=BAD_DATA
-            )
+            what = "the row of the id {} was sent before; was it given twice?".format(key)
+            raise InvalidInput(what, code=BAD_DATA)
 
     def _count(self, state: str, to: str, number: int) -> None:
         self.tally[state] = self.tally.get(state, 0) - number

@@ -47,75 +47,34 @@ def declare(parser: Parser) -> None:
     parser.epilog = _EPILOG
     parser.set_defaults(execute=_batch)
     parser.add_argument("input", metavar="IN", help="JSON lines, plain text, CSV or TSV; - is standard input")
-    parser.add_argument(
-        "--out",
-        type=text,
-        metavar="OUT",
-        help="results, one JSON object per line, or a table (.csv, .tsv); - is standard output",
-    )
-    parser.add_argument(
-        "--failed",
-        type=text,
-        metavar="BAD",
-        help="file for results that are not ok, instead of OUT",
-    )
-    parser.add_argument(
-        "--call", choices=("run", "chat", "agent"), default="run", help="the call that each row is given to"
-    )
-    parser.add_argument(
-        "--format",
-        choices=("jsonl", "text", "csv", "tsv"),
-        help="of IN; default by its name or its first line",
-    )
-    parser.add_argument(
-        "--column", type=text, metavar="NAME", help="the column of a CSV or TSV that is the input"
-    )
-    parser.add_argument(
-        "--id-column", type=text, metavar="NAME", help="the column that is the id (default id, else the line)"
-    )
-    parser.add_argument(
-        "--delimiter",
-        type=_delimiter,
-        metavar="CHAR",
-        help="of a CSV; default the one of , ; tab | that fits its header",
-    )
-    parser.add_argument(
-        "--encoding",
-        type=text,
-        metavar="NAME",
-        help="of IN (default UTF-8); a byte order mark takes precedence",
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="read and check IN, say what it holds, send nothing"
-    )
-    _declare_run(parser)
-
-
-def _declare_run(parser: Parser) -> None:
-    parser.add_argument("--jobs", type=_jobs, default=8, metavar="N", help="most rows in flight (default 8)")
-    parser.add_argument(
-        "--rate", type=_rate, metavar="RATE", help="most rows sent, such as 20/s, 90/min, 500/h"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="continue from OUT: skip finished rows, send unsent ones"
-    )
-    parser.add_argument(
-        "--retry-failed",
-        action="store_true",
-        help="resume, and repeat rows that failed or were refused without effect",
-    )
-    parser.add_argument(
-        "--retry-unknown", action="store_true", help="resume, and repeat rows whose outcome is unknown"
-    )
-    parser.add_argument(
-        "--moved", action="store_true", help="resume at another base URL: the service has moved there"
-    )
-    parser.add_argument(
-        "--max-failures", type=_jobs, metavar="N", help="stop after N failures (a block is not one)"
-    )
-    parser.add_argument("--deadline", type=seconds, metavar="SECONDS", help="send nothing after this time")
-    help = "end when the service has refused everything for this long (default 900)"
-    parser.add_argument("--patience", type=seconds, default=900.0, metavar="SECONDS", help=help)
+    name: Dict[str, Any] = {"type": text, "metavar": "NAME"}
+    flag: Dict[str, Any] = {"action": "store_true"}
+    # fmt: off
+    for option, settings, help in (
+        ("--out", {"type": text, "metavar": "OUT"},
+         "results, one JSON object per line, or a table (.csv, .tsv); - is standard output"),
+        ("--failed", {"type": text, "metavar": "BAD"}, "file for results that are not ok, instead of OUT"),
+        ("--call", {"choices": ("run", "chat", "agent"), "default": "run"}, "the call that each row is given to"),
+        ("--format", {"choices": ("jsonl", "text", "csv", "tsv")}, "of IN; default by its name or its first line"),
+        ("--column", name, "the column of a CSV or TSV that is the input"),
+        ("--id-column", name, "the column that is the id (default id, else the line)"),
+        ("--delimiter", {"type": _delimiter, "metavar": "CHAR"},
+         "of a CSV; default the one of , ; tab | that fits its header"),
+        ("--encoding", name, "of IN (default UTF-8); a byte order mark takes precedence"),
+        ("--check", flag, "read and check IN, say what it holds, send nothing"),
+        ("--jobs", {"type": _jobs, "default": 8, "metavar": "N"}, "most rows in flight (default 8)"),
+        ("--rate", {"type": _rate, "metavar": "RATE"}, "most rows sent, such as 20/s, 90/min, 500/h"),
+        ("--resume", flag, "continue from OUT: skip finished rows, send unsent ones"),
+        ("--retry-failed", flag, "resume, and repeat rows that failed or were refused without effect"),
+        ("--retry-unknown", flag, "resume, and repeat rows whose outcome is unknown"),
+        ("--moved", flag, "resume at another base URL: the service has moved there"),
+        ("--max-failures", {"type": _jobs, "metavar": "N"}, "stop after N failures (a block is not one)"),
+        ("--deadline", {"type": seconds, "metavar": "SECONDS"}, "send nothing after this time"),
+        ("--patience", {"type": seconds, "default": 900.0, "metavar": "SECONDS"},
+         "end when the service has refused everything for this long (default 900)"),
+    ):
+        parser.add_argument(option, help=help, **settings)
+    # fmt: on
 
 
 def _batch(args: Arguments, output: Output) -> int:
@@ -162,17 +121,19 @@ class _Run:
         try:
             dispatcher = self._dispatcher()
             quiet = self._output.quiet
-            self._progress = Progress(sum(self._tally.values()), self._tally, dispatcher.backoff, quiet=quiet)
+            self._progress = Progress(self._tally, dispatcher.backoff, quiet=quiet)
             with self._signals(), self._progress:
                 for _ in dispatcher.finished():
                     pass  # `_on_done` has seen each, before anything further was sent
-        except Exception as error:  # noqa: BLE001 - what ended the run is reported after the tally, by `_end`
+        except Exception as error:  # noqa: BLE001 - what ended the run is reported after the tally
             failure = error
         try:
             self._files.close()
         except errors.HestiaError as error:
             failure = failure or error
-        return self._end(failure)
+        code = self._exit_code(failure)
+        self._report(failure, code)
+        return code
 
     def _dispatcher(self) -> Dispatcher:
         from ..batch.dispatch import Dispatcher
@@ -210,8 +171,6 @@ class _Run:
             outcome = result.outcome
             if outcome == "unknown" and len(self._unknown) < _SHOWN:
                 self._unknown.append("{} (request id {})".format(result.id, result.request_id))
-            if self._progress is not None:
-                self._progress.note(outcome)
             self._failures += outcome not in ("ok", "blocked")
         if self._args.max_failures is not None and self._failures >= self._args.max_failures:
             self._stop.set()
@@ -251,11 +210,6 @@ class _Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def _end(self, failure: Optional[Exception]) -> int:
-        code = self._exit_code(failure)
-        self._report(failure, code)
-        return code
 
     def _exit_code(self, failure: Optional[Exception]) -> int:
         counts = self._tally

@@ -22,30 +22,32 @@ _LINE_SECONDS = 30.0
 
 
 class Progress:
-    """Counts and shows; used as a context manager around the run.
+    """Shows how many rows are in each state; used as a context manager around the run.
 
     Args:
-        total: rows of the input.
-        done: how many of them had each outcome when the run began.
+        tally: of all rows of the input; it changes as they complete.
         pause: shown while it lasts.
         quiet: show nothing.
     """
 
-    def __init__(self, total: int, done: Mapping[str, int], pause: Backoff, *, quiet: bool) -> None:
-        self._total = total
-        self._counts: Dict[str, int] = {outcome: done.get(outcome, 0) for outcome in OUTCOMES}
-        self._done_before = sum(self._counts.values())
+    def __init__(self, tally: Mapping[str, int], pause: Backoff, *, quiet: bool) -> None:
+        self._tally = tally
+        self._total = sum(tally.values())
+        self._done_before = self._done()
         self._pause = pause
         self._stream = None if quiet else Writer(sys.stderr)
         self._is_terminal = self._stream is not None and self._stream.is_terminal
         self._began_at = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="hestiaos-lite-progress", daemon=True)
-        self._bar: Any = _tqdm(total, self._done_before, self._stream) if self._is_terminal else None
+        self._bar: Any = _tqdm(self._total, self._done_before, self._stream) if self._is_terminal else None
 
-    def note(self, outcome: str) -> None:
-        """Count a row that is done."""
-        self._counts[outcome] += 1
+    def _done(self) -> int:
+        return sum(self._tally.get(outcome, 0) for outcome in OUTCOMES)
+
+    def _facts(self) -> Dict[str, Any]:
+        ok, blocked = self._tally.get(OK, 0), self._tally.get(BLOCKED, 0)
+        return {"ok": ok, "blocked": blocked, "failed": self._done() - ok - blocked}
 
     def __enter__(self) -> Progress:
         if self._stream is not None:
@@ -73,23 +75,16 @@ class Progress:
 
     def line(self) -> str:
         """Done, ok, blocked, failed, rate and remaining time, in words."""
-        done = sum(self._counts.values())
+        done, paused = self._done(), self._pause.wait_seconds()
         rate = (done - self._done_before) / max(1e-9, time.monotonic() - self._began_at)
-        left = _clock((self._total - done) / rate) if rate > 0 else "?"
-        paused = self._pause.wait_seconds()
-        return "{}/{} done, ok {}, blocked {}, failed {}, {:.1f}/s, {} left{}".format(
+        return "{}/{} done, {}, {:.1f}/s, {} left{}".format(
             done,
             self._total,
-            self._counts[OK],
-            self._counts[BLOCKED],
-            self._failed(),
+            ", ".join("{} {}".format(name, number) for name, number in self._facts().items()),
             rate,
-            left,
+            _clock((self._total - done) / rate) if rate > 0 else "?",
             ", paused for {:.0f} s: {}".format(paused, harmless(self._pause.reason)) if paused > 1 else "",
         )
-
-    def _failed(self) -> int:
-        return sum(self._counts.values()) - self._counts[OK] - self._counts[BLOCKED]
 
     def _draw(self) -> None:
         while not self._ended.wait(_TERMINAL_SECONDS if self._is_terminal else _LINE_SECONDS):
@@ -109,13 +104,8 @@ class Progress:
         return line.encode("ascii", "replace").decode("ascii")[: columns - 1]
 
     def _show_bar(self) -> None:
-        self._bar.n = sum(self._counts.values())
-        paused = self._pause.wait_seconds()
-        facts: Dict[str, Any] = {
-            "ok": self._counts[OK],
-            "blocked": self._counts[BLOCKED],
-            "failed": self._failed(),
-        }
+        self._bar.n = self._done()
+        paused, facts = self._pause.wait_seconds(), self._facts()
         if paused > 1:
             facts["paused"] = "{:.0f} s".format(paused)
         self._bar.set_postfix(facts)

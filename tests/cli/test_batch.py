@@ -634,9 +634,9 @@ def shown(
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.02)
     if not bar:
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    with progress.Progress(10, {"ok": 2}, Backoff(), quiet=quiet) as shows:
-        for outcome in ("ok", "blocked", "again", "unknown"):
-            shows.note(outcome)
+    tally = {"ok": 2, "unsent": 8}
+    with progress.Progress(tally, Backoff(), quiet=quiet):
+        tally.update(ok=3, blocked=1, again=1, unknown=1, sent=1, unsent=3)
         deadline = time.monotonic() + 10
         while not ("6/10" in stream.text or quiet) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -666,7 +666,7 @@ def test_a_line_fits_the_terminal_also_after_it_was_made_smaller() -> None:
     pause = Backoff()
     pause.rejected(time.monotonic(), 90, "[\x1b[2J] \u65e5\u672c\r" * 20)
     with open(follower, "w", encoding="utf-8") as terminal:
-        shows = progress.Progress(100000, {}, pause, quiet=True)
+        shows = progress.Progress({"unsent": 100000}, pause, quiet=True)
         shows._stream = terminal
         for columns in (40, 20, 100, 1, 0):
             fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -685,7 +685,7 @@ def test_the_help_gives_one_default_for_retries() -> None:
 def test_a_pause_is_shown_with_its_reason() -> None:
     pause = Backoff()
     pause.rejected(time.monotonic(), 90, "[RATE_LIMITED] too many requests")
-    line = progress.Progress(10, {}, pause, quiet=True).line()
+    line = progress.Progress({"unsent": 10}, pause, quiet=True).line()
     assert line.endswith(", ? left, paused for 90 s: [RATE_LIMITED] too many requests")
     pause.rejected(time.monotonic(), 90, "[X] \x1b[2J\nall is well")
-    assert progress.Progress(10, {}, pause, quiet=True).line().endswith(": [X] \\x1b[2J all is well")
+    assert progress.Progress({"unsent": 10}, pause, quiet=True).line().endswith(": [X] \\x1b[2J all is well")
