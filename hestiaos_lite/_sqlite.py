@@ -54,13 +54,13 @@ _CAUSES = (
 )
 _OF_SYSTEM = {errno.ENOSPC: ("_DISK", _DISK_FULL), errno.EIO: ("_DISK", _DISK_FAILS)}  # likewise
 
+_AS_THAT_USER = "run this as that user (sudo -u '#{}'), or "
 _LEFT_ALONE = "it was left unchanged: use another path"
 # https://www.sqlite.org/fileformat2.html, 1.3 and 3
 _HEADER_BYTES = 100
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _SHORT_WAIT_MS = 10
 _SETTLE_SECONDS = 1.0  # an answer in hand is worth so much beyond the deadline
-_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 _gate = threading.RLock()  # held while any connection is used, and by a fork
 _files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
@@ -113,7 +113,7 @@ class SqliteFile:
             raise HestiaError(kind.code, what, delivered=False) from error
         self._connection: Optional[sqlite3.Connection] = None
         self._disconnect: Optional[weakref.finalize[Any, Any]] = None
-        self._identity: Tuple[int, int] = (0, 0)  # device and inode of the file the connection has open
+        self._found: Optional[os.stat_result] = None  # of the file that the connection has open
         self._process_id = 0
         self._logs_ahead = False
         self._is_durable = True  # the connection's present setting
@@ -146,11 +146,7 @@ class SqliteFile:
         if deadline is not None:
             least = min(_SETTLE_SECONDS, wait_seconds) if settles else 0.0
             wait_seconds = max(least, min(wait_seconds, deadline.remaining()))
-        give_up = time.monotonic() + wait_seconds
-        if not _gate.acquire(timeout=wait_seconds):
-            raise self.refuse(_HELD_TOO_LONG, delivered, "_BUSY")
-        try:
-            connection = self._connect(give_up)
+        with self._connected(wait_seconds, delivered) as (connection, give_up):
             try:
                 self._set_durable(connection, durable, give_up)
                 _insist(connection, "BEGIN IMMEDIATE" if write else "BEGIN", give_up)
@@ -166,24 +162,30 @@ class SqliteFile:
             finally:
                 if self._read_only:  # nothing tells such a connection that somebody else has written
                     self.disconnect()
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the main file, on disk before this returns."""
+        with self._connected(self._busy_seconds, None) as (connection, give_up):
+            # the first value is 1 where another connection kept it from being done
+            while _insist(connection, "PRAGMA wal_checkpoint(TRUNCATE)", give_up):
+                if time.monotonic() >= give_up:
+                    raise self.refuse(_HELD_TOO_LONG, None, "_BUSY")
+                time.sleep(0.001)
+
+    @contextlib.contextmanager
+    def _connected(
+        self, wait_seconds: float, delivered: Optional[bool]
+    ) -> Iterator[Tuple[sqlite3.Connection, float]]:
+        """Hold the gate and give the connection, and when to give up; what fails in the block becomes an error of ours."""
+        give_up = time.monotonic() + wait_seconds
+        if not _gate.acquire(timeout=wait_seconds):
+            raise self.refuse(_HELD_TOO_LONG, delivered, "_BUSY")
+        try:
+            yield self._connect(give_up), give_up
         except (sqlite3.Error, OSError, self._kind.malformed) as error:
             raise self._failure(error, delivered) from error
         finally:
             _gate.release()
-
-    def checkpoint(self) -> None:
-        """Fold the write-ahead log into the main file, on disk before this returns."""
-        give_up = time.monotonic() + self._busy_seconds
-        with _gate:
-            try:
-                connection = self._connect(give_up)
-                # the first value is 1 where another connection kept it from being done
-                while _insist(connection, "PRAGMA wal_checkpoint(TRUNCATE)", give_up):
-                    if time.monotonic() >= give_up:
-                        raise self.refuse(_HELD_TOO_LONG, None, "_BUSY")
-                    time.sleep(0.001)
-            except (sqlite3.Error, OSError) as error:
-                raise self._failure(error, None) from error
 
     def close(self) -> None:
         """Close the connection for good. Twice does no harm."""
@@ -210,11 +212,10 @@ class SqliteFile:
         if self._connection is None:
             self._process_id = os.getpid()
             self._connection = self._open(give_up)
-            return self._connection
         if self._process_id != os.getpid():
             what = "the process was forked without Python's knowledge; close the {} before the fork"
             raise self.refuse(what.format(self._kind.word))
-        if _identity(os.stat(self.path)) != self._identity:
+        if self._found is None or not os.path.samestat(os.stat(self.path), self._found):
             raise self.refuse(
                 "the file was replaced while open; end every program that uses it, then run again"
             )
@@ -261,12 +262,11 @@ class SqliteFile:
             with contextlib.suppress(FileExistsError):
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
                 os.close(os.open(self.path, flags, 0o600))
-        found = os.lstat(self.path)
-        self._identity = _identity(found)
+        found = self._found = os.lstat(self.path)
         if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
             raise self.refuse("this is not a regular file; use another path")
         self._refuse_file_of_others(found)
-        if any(file._connection is not None and file._identity == self._identity for file in _files):
+        if any(f._connection and f._found and os.path.samestat(f._found, found) for f in _files):
             return  # recognised before, and closing a descriptor of ours would drop that connection's locks
         with open(self.path, "rb") as stream:
             header = stream.read(_HEADER_BYTES)
@@ -292,13 +292,12 @@ class SqliteFile:
         return journal.startswith(_JOURNAL_MAGIC) and journal[16:20] == bytes(4)  # pages before: none
 
     def _refuse_file_of_others(self, found: os.stat_result) -> None:
-        """Refuse what others may write: it decides nothing."""
-        if not hasattr(os, "geteuid"):
-            return
-        if found.st_uid not in (0, os.geteuid()):
-            what = "it belongs to another user (uid {}), who could send anything as you; use another path"
-            raise self.refuse(what.format(found.st_uid))
-        if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE:
+        """Refuse a file that others may write: it decides nothing."""
+        owner, may_write = _others(found)
+        if owner:
+            what = "it belongs to another user ({}), who could send anything as you; {}use another path"
+            raise self.refuse(what.format(owner, _AS_THAT_USER.format(found.st_uid)))
+        if may_write:
             what = "others may write to it, and so send anything in your name; check what it holds, then: chmod go-w {}"
             raise self.refuse(what.format(pasteable(self.path)))
 
@@ -308,17 +307,16 @@ class SqliteFile:
         As ssh has it for keys: the folder and all above it belong to this user or to root, and others may not write them.
         Above the folder itself a sticky one, such as /tmp, will do: nobody can move there what is ours.
         """
-        if not hasattr(os, "geteuid"):
-            return
         real = pathlib.Path(os.path.realpath(folder))
-        for depth, path in enumerate((real, *real.parents)):
+        for path in (real, *real.parents):
             found = os.stat(path)
             shown = pasteable(str(path))
-            if found.st_uid not in (0, os.geteuid()):
-                what = "its folder {} belongs to another user (uid {}); use a folder of your own"
-                raise self.refuse(what.format(shown, found.st_uid))
+            owner, may_write = _others(found)
+            if owner:
+                what = "its folder {} belongs to another user ({}); {}use a folder of your own"
+                raise self.refuse(what.format(shown, owner, _AS_THAT_USER.format(found.st_uid)))
             is_shared = found.st_mode & stat.S_ISVTX  # as /tmp is, and is to stay
-            if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE and not (is_shared and depth > 0):
+            if may_write and not (is_shared and path != real):
                 what = "others may write to its folder {}, and so put a file of their own in its place; {}use a folder of your own"
                 cure = "" if is_shared else "chmod go-w {} or ".format(shown)
                 raise self.refuse(what.format(shown, cure) + " (mkdir -m 700)")
@@ -342,8 +340,21 @@ class SqliteFile:
         if version != self._kind.version:
             what = "it has schema version {}, and this hestiaos-lite reads version {}; {}, or use the hestiaos-lite that made it"
             raise self.refuse(what.format(version, self._kind.version, _LEFT_ALONE))
-        self._refuse_all_but_tables(connection, give_up)
-        self._logs_ahead = self._read_only or self._log_ahead(connection, give_up)
+        # we make no triggers or views, and they could change what is sent
+        statement = "SELECT group_concat(type || ' ' || name, ', ') FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        found = _insist(connection, statement, give_up)
+        if found:
+            raise self.refuse(
+                "it holds what no {} has ({}), and which could change what is sent; find out where it came from, move"
+                " it away and start a new one".format(self._kind.word, found)
+            )
+        # Write-ahead logging is turned on once in a file's life. Where the file system has no shared memory the mode stays
+        # as it was, which is as durable, only slower. While another connection reads, SQLite answers "database is locked"
+        # at once, whatever its timeout.
+        mode = "wal" if self._read_only else _insist(connection, "PRAGMA journal_mode", give_up)
+        if mode != "wal":
+            mode = _insist(connection, "PRAGMA journal_mode = WAL", give_up)
+        self._logs_ahead = bool(mode == "wal")
 
     def _create(self, connection: sqlite3.Connection, give_up: float) -> Any:
         """Make the tables in one transaction, unless another process was faster; give the version that is there now."""
@@ -355,27 +366,6 @@ class SqliteFile:
             connection.execute("PRAGMA user_version = {}".format(self._kind.version))
         _insist(connection, "COMMIT", give_up)
         return _insist(connection, "PRAGMA user_version", give_up)
-
-    def _refuse_all_but_tables(self, connection: sqlite3.Connection, give_up: float) -> None:
-        """Refuse a file with triggers or views: we make none, and they could change what is sent."""
-        statement = "SELECT group_concat(type || ' ' || name, ', ') FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-        found = _insist(connection, statement, give_up)
-        if found:
-            raise self.refuse(
-                "it holds what no {} has ({}), and which could change what is sent; find out where it came from, move"
-                " it away and start a new one".format(self._kind.word, found)
-            )
-
-    def _log_ahead(self, connection: sqlite3.Connection, give_up: float) -> bool:
-        """Turn write-ahead logging on: for good, so it is done once in a file's life. True when it is on.
-
-        While another connection reads, SQLite answers "database is locked" at once, whatever its timeout. Where the file
-        system has no shared memory the mode stays as it was, which is as durable, only slower.
-        """
-        mode = _insist(connection, "PRAGMA journal_mode", give_up)
-        if mode != "wal":
-            mode = _insist(connection, "PRAGMA journal_mode = WAL", give_up)
-        return bool(mode == "wal")
 
     def _set_durable(self, connection: sqlite3.Connection, durable: bool, give_up: float) -> None:
         """Choose whether a commit waits for the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
@@ -405,8 +395,17 @@ class SqliteFile:
         return self.refuse("{} ({})".format(cure, text), delivered, cause)
 
 
-def _identity(found: os.stat_result) -> Tuple[int, int]:
-    return found.st_dev, found.st_ino
+def _others(found: os.stat_result) -> Tuple[str, bool]:
+    """Say which other user but root a file or folder belongs to, if any, and whether others than its owner may write it.
+
+    Root, too, takes no file of another user's. SQLite run as root gives the -wal and -shm files to the owner of the main
+    file (https://www.sqlite.org/src/file/src/os_unix.c, robustFchown), and so, through a hard link that he made there,
+    any file of root's.
+    """
+    if not hasattr(os, "geteuid"):
+        return "", False
+    owner = "" if found.st_uid in (0, os.geteuid()) else "uid {}".format(found.st_uid)
+    return owner, bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _insist(connection: sqlite3.Connection, statement: str, give_up: float) -> Any:

@@ -72,10 +72,13 @@ def test_so_is_one_above_it_unless_it_is_sticky(path: Path) -> None:
 @as_root
 def test_a_file_or_folder_of_another_user_is_refused(path: Path) -> None:
     os.chown(str(path), NOBODY, NOBODY)
-    refused(lambda: Outbox(path), path, "it belongs to another user (uid {})".format(NOBODY))
+    """Root is refused too: run by root, SQLite would give that user any file of root's that he has linked as -wal or -shm."""
+    cure = "run this as that user (sudo -u '#{}'), or use".format(NOBODY)
+    os.chown(str(path), NOBODY, NOBODY)
+    refused(lambda: Outbox(path), path, "it belongs to another user (uid {})".format(NOBODY), cure)
     os.chown(str(path), 0, 0)
     os.chown(str(path.parent), NOBODY, NOBODY)
-    refused(lambda: Outbox(path), path, "its folder {} belongs to another user".format(path.parent))
+    refused(lambda: Outbox(path), path, "its folder {} belongs to another user".format(path.parent), cure)
     os.chown(str(path.parent), 0, 0)
     Outbox(path).close()
 
