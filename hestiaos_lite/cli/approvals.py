@@ -55,26 +55,16 @@ _PRIVATE = ("owner", "payload_digest")  # of no use outside the file
 # -- hitl
 
 
-def declare_approve(parser: Parser) -> None:
-    """Declare ``hitl approve``."""
-    _declare_decision(parser, "approve")
-
-
-def declare_reject(parser: Parser) -> None:
-    """Declare ``hitl reject``."""
-    _declare_decision(parser, "reject")
-
-
-def _declare_decision(parser: Parser, action: str) -> None:
+def declare_decision(parser: Parser) -> None:
+    """Declare approve or reject, whichever the last word of the command's name is."""
     parser.description = "{}.\n{}".format(parser.description, _DECIDE)
     _add_sender(
         parser, "record it in this file before it is sent, so that it is queued while the service is down"
     )
-    parser.set_defaults(execute=_decide, action=action)
+    parser.set_defaults(execute=_decide, action=parser.prog.split()[-1])
 
 
 def declare_conclude(parser: Parser) -> None:
-    """Declare ``hitl conclude``."""
     parser.description = _CONCLUDE
     _add_sender(parser, "first send what waits in this file for the same thread")
     parser.set_defaults(execute=_conclude)
@@ -90,7 +80,6 @@ def _add_sender(parser: Parser, outbox_help: str) -> None:
 
 
 def declare_status(parser: Parser) -> None:
-    """Declare ``hitl status``."""
     parser.add_argument("request_id", metavar="ID", help="the request id of the decision")
     help = "ask every second until it is decided"
     parser.add_argument("--wait", type=seconds, metavar="SECONDS", help=help)
@@ -99,7 +88,6 @@ def declare_status(parser: Parser) -> None:
 
 
 def declare_key(parser: Parser) -> None:
-    """Declare ``hitl key``."""
     parser.takes = OUTPUT_OPTIONS
     parser.description = "{}.\n{}".format(parser.description, _KEY)
     parser.add_argument("parts", nargs="*", metavar="PART", help="what the decision is about")
@@ -245,28 +233,24 @@ def _no_constant(name: str) -> Any:
 
 
 def declare_list(parser: Parser) -> None:
-    """Declare ``outbox list``."""
     states = ("queued", "claimed", "settled", "dead")
     parser.add_argument("--state", choices=states, help="only these")
     _declare(parser, _list)
 
 
 def declare_flush(parser: Parser) -> None:
-    """Declare ``outbox flush``."""
     takes = parser.takes
     _declare(parser, _flush)
     parser.takes = takes
 
 
 def declare_requeue(parser: Parser) -> None:
-    """Declare ``outbox requeue``."""
     parser.add_argument("row_id", type=count, nargs="?", metavar="ID", help="its number in the list")
     parser.add_argument("--all", action="store_true", help="every dead one")
     _declare(parser, _requeue)
 
 
 def declare_move(parser: Parser) -> None:
-    """Declare ``outbox move``."""
     help = "the URL they were recorded for, as -u had it, or as the list shows it"
     parser.add_argument("--from", dest="old_url", metavar="URL", required=True, help=help)
     help = "the URL where the service is now, written likewise"
@@ -275,7 +259,6 @@ def declare_move(parser: Parser) -> None:
 
 
 def declare_drop(parser: Parser) -> None:
-    """Declare ``outbox drop``."""
     parser.add_argument("row_id", type=count, metavar="ID", help="its number in the list")
     _declare(parser, _drop)
 

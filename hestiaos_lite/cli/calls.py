@@ -61,7 +61,6 @@ declare_metrics = _read(lambda client, args: client.system.metrics().metrics)
 
 
 def declare_run(parser: Parser) -> None:
-    """Declare ``run``."""
     parser.add_argument("input", metavar="TEXT", help="the input; - reads it from standard input")
     parser.add_argument("--stream", action="store_true", help="print the tokens as they come")
     parser.add_argument("--session-id", metavar="ID", help="the session the run belongs to")
@@ -73,14 +72,12 @@ def declare_run(parser: Parser) -> None:
 
 
 def declare_chat(parser: Parser) -> None:
-    """Declare ``chat``."""
     parser.add_argument("message", metavar="MESSAGE", help="the message; - reads it from standard input")
     parser.add_argument("--session-id", metavar="ID", help="the conversation to continue")
     parser.set_defaults(execute=_chat, if_more_words=_IN_QUOTES)
 
 
 def declare_agent(parser: Parser) -> None:
-    """Declare ``agent``."""
     parser.add_argument("agent_id", metavar="ID", help="the agent")
     parser.add_argument("task", metavar="TASK", help="the task; - reads it from standard input")
     parser.add_argument("--config", metavar="JSON", help="the agent's configuration: a JSON object, or @FILE")
@@ -204,12 +201,10 @@ def _secret(parser: Parser, call: Call) -> None:
 
 
 def declare_get(parser: Parser) -> None:
-    """Declare ``secret get``."""
     _secret(parser, lambda client, args: {"value": client.secrets.get(args.key)})
 
 
 def declare_set(parser: Parser) -> None:
-    """Declare ``secret set``."""
 
     def store(client: Client, args: Arguments) -> Mapping[str, Any]:
         client.secrets.set(args.key, _read_value(), provider=args.provider)
@@ -222,7 +217,6 @@ def declare_set(parser: Parser) -> None:
 
 
 def declare_delete(parser: Parser) -> None:
-    """Declare ``secret delete``."""
 
     def delete(client: Client, args: Arguments) -> Mapping[str, Any]:
         client.secrets.delete(args.key)

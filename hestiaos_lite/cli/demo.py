@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import time
 from typing import Any, Dict, Iterator, List, Tuple
@@ -102,10 +103,10 @@ sent: 1
 >>> aegis.close()
 >>> outbox.close()
 """
+_SETTING = re.compile(r"HESTIAOS_|AEGIS_|.*_CA_BUNDLE$|(?i:.*_proxy$)")
 
 
 def declare(parser: Parser) -> None:
-    """Declare ``demo``."""
     parser.takes = OUTPUT_OPTIONS
     parser.description = """\
 Start a sandbox in this process and show every call against it: the Python that runs, and its output.
@@ -150,9 +151,8 @@ def _show(names: Dict[str, Any], output: Output) -> int:
 
 def steps() -> List[Tuple[str, str]]:
     """Return the title and the lines of each step."""
-    return [
-        (title, lines) for title, _, lines in (step.partition("\n") for step in STEPS.strip().split("\n\n"))
-    ]
+    parts = (step.partition("\n") for step in STEPS.strip().split("\n\n"))
+    return [(title, lines) for title, _, lines in parts]
 
 
 def _run(title: str, lines: str, names: Dict[str, Any]) -> str:
@@ -170,13 +170,8 @@ def _run(title: str, lines: str, names: Dict[str, Any]) -> str:
 def _own_environment(folder: str) -> Iterator[None]:
     """Hide the user's settings: the demo shows the sandbox, whatever is configured."""
     before = dict(os.environ)
-    for name in before:
-        if (
-            name.startswith(("HESTIAOS_", "AEGIS_"))
-            or name.lower().endswith("_proxy")
-            or name.endswith("_CA_BUNDLE")
-        ):
-            del os.environ[name]
+    for name in filter(_SETTING.match, before):
+        del os.environ[name]
     os.environ["XDG_CONFIG_HOME"] = folder
     try:
         yield

@@ -62,7 +62,6 @@ class Finding(NamedTuple):
 
 
 def declare(parser: Parser) -> None:
-    """Declare ``doctor``."""
     parser.description = """\
 Check packages, settings, key files, network variables and both services, with a cure for each finding.
 HestiaOS is asked for its health; if it is healthy, one run of the text "hello" is streamed to see whether events arrive as

@@ -38,7 +38,6 @@ _CANNOT_START, _NOT_FOUND = 126, 127  # as a shell, env and nice have it
 
 
 def declare(parser: Parser) -> None:
-    """Declare ``guard``."""
     parser.description = """\
 Ask governance whether a command may run. If it says ALLOW, the command replaces guard: signals, streams and the
 exit code are the command's. Otherwise nothing runs:
@@ -50,18 +49,17 @@ It is advice taken beforehand, not a boundary: anyone who can type the command c
     parser.takes_command = True
     parser.on_usage_error = _usage_error
 
-    def add(name: str, help: str, **options: Any) -> None:
-        parser.add_argument(name, help=help, **options)
-
-    add("--type", "the type of command that is reported to governance", default="shell", metavar="TYPE")
-    add("--input", "more for governance to judge by: a JSON object, or @FILE", metavar="JSON")
+    add = parser.add_argument
+    add("--type", help="the type of command that is reported to governance", default="shell", metavar="TYPE")
+    add("--input", help="more for governance to judge by: a JSON object, or @FILE", metavar="JSON")
     help = "show $VARIABLE in place of its value, in what is sent, logged and printed; repeatable"
-    add("--mask", help, action="append", default=[], metavar="VARIABLE")
-    add("--allow-throttle", "run it also if governance says THROTTLE", action="store_true")
+    add("--mask", help=help, action="append", default=[], metavar="VARIABLE")
+    add("--allow-throttle", help="run it also if governance says THROTTLE", action="store_true")
     help = "run it, with a notice, if there is no ruling: the service is down, failing or too slow"
-    add("--fail-open", help, action="store_true")
-    add("--not-run-exit", "exit code in place of 125 and 75", type=_exit_code, metavar="N")
-    add("--log", "append a JSON line to FILE before it runs; if that fails, nothing runs", metavar="FILE")
+    add("--fail-open", help=help, action="store_true")
+    add("--not-run-exit", help="exit code in place of 125 and 75", type=_exit_code, metavar="N")
+    help = "append a JSON line to FILE before it runs; if that fails, nothing runs"
+    add("--log", help=help, metavar="FILE")
     parser.set_defaults(execute=_guard)
 
 

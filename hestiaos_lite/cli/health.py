@@ -16,25 +16,15 @@ _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)  # the exit codes of the Monitorin
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _LONGEST_UPTIME_SECONDS = 1e12  # more is no uptime, but NaN, infinity or a number that no float holds
 _STATES = {
-    "ok": _OK,
-    "healthy": _OK,
-    "degraded": _WARNING,
-    "warning": _WARNING,
-    "error": _CRITICAL,
-    "critical": _CRITICAL,
-    "unhealthy": _CRITICAL,
-    "down": _CRITICAL,
-    "failed": _CRITICAL,
+    **dict.fromkeys(("ok", "healthy"), _OK),
+    **dict.fromkeys(("degraded", "warning"), _WARNING),
+    **dict.fromkeys(("error", "critical", "unhealthy", "down", "failed"), _CRITICAL),
 }
 
 
 def declare(parser: Parser) -> None:
-    """Declare ``health``."""
-    parser.add_argument(
-        "--nagios",
-        action="store_true",
-        help="one status line with performance data; exit 0 ok, 1 warning, 2 critical or unreachable, 3 unknown",
-    )
+    help = "one status line with performance data; exit 0 ok, 1 warning, 2 critical or unreachable, 3 unknown"
+    parser.add_argument("--nagios", action="store_true", help=help)
     for level in ("warning", "critical"):
         help = "with --nagios: an answer as slow as this is {}".format(level)
         parser.add_argument("--" + level, type=seconds, metavar="SECONDS", help=help)

@@ -38,7 +38,6 @@ PAGES = {"environment": ENVIRONMENT, "exit-codes": EXIT_CODES}
 
 
 def declare_help(parser: Parser) -> None:
-    """Declare ``help``."""
     parser.takes = OUTPUT_OPTIONS
     help = "a command, such as run or hitl approve; or environment, or exit-codes"
     parser.add_argument("topic", nargs="*", metavar="TOPIC", help=help)
@@ -131,7 +130,6 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
 def declare_completion(parser: Parser) -> None:
-    """Declare ``completion``."""
     parser.takes = OUTPUT_OPTIONS
     parser.add_argument("shell", choices=list(SCRIPTS), metavar="SHELL", help="bash, zsh or fish")
     parser.description = """\

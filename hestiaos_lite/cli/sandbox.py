@@ -27,29 +27,26 @@ _FOR_EVER = 10**9  # requests
 
 
 def declare(parser: Parser) -> None:
-    """Declare ``sandbox``."""
     parser.takes = ("api_key", "api_key_file", "quiet", "verbose")
     parser.epilog = _POLICY
 
-    def add(name: str, help: str, **options: object) -> None:
-        parser.add_argument(name, help=help, **options)
-
-    add("--host", "address to listen on; other machines need --api-key", default="127.0.0.1")
-    add("--port", "port to listen on (default 8000; 0 takes a free one)", type=count, default=8000)
-    add("--db", "SQLite file that keeps traces, secrets and actions across restarts", metavar="FILE")
-    add("--policy", "JSON file with governance rules instead of the default ones", metavar="FILE")
+    add = parser.add_argument
+    add("--host", help="address to listen on; other machines need --api-key", default="127.0.0.1")
+    add("--port", help="port to listen on (default 8000; 0 takes a free one)", type=count, default=8000)
+    add("--db", help="SQLite file that keeps traces, secrets and actions across restarts", metavar="FILE")
+    add("--policy", help="JSON file with governance rules instead of the default ones", metavar="FILE")
     for name, help in (
         ("--hitl-delay", "how long an AEGIS action stays PENDING"),
         ("--token-delay", "pause before each token of a stream"),
         ("--delay", "how long each request waits before it is handled"),
     ):
-        add(name, help + " (default 0)", type=_delay, default=0.0, metavar="SECONDS")
+        add(name, help=help + " (default 0)", type=_delay, default=0.0, metavar="SECONDS")
     help = "AEGIS actions a tenant may have before 429 (default: no limit)"
-    add("--hitl-quota", help, type=count, metavar="N")
+    add("--hitl-quota", help=help, type=count, metavar="N")
     help = "a fault that requests meet: 503, 429 or another status, drop, lose; may be repeated"
-    add("--fault", help, action="append", default=[], metavar="KIND")
+    add("--fault", help=help, action="append", default=[], metavar="KIND")
     help = "the probability of a fault, above 0 and at most 1 (default 0.1)"
-    add("--fault-rate", help, type=_rate, default=0.1, metavar="RATE")
+    add("--fault-rate", help=help, type=_rate, default=0.1, metavar="RATE")
     parser.set_defaults(execute=_serve)
 
 
