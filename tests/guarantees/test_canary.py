@@ -245,38 +245,34 @@ def test_a_proxy_s_refusal(shown: List[str], monkeypatch: pytest.MonkeyPatch) ->
     assert not [line for line in shown if MARK in line]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"base_url": "http://u:{}@h".format(KEY)},
-        {"base_url": "http://{}@h/p?q={}".format(KEY, KEY)},
-        {"base_url": "http://u:{}@[::1".format(KEY)},
-        {"base_url": "u:{}@h".format(KEY)},
-        {"base_url": "http://u:{}@h:99999999".format(KEY)},
-        {"api_key": KEY + "\x00"},
-        {"api_key": KEY + "\u4f60"},
-        {"api_key": [KEY]},
-        {"headers": {"X-Auth": KEY + "\n"}},
-        {"headers": {"X-Auth": [KEY]}},
-        {"headers": {"X-Auth": KEY + "\u4f60"}},
-        {"api_key": KEY.encode()},
-        *(
-            dict({"api_key": KEY, "headers": {"X-Auth": KEY}}, **other)
-            for other in (
-                {"timeout": 0},
-                {"timeout": "soon"},
-                {"retries": -1},
-                {"verify": 0},
-                {"max_body_bytes": 0},
-                {"base_url": "ftp://h"},
-                {"base_url": 5},
-                {"profile": "none"},
-                {"headers": {"bad name": KEY}},
-            )
-        ),
-    ],
-    ids=lambda arguments: "-".join(arguments),
-)
+@pytest.mark.parametrize("arguments", [
+    {"base_url": "http://u:{}@h".format(KEY)},
+    {"base_url": "http://{}@h/p?q={}".format(KEY, KEY)},
+    {"base_url": "http://u:{}@[::1".format(KEY)},
+    {"base_url": "u:{}@h".format(KEY)},
+    {"base_url": "http://u:{}@h:99999999".format(KEY)},
+    {"api_key": KEY + "\x00"},
+    {"api_key": KEY + "\u4f60"},
+    {"api_key": [KEY]},
+    {"headers": {"X-Auth": KEY + "\n"}},
+    {"headers": {"X-Auth": [KEY]}},
+    {"headers": {"X-Auth": KEY + "\u4f60"}},
+    {"api_key": KEY.encode()},
+    *(
+        dict({"api_key": KEY, "headers": {"X-Auth": KEY}}, **other)
+        for other in (
+            {"timeout": 0},
+            {"timeout": "soon"},
+            {"retries": -1},
+            {"verify": 0},
+            {"max_body_bytes": 0},
+            {"base_url": "ftp://h"},
+            {"base_url": 5},
+            {"profile": "none"},
+            {"headers": {"bad name": KEY}},
+        )
+    ),
+], ids=lambda arguments: "-".join(arguments))  # fmt: skip
 def test_what_is_refused_before_anything_is_sent(arguments: Dict[str, Any], shown: List[str]) -> None:
     with pytest.raises(HestiaError) as caught:
         Client(**arguments)
@@ -285,21 +281,17 @@ def test_what_is_refused_before_anything_is_sent(arguments: Dict[str, Any], show
 
 
 @pytest.mark.parametrize("kind", [Client, AegisClient])
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [
-        ("[default]\napi_key = {0}\naegis_api_key = {0}\ntimeout = soon\naegis_timeout = soon\n", {}),
-        ("[default]\napi_key = {0}\u4f60\naegis_api_key = {0}\u4f60\n", {}),
-        ("[default]\nbase_url = http://u:{0}@h\naegis_base_url = http://u:{0}@h\n", {}),
-        ("[default]\napi_kye = {0}\n", {}),  # a slip of the pen, where warnings are errors
-        ("[default]\napi_key = {0}\napi_key = {0}\n", {}),
-        ("api_key = {0}\n", {}),
-        ("[default]\napi_key = {0}\n", {"profile": "none"}),
-        ("[default]\napi_key = {0}\xff\n", {}),
-        ("[default]\napi_key_file = {1}\naegis_api_key_file = {1}\n", {}),  # the file itself: no key at all
-    ],
-    ids=range(9),
-)
+@pytest.mark.parametrize(("text", "options"), [
+    ("[default]\napi_key = {0}\naegis_api_key = {0}\ntimeout = soon\naegis_timeout = soon\n", {}),
+    ("[default]\napi_key = {0}\u4f60\naegis_api_key = {0}\u4f60\n", {}),
+    ("[default]\nbase_url = http://u:{0}@h\naegis_base_url = http://u:{0}@h\n", {}),
+    ("[default]\napi_kye = {0}\n", {}),  # a slip of the pen, where warnings are errors
+    ("[default]\napi_key = {0}\napi_key = {0}\n", {}),
+    ("api_key = {0}\n", {}),
+    ("[default]\napi_key = {0}\n", {"profile": "none"}),
+    ("[default]\napi_key = {0}\xff\n", {}),
+    ("[default]\napi_key_file = {1}\naegis_api_key_file = {1}\n", {}),  # the file itself: no key at all
+], ids=range(9))  # fmt: skip
 def test_a_file_with_a_key_that_is_refused(
     text: str, options: Any, kind: Any, shown: List[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,17 +308,14 @@ def test_a_file_with_a_key_that_is_refused(
     assert not [line for line in shown if MARK in line]
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "provider"),
-    [
-        ("..", CANARY, "custom"),
-        ("name", CANARY.encode(), "custom"),
-        ("name", [CANARY], "custom"),
-        ("name", CANARY, 5),
-        ("name", CANARY + "\ud800", "custom"),
-        (5, CANARY, "custom"),
-    ],
-)
+@pytest.mark.parametrize(("name", "value", "provider"), [
+    ("..", CANARY, "custom"),
+    ("name", CANARY.encode(), "custom"),
+    ("name", [CANARY], "custom"),
+    ("name", CANARY, 5),
+    ("name", CANARY + "\ud800", "custom"),
+    (5, CANARY, "custom"),
+])  # fmt: skip
 def test_a_secret_s_value_that_is_not_sent(name: Any, value: Any, provider: Any) -> None:
     with Client("http://127.0.0.1:1", KEY) as client, pytest.raises(HestiaError) as caught:
         client.secrets.set(name, value, provider)

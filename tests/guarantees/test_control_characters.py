@@ -32,20 +32,16 @@ def stream_of(*events: Any) -> bytes:
 RUN = {"result": "ALLOW", "output": "fine", "mode": EVIL, "trace_id": EVIL, EVIL: EVIL}
 ANSWERS: Dict[str, bytes] = {
     "run x": ok(RUN),
-    "run x -v": reply(
-        500, json.dumps({"detail": {"code": EVIL, "message": EVIL, "trace_id": EVIL}}).encode("ascii")
-    ),
-    "run x --stream": stream_of(
-        {"type": "tool_call", "data": {"name": EVIL}},
-        {"type": "error", "data": {"message": EVIL}, "trace_id": EVIL},
-        {"type": "done"},
-    ),
+    "run x -v": reply(500,
+         json.dumps({"detail": {"code": EVIL, "message": EVIL, "trace_id": EVIL}}).encode("ascii")),
+    "run x --stream": stream_of({"type": "tool_call", "data": {"name": EVIL}},
+         {"type": "error", "data": {"message": EVIL}, "trace_id": EVIL}, {"type": "done"}),
     "chat x": ok({"result": "fine", "session_id": EVIL, "trace_id": EVIL}),
     "agent a x": ok({"agent_id": "a", "status": EVIL, "error": EVIL, "trace_id": EVIL}),
     "health": ok({"status": EVIL}),
     "trace t": reply(404, json.dumps({"detail": EVIL}).encode("ascii")),
     "hitl status k": ok({"request_id": "k", "status": EVIL, "action": EVIL}),
-}
+}  # fmt: skip
 LISTINGS: Dict[str, bytes] = {
     "config": ok({EVIL: EVIL, "list": [EVIL]}),
     "metrics": ok({"metrics": {EVIL: EVIL}}),

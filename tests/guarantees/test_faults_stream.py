@@ -103,50 +103,25 @@ CASES = [
     ),
     Case("cut-in-event", stream_of(BEGUN + b'data: {"type": "fin'), ("start", "token"), StreamInterrupted),
     Case("reset", answer_and_reset(head(200, PLAIN) + BEGUN), ("start", "token"), StreamInterrupted),
-    Case(
-        "length-not-kept",
-        stream_of(BEGUN, dict(PLAIN, **{"Content-Length": 900})),
-        ("start", "token"),
-        StreamInterrupted,
-    ),
-    Case(
-        "chunks-without-end",
-        stream_of(chunked([BEGUN], end=b""), CHUNKED),
-        ("start", "token"),
-        StreamInterrupted,
-    ),
-    Case(
-        "chunk-size-is-no-number",
-        stream_of(chunked([BEGUN], end=b"many\r\n"), CHUNKED),
-        ("start", "token"),
-        StreamInterrupted,
-    ),
+    Case("length-not-kept", stream_of(BEGUN, dict(PLAIN, **{"Content-Length": 900})), ("start", "token"),
+         StreamInterrupted),
+    Case("chunks-without-end", stream_of(chunked([BEGUN], end=b""), CHUNKED), ("start", "token"),
+         StreamInterrupted),
+    Case("chunk-size-is-no-number", stream_of(chunked([BEGUN], end=b"many\r\n"), CHUNKED), ("start", "token"),
+         StreamInterrupted),
     Case("gzip-cut", stream_of(gzip.compress(BEGUN)[:-8], GZIP), ("start", "token"), StreamInterrupted),
     # not what a stream must be
-    Case(
-        "not-json",
-        stream_of(sse(START) + b"data: hello\n\n"),
-        ("start",),
-        InvalidResponse,
-        {"details": "hello"},
-    ),
+    Case("not-json", stream_of(sse(START) + b"data: hello\n\n"), ("start",), InvalidResponse,
+         {"details": "hello"}),
     Case("a-list", stream_of(sse(START, [1])), ("start",), InvalidResponse, {"details": "[1]"}),
     Case("a-number", stream_of(sse(START, 7)), ("start",), InvalidResponse),
     Case("null", stream_of(sse(START, None)), ("start",), InvalidResponse),
     Case("event-without-type", stream_of(sse(START, {"data": {}})), ("start",), InvalidResponse),
-    Case(
-        "half-an-object",
-        stream_of(sse(START) + b'data: {"type": "token"\n\ndata: {}\n\n'),
-        ("start",),
-        InvalidResponse,
-    ),
+    Case("half-an-object", stream_of(sse(START) + b'data: {"type": "token"\n\ndata: {}\n\n'), ("start",),
+         InvalidResponse),
     Case("two-objects-on-a-line", stream_of(b"data: {} {}\n\n"), (), InvalidResponse),
-    Case(
-        "too-deep",
-        stream_of(sse(START) + b'data: {"type": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n\n"),
-        ("start",),
-        InvalidResponse,
-    ),
+    Case("too-deep", stream_of(sse(START) + b'data: {"type": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n\n"),
+         ("start",), InvalidResponse),
     Case("endless-line", stream_of(sse(START) + b"data: " + b"x" * 17_000_000), ("start",), InvalidResponse),
     Case("endless-comment", stream_of(sse(START) + b":" + b"x" * 17_000_000), ("start",), InvalidResponse),
     Case("broken-gzip", stream_of(b"data: {}\n\n", GZIP), (), InvalidResponse),
@@ -154,56 +129,22 @@ CASES = [
         "unknown-encoding", stream_of(WHOLE, dict(PLAIN, **{"Content-Encoding": "br"})), (), InvalidResponse
     ),
     # never ending
-    Case(
-        "silent",
-        answer_and_hang(head(200, PLAIN) + BEGUN),
-        ("start", "token"),
-        RequestTimeout,
-        silence=HURRIED,
-    ),
+    Case("silent", answer_and_hang(head(200, PLAIN) + BEGUN), ("start", "token"), RequestTimeout,
+         silence=HURRIED),
     Case("silent-from-the-start", answer_and_hang(head(200, PLAIN)), (), RequestTimeout, silence=HURRIED),
-    Case(
-        "silent-in-an-event",
-        answer_and_hang(head(200, PLAIN) + BEGUN + b"data: {"),
-        ("start", "token"),
-        RequestTimeout,
-        silence=HURRIED,
-    ),
-    Case(
-        "silent-in-a-chunk",
-        answer_and_hang(head(200, CHUNKED) + chunked([BEGUN], end=b"99\r\n")),
-        ("start", "token"),
-        RequestTimeout,
-        silence=HURRIED,
-    ),
-    Case(
-        "silent-past-its-total",
-        answer_and_hang(head(200, PLAIN) + BEGUN),
-        ("start", "token"),
-        RequestTimeout,
-        timeout=HURRIED,
-    ),
-    Case(
-        "heartbeats-only",
-        answer_and_drip(head(200, PLAIN), b": ping\n\n" * 30),
-        (),
-        RequestTimeout,
-        timeout=HURRIED,
-    ),
-    Case(
-        "heartbeats-in-chunks",
-        answer_and_drip(head(200, CHUNKED), chunked([b": ping\n\n"] * 30)),
-        (),
-        RequestTimeout,
-        timeout=HURRIED,
-    ),
+    Case("silent-in-an-event", answer_and_hang(head(200, PLAIN) + BEGUN + b"data: {"), ("start", "token"),
+         RequestTimeout, silence=HURRIED),
+    Case("silent-in-a-chunk", answer_and_hang(head(200, CHUNKED) + chunked([BEGUN], end=b"99\r\n")),
+         ("start", "token"), RequestTimeout, silence=HURRIED),
+    Case("silent-past-its-total", answer_and_hang(head(200, PLAIN) + BEGUN), ("start", "token"),
+         RequestTimeout, timeout=HURRIED),
+    Case("heartbeats-only", answer_and_drip(head(200, PLAIN), b": ping\n\n" * 30), (), RequestTimeout,
+         timeout=HURRIED),
+    Case("heartbeats-in-chunks", answer_and_drip(head(200, CHUNKED), chunked([b": ping\n\n"] * 30)), (),
+         RequestTimeout, timeout=HURRIED),
     Case("events-without-end", talkative, ("token",), RequestTimeout, timeout=HURRIED),
-    Case(
-        "heartbeats-are-no-silence",
-        answer_and_drip(head(200, PLAIN), b":\n" * 100 + WHOLE, 0.01),
-        ALL,
-        silence=HURRIED,
-    ),
+    Case("heartbeats-are-no-silence", answer_and_drip(head(200, PLAIN), b":\n" * 100 + WHOLE, 0.01), ALL,
+         silence=HURRIED),
     # odd, and good
     Case("plain", stream_of(WHOLE), ALL),
     Case("open-after-done", answer_and_hang(head(200, PLAIN) + WHOLE), ALL),
@@ -222,17 +163,11 @@ CASES = [
     Case("cr", stream_of(sse(START, TOKEN, DONE, end="\r\r")), ALL),
     Case("no-blank-lines", stream_of(sse(START, TOKEN, DONE, end="\n")), ALL),
     Case("byte-by-byte", answer_and_drip(head(200, PLAIN), WHOLE, 0.001), ALL),
-    Case(
-        "byte-by-byte-chunked",
-        answer_and_drip(head(200, CHUNKED), chunked([bytes([byte]) for byte in WHOLE]), 0.0002),
-        ALL,
-    ),
+    Case("byte-by-byte-chunked",
+         answer_and_drip(head(200, CHUNKED), chunked([bytes([byte]) for byte in WHOLE]), 0.0002), ALL),
     Case("byte-order-mark", stream_of(b"\xef\xbb\xbf" + WHOLE), ALL),
-    Case(
-        "pings-and-fields",
-        stream_of(b": ping\nretry: 5\nid: 7\nevent: x\n\n" + WHOLE + b"data: [DONE]\n\n"),
-        ALL,
-    ),
+    Case("pings-and-fields",
+         stream_of(b": ping\nretry: 5\nid: 7\nevent: x\n\n" + WHOLE + b"data: [DONE]\n\n"), ALL),
     Case("one-object-on-many-lines", stream_of(WHOLE.replace(b'", "', b'",\ndata: "')), ALL),
     Case(
         "error-then-done", stream_of(sse(START, dict(TOKEN, type="error"), DONE)), ("start", "error", "done")
@@ -240,14 +175,11 @@ CASES = [
     Case(
         "future-type", stream_of(sse(START, dict(TOKEN, type="picture"), DONE)), ("start", "picture", "done")
     ),
-    Case(
-        "not-utf-8",
-        stream_of(sse(START) + b'data: {"type": "token", "data": {"text": "\xff"}}\n\n' + sse(DONE)),
-        ALL,
-    ),
+    Case("not-utf-8",
+         stream_of(sse(START) + b'data: {"type": "token", "data": {"text": "\xff"}}\n\n' + sse(DONE)), ALL),
     Case("no-content-type", stream_of(WHOLE, {}), ALL),
     Case("charset", stream_of(WHOLE, {"Content-Type": "Text/Event-Stream; charset=UTF-8"}), ALL),
-]
+]  # fmt: skip
 
 ROWS = [(case, kind) for case in CASES for kind in case.sessions]
 assert len({(case.id, kind) for case, kind in ROWS}) == len(ROWS)
@@ -349,25 +281,15 @@ def test_cut_at_every_place(framing: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["own", "lent"])
-@pytest.mark.parametrize(
-    ("data", "error", "facts"),
-    [
-        (ok(START), InvalidResponse, {"status": 200, "details": START}),
-        (
-            reply(200, b"<html>", {"Content-Type": "text/html"}),
-            InvalidResponse,
-            {"status": 200, "details": "<html>"},
-        ),
-        (
-            head(200, {"Content-Type": "text/html", "Content-Length": 50}),
-            InvalidResponse,
-            {"status": 200, "details": None},
-        ),
-        (reply(403, b'{"detail": {"trace_id": "t-3"}}'), GovernanceBlock, {"status": 403, "trace_id": "t-3"}),
-        (reply(500, b"<html>"), ServerError, {"status": 500}),
-    ],
-    ids=["json", "html", "html-cut", "blocked", "failed"],
-)
+@pytest.mark.parametrize(("data", "error", "facts"), [
+    (ok(START), InvalidResponse, {"status": 200, "details": START}),
+    (reply(200, b"<html>", {"Content-Type": "text/html"}), InvalidResponse,
+        {"status": 200, "details": "<html>"}),
+    (head(200, {"Content-Type": "text/html", "Content-Length": 50}), InvalidResponse,
+        {"status": 200, "details": None}),
+    (reply(403, b'{"detail": {"trace_id": "t-3"}}'), GovernanceBlock, {"status": 403, "trace_id": "t-3"}),
+    (reply(500, b"<html>"), ServerError, {"status": 500}),
+], ids=["json", "html", "html-cut", "blocked", "failed"])  # fmt: skip
 def test_what_is_no_stream_is_raised_by_run_stream_itself(
     data: bytes, error: Any, facts: Any, kind: str
 ) -> None:

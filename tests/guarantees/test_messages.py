@@ -110,17 +110,14 @@ def test_a_trace_id_of_an_event_too() -> None:
     assert KEY not in line
 
 
-@pytest.mark.parametrize(
-    ("headers", "echo", "shown"),
-    [
-        ({"X-Auth": "s3cret-of-mine"}, "got s3cret-of-mine", "got ***"),
-        ({"X-Auth": "Token s3cret-of-mine"}, "bad key s3cret-of-mine", "bad key ***"),
-        ({"Cookie": "id=s3cret-of-mine"}, "got id=s3cret-of-mine", "got ***"),
-        ({"X-Auth": "no"}, "no, nobody knows no", "***, nobody knows ***"),
-        ({"X-Stage": "test stage one"}, "the latest test stage", "the latest test stage"),
-        ({"Accept-Language": "de"}, "de", "de"),
-    ],
-)
+@pytest.mark.parametrize(("headers", "echo", "shown"), [
+    ({"X-Auth": "s3cret-of-mine"}, "got s3cret-of-mine", "got ***"),
+    ({"X-Auth": "Token s3cret-of-mine"}, "bad key s3cret-of-mine", "bad key ***"),
+    ({"Cookie": "id=s3cret-of-mine"}, "got id=s3cret-of-mine", "got ***"),
+    ({"X-Auth": "no"}, "no, nobody knows no", "***, nobody knows ***"),
+    ({"X-Stage": "test stage one"}, "the latest test stage", "the latest test stage"),
+    ({"Accept-Language": "de"}, "de", "de"),
+])  # fmt: skip
 def test_what_is_given_in_headers_is_known_to_the_masks(
     headers: Dict[str, str], echo: str, shown: str
 ) -> None:

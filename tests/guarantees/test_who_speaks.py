@@ -324,17 +324,13 @@ def test_what_a_stream_says(events: Tuple[Dict[str, Any], ...], code: int) -> No
     assert ("the service says BLOCK (trace id t-1)" in called.err) == bool(code)
 
 
-@pytest.mark.parametrize(
-    ("body", "is_good"),
-    [
-        ({"decision": "BLOCK"}, True),
-        ({"trace_id": "c-1", "decision": "BLOCK"}, True),
-        ({"command_id": "c-1", "trace_id": "t-1"}, True),
-        ({"command_id": "c-2"}, False),
-        ({"trace_id": "t-2", "decision": "ALLOW"}, False),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("body", "is_good"), [
+    ({"decision": "BLOCK"}, True),
+    ({"trace_id": "c-1", "decision": "BLOCK"}, True),
+    ({"command_id": "c-1", "trace_id": "t-1"}, True),
+    ({"command_id": "c-2"}, False),
+    ({"trace_id": "t-2", "decision": "ALLOW"}, False),
+], ids=str)  # fmt: skip
 def test_a_governance_trace_is_of_the_command_that_was_asked_for(body: Dict[str, Any], is_good: bool) -> None:
     with FaultServer(answer(reply(200, json.dumps(body).encode()))) as server, Client(server.url) as client:
         if is_good:

@@ -21,30 +21,27 @@ from hestiaos_lite.errors import (
 from hestiaos_lite.wire.answers import from_answer
 
 
-@pytest.mark.parametrize(
-    ("status", "governed", "cls"),
-    [
-        (400, False, InvalidInput),
-        (401, False, AuthenticationError),
-        (403, False, PermissionDenied),
-        (403, True, GovernanceBlock),
-        (404, True, NotFound),
-        (402, False, HestiaError),
-        (405, False, HestiaError),
-        (408, False, RequestTimeout),
-        (409, False, Conflict),
-        (413, True, InvalidInput),
-        (418, True, HestiaError),
-        (422, True, InvalidInput),
-        (425, False, RequestTimeout),
-        (429, True, RateLimited),
-        (499, False, HestiaError),
-        (500, True, ServerError),
-        (502, False, ServerError),
-        (503, False, ServerError),
-        (599, False, ServerError),
-    ],
-)
+@pytest.mark.parametrize(("status", "governed", "cls"), [
+    (400, False, InvalidInput),
+    (401, False, AuthenticationError),
+    (403, False, PermissionDenied),
+    (403, True, GovernanceBlock),
+    (404, True, NotFound),
+    (402, False, HestiaError),
+    (405, False, HestiaError),
+    (408, False, RequestTimeout),
+    (409, False, Conflict),
+    (413, True, InvalidInput),
+    (418, True, HestiaError),
+    (422, True, InvalidInput),
+    (425, False, RequestTimeout),
+    (429, True, RateLimited),
+    (499, False, HestiaError),
+    (500, True, ServerError),
+    (502, False, ServerError),
+    (503, False, ServerError),
+    (599, False, ServerError),
+])  # fmt: skip
 @pytest.mark.parametrize("body", [None, {}, {"detail": "x"}, [], "text", "<html>", 5], ids=repr)
 def test_the_class_depends_on_the_status_alone(status, governed, cls, body):
     error = from_answer(status, body, governed=governed, request_id="r", attempts=2, retry_after=3.0)
@@ -105,16 +102,13 @@ def test_code_message_and_trace_id_are_found_wherever_the_body_keeps_them(body, 
     assert (block.code, block.trace_id) == (code or "GOVERNANCE_BLOCK", trace_id)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        "{}",
-        '{{"detail": {}}}',
-        '{{"detail": [{}]}}',
-        '{{"detail": [{{"msg": {}}}]}}',
-        '{{"detail": [{{"loc": [{}]}}]}}',
-    ],
-)
+@pytest.mark.parametrize("form", [
+    "{}",
+    '{{"detail": {}}}',
+    '{{"detail": [{}]}}',
+    '{{"detail": [{{"msg": {}}}]}}',
+    '{{"detail": [{{"loc": [{}]}}]}}',
+])  # fmt: skip
 def test_a_body_nested_as_deep_as_json_reads_is_still_an_answer(form):
     """`str` of a list goes less deep than the parser that made it (Python 3.7 and 3.12)."""
     read = 0

@@ -114,18 +114,15 @@ def test_no_verification_warns_once_for_the_client_and_not_at_every_connection()
         assert server.connections == 2
 
 
-@pytest.mark.parametrize(
-    ("url", "key", "warns"),
-    [
-        ("http://service.example", "key", True),
-        ("http://192.0.2.1:8000", "key", True),
-        ("http://service.example", None, False),
-        ("https://service.example", "key", False),
-        ("http://localhost:8000", "key", False),
-        ("http://127.0.0.1:8000", "key", False),
-        ("http://[::1]:8000", "key", False),
-    ],
-)
+@pytest.mark.parametrize(("url", "key", "warns"), [
+    ("http://service.example", "key", True),
+    ("http://192.0.2.1:8000", "key", True),
+    ("http://service.example", None, False),
+    ("https://service.example", "key", False),
+    ("http://localhost:8000", "key", False),
+    ("http://127.0.0.1:8000", "key", False),
+    ("http://[::1]:8000", "key", False),
+])  # fmt: skip
 def test_a_key_over_plain_http_warns_once_a_client(url: str, key: Any, warns: bool) -> None:
     """By Python's own default filter a second client made at the same place in the program warns no more."""
     with warnings.catch_warnings(record=True) as caught:

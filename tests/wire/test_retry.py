@@ -44,24 +44,21 @@ def test_a_silence_limit_is_the_same_for_every_read():
     assert (limit.seconds, limit.remaining(), limit.remaining()) == (3.0, 3.0, 3.0)
 
 
-@pytest.mark.parametrize(
-    ("attempt", "jitter", "seconds"),
-    [
-        (1, 1.0, 0.5),
-        (2, 1.0, 1.0),
-        (3, 1.0, 2.0),
-        (4, 1.0, 4.0),
-        (5, 1.0, 8.0),
-        (6, 1.0, 8.0),
-        (60, 1.0, 8.0),
-        (1, 0.0, 0.0),
-        (1, 0.5, 0.25),
-        (9, 0.25, 2.0),
-        (1, None, 0.5),
-        (2, None, 1.0),
-        (3, None, 2.0),
-    ],
-)
+@pytest.mark.parametrize(("attempt", "jitter", "seconds"), [
+    (1, 1.0, 0.5),
+    (2, 1.0, 1.0),
+    (3, 1.0, 2.0),
+    (4, 1.0, 4.0),
+    (5, 1.0, 8.0),
+    (6, 1.0, 8.0),
+    (60, 1.0, 8.0),
+    (1, 0.0, 0.0),
+    (1, 0.5, 0.25),
+    (9, 0.25, 2.0),
+    (1, None, 0.5),
+    (2, None, 1.0),
+    (3, None, 2.0),
+])  # fmt: skip
 def test_exponential_backoff_with_full_jitter_and_a_cap(attempt, jitter, seconds):
     draw = None if jitter is None else lambda: jitter
     policy = RetryPolicy(1000, statuses=frozenset({503}), repeatable=False, jitter=draw)
@@ -134,39 +131,36 @@ def test_what_is_repeated(failure, post, get, aegis):
 NOW = 1_000_000_000.0  # Sun, 09 Sep 2001 01:46:40 GMT
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("0", 0.0),
-        ("120", 120.0),
-        (" 7 ", 7.0),
-        ("1.5", 1.5),
-        ("31536000", 31536000.0),
-        ("99999999999", None),
-        ("9" * 400, None),
-        ("-5", None),
-        ("+5", None),
-        ("1e3", None),
-        ("0x10", None),
-        ("1_0", None),
-        (".5", None),
-        ("5 s", None),
-        ("٣", None),
-        ("nan", None),
-        ("inf", None),
-        ("soon", None),
-        ("Sun, 09 Sep 2001 01:47:10 GMT", 30.0),
-        ("Sunday, 09-Sep-01 01:47:10 GMT", 30.0),
-        ("Sun Sep  9 01:47:10 2001", 30.0),
-        ("Sun, 09 Sep 2001 01:46:10 GMT", 0.0),
-        ("Sun, 09 Sep 2001 03:47:10 +0200", 30.0),
-        ("Sun, 09 Sep 2012 01:47:10 GMT", None),
-        ("Sun, 09 Sep 99999 01:47:10 GMT", None),
-        ("Sun, 99 Foo 2001 01:47:10 GMT", None),
-        ("Sun, 09 Sep 2001 99:99:99 GMT", None),
-    ],
-)
+@pytest.mark.parametrize(("value", "seconds"), [
+    (None, None),
+    ("", None),
+    ("0", 0.0),
+    ("120", 120.0),
+    (" 7 ", 7.0),
+    ("1.5", 1.5),
+    ("31536000", 31536000.0),
+    ("99999999999", None),
+    ("9" * 400, None),
+    ("-5", None),
+    ("+5", None),
+    ("1e3", None),
+    ("0x10", None),
+    ("1_0", None),
+    (".5", None),
+    ("5 s", None),
+    ("٣", None),
+    ("nan", None),
+    ("inf", None),
+    ("soon", None),
+    ("Sun, 09 Sep 2001 01:47:10 GMT", 30.0),
+    ("Sunday, 09-Sep-01 01:47:10 GMT", 30.0),
+    ("Sun Sep  9 01:47:10 2001", 30.0),
+    ("Sun, 09 Sep 2001 01:46:10 GMT", 0.0),
+    ("Sun, 09 Sep 2001 03:47:10 +0200", 30.0),
+    ("Sun, 09 Sep 2012 01:47:10 GMT", None),
+    ("Sun, 09 Sep 99999 01:47:10 GMT", None),
+    ("Sun, 99 Foo 2001 01:47:10 GMT", None),
+    ("Sun, 09 Sep 2001 99:99:99 GMT", None),
+])  # fmt: skip
 def test_retry_after_in_seconds_or_as_a_date_and_no_nonsense(value, seconds):
     assert parse_retry_after(value, lambda: NOW) == seconds
