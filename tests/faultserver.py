@@ -84,12 +84,13 @@ class Wire:
             self.pause(seconds)
 
     def pause(self, seconds: float) -> None:
+        self._server._note_idle()
         if self._server._stopped.wait(seconds):
             raise Closed
 
     def hang(self) -> None:
         """Do nothing until the client has gone; note how long that took."""
-        started = time.monotonic()
+        started = self._server._note_idle()
         while not self._server._stopped.is_set():
             if select.select([self.sock], [], [], 0.02)[0]:
                 try:
@@ -131,6 +132,7 @@ class FaultServer:
         url: its base URL.
         connections: how many were accepted.
         requests: what came, whole requests only, in order.
+        idle_since: when a script first paused, or hung.
         left_after: for each script that hung, the seconds until the client had gone.
     """
 
@@ -147,6 +149,7 @@ class FaultServer:
         self.connections = 0
         self.requests: List[Received] = []
         self.left_after: List[float] = []
+        self.idle_since: Optional[float] = None
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(128)
@@ -191,6 +194,12 @@ class FaultServer:
     def _record(self, received: Received) -> None:
         with self._lock:
             self.requests.append(received)
+
+    def _note_idle(self) -> float:
+        now = time.monotonic()
+        if self.idle_since is None:
+            self.idle_since = now
+        return now
 
     def _accept(self) -> None:
         with self._listener, self._wakened:
@@ -329,6 +338,19 @@ def hang_up(wire: Wire) -> None:
 def closed_port() -> int:
     """A port of this host on which nothing listens."""
     return steady_port()
+
+
+def with_a_short_deadline(play: Callable[[float], Any]) -> Any:
+    """What a row comes to that waits for its deadline, in seconds, with the shortest that does.
+
+    The row counts if its server was where it waits in the first half, which on a busy machine takes longer.
+    ``play`` gives the outcome, the server, and when the call began.
+    """
+    for seconds in (0.4, 1.5, 6.0):
+        outcome, server, started = play(seconds)
+        if server.idle_since is not None and server.idle_since - started < seconds / 2:
+            break
+    return outcome
 
 
 def side_by_side(request: Any, test: str, play: Callable[[Any, str], Any]) -> Iterator[Dict[Any, Future]]:  # type: ignore[type-arg]
