@@ -125,7 +125,6 @@ class Outbox:
         self.lease_seconds = check_seconds("lease_seconds", lease_seconds)
         self.keep_days = check_seconds("keep_days", keep_days, unit="days")
         self._clock = clock
-        self._was_pruned = False
         self._file = _open_file(path, check_seconds("busy_seconds", busy_seconds))
         with self._file.transaction(write=False, delivered=False):
             pass  # a file that cannot be used is refused now, before there is anything to lose
@@ -228,7 +227,7 @@ class Outbox:
         return moved
 
     def prune(self) -> int:
-        """Forget the rows settled more than ``keep_days`` ago; return how many. The first record or flush does it by itself."""
+        """Forget the rows settled more than ``keep_days`` ago; return how many. Each record and flush does it by itself."""
         with self._file.transaction() as connection:
             return self._prune(connection)
 
@@ -250,7 +249,7 @@ class Outbox:
         """
         text, digest = canonical_json(decision.payload)
         with self._file.transaction(delivered=False, deadline=deadline) as connection:
-            self._prune_once(connection)
+            self._prune(connection)
             found = _select(connection, _OF_KEY, (*decision.partition, decision.idempotency_key))
             if not found:
                 values = dict(
@@ -310,8 +309,8 @@ class Outbox:
         delay_ms = math.ceil(min(delay_seconds, _MAX_DELAY_SECONDS) * 1000) if delay_seconds > 0 else 0
         with self._file.transaction(deadline=deadline, settles=True) as connection:
             facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}
-            due_ms = self._now_ms() + delay_ms
-            return self._move(connection, "release", entry.id, next_attempt_ms=due_ms, **facts)
+            facts["next_attempt_ms"] = self._now_ms() + delay_ms
+            return self._move(connection, "release", entry.id, **facts)
 
     def fail(
         self, entry: Entry, reason: str, status_code: Optional[int], deadline: Optional[Deadline] = None
@@ -326,7 +325,7 @@ class Outbox:
     def partitions(self, service: str, hosted: bool) -> Tuple[List[Partition], int]:
         """Give the partitions of a service and mode that have anything pending, and the number of the file's last row."""
         with self._file.transaction() as connection:
-            self._prune_once(connection)
+            self._prune(connection)
             found = connection.execute(_PARTITIONS, (service, hosted)).fetchall()
             (last_id,) = connection.execute("SELECT MAX(id) FROM decision").fetchone()
         return found, last_id or 0
@@ -379,11 +378,6 @@ class Outbox:
         """Make one move of `MOVES` by its guarded UPDATE; True when exactly that row was there to be moved."""
         values = dict({"now_ms": self._now_ms(), "id": row_id}, **facts)
         return connection.execute(MOVES[name], values).rowcount == 1
-
-    def _prune_once(self, connection: sqlite3.Connection) -> None:
-        if not self._was_pruned:
-            self._prune(connection)
-            self._was_pruned = True
 
     def _prune(self, connection: sqlite3.Connection) -> int:
         before_ms = self._now_ms() - math.floor(self.keep_days * 86400 * 1000)
