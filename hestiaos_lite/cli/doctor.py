@@ -240,14 +240,7 @@ def _probe_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Find
     seen: List[requests.Response] = []
     with requests.Session() as session:
         session.hooks["response"].append(lambda response, *_, **__: seen.append(response))
-        with Client(
-            settings.base_url,
-            settings.api_key or "",
-            session=session,
-            timeout=settings.timeout_seconds,
-            retries=args.retries or 0,
-            profile=args.profile,
-        ) as client:
+        with Client(session=session, retries=args.retries or 0, **settings_of(args)) as client:
             started, is_healthy = time.monotonic(), False
             try:
                 health = client.health()
@@ -274,13 +267,7 @@ def _probe_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding
             text = "no {} is set: each decision has to name one".format(name)
             yield Finding("note", "aegis", text, "set AEGIS_{}_ID".format(name.upper()))
     misled = _NAMES_IT.format(url=_source(settings, "AEGIS", "base_url"))
-    with AegisClient(
-        settings.base_url,
-        api_key=settings.api_key or "",
-        timeout=settings.timeout_seconds,
-        max_retries=args.retries or 0,
-        profile=args.profile,
-    ) as client:
+    with AegisClient(profile=args.profile, max_retries=args.retries or 0) as client:
         started = time.monotonic()
         try:
             client.get_status("hestiaos-lite-doctor-{}".format(os.getpid()))
