@@ -103,19 +103,14 @@ class BatchInput:
         if "id" not in self._columns:
             used.append("the line's number as id")
         unused = [name for at, name in enumerate(self.columns) if at not in self._columns.values()]
-        return "{}: {}{}".format(
-            self.format, ", ".join(used), "; not used: " + ", ".join(unused) if unused else ""
-        )
+        text = "{}: {}".format(self.format, ", ".join(used))
+        return text + "; not used: " + ", ".join(unused) if unused else text
 
     def has_changed(self, number: int = 0) -> InvalidInput:
         """Build the error of an input that is no longer what was checked."""
-        what = "line {}".format(number) if number else "it ends early and"
-        return InvalidInput(
-            "{}: {} has changed since it was checked; put it back as it was, and --resume".format(
-                self.name, what
-            ),
-            code="BAD_DATA",
-        )
+        where = "line {}".format(number) if number else "it ends early and"
+        what = "{}: {} has changed since it was checked; put it back as it was, and --resume"
+        return InvalidInput(what.format(self.name, where), code="BAD_DATA")
 
     def close(self) -> None:
         """Close the file."""
@@ -137,12 +132,9 @@ class BatchInput:
             if line is None:
                 yield Line(number, _TOO_LONG)
             elif line.strip():
-                row = self._row(number, line.rstrip("\r\n"))
-                cells = (
-                    ()
-                    if isinstance(row, str)
-                    else [_as_cell(row.id), *map(_as_cell, map(row.arguments.get, self._kinds))]
-                )
+                row, cells = self._row(number, line.rstrip("\r\n")), ()  # type: Any, Sequence[str]
+                if isinstance(row, BatchRow):
+                    cells = [_as_cell(value) for value in (row.id, *map(row.arguments.get, self._kinds))]
                 yield Line(number, row, cells)
 
     def _row(self, number: int, text: str) -> Union[BatchRow, str]:
@@ -202,18 +194,12 @@ class BatchInput:
         delimiter, header = max(read.items(), key=lambda item: len(item[1]))
         names = next(names for names in needed if not set(names) & set(header))
         if any("\0" in cell for cell in header):
-            return InvalidInput(
-                "{} is not {} text: save it as UTF-8, or name its --encoding".format(self.name, self.encoding)
-            )
-        return InvalidInput(
-            "{}: its header names no column {}; {} it has {}: choose with {}".format(
-                self.name,
-                names[0],
-                "separated by {},".format(_NAMED.get(delimiter, delimiter)) if len(header) > 1 else "",
-                ", ".join(header) or "none",
-                "--column" if names is needed[0] else "--id-column",
-            ).replace(";  it", "; it")
-        )
+            what = "{} is not {} text: save it as UTF-8, or name its --encoding"
+            return InvalidInput(what.format(self.name, self.encoding))
+        separated = "separated by {}, ".format(_NAMED.get(delimiter, delimiter)) if len(header) > 1 else ""
+        what = "{}: its header names no column {}; {}it has {}: choose with {}"
+        option = "--column" if names is needed[0] else "--id-column"
+        return InvalidInput(what.format(self.name, names[0], separated, ", ".join(header) or "none", option))
 
     def _table_lines(self) -> Iterator[Line]:
         records = self._records()
@@ -228,14 +214,11 @@ class BatchInput:
             if fault:
                 yield Line(number, fault)
                 continue
-            values = {
-                field: _READERS.get(self._kinds.get(field, ""), str)(cells[place])
-                for field, place in self._columns.items()
-                if cells[place]
-            }
-            yield Line(
-                number, self._checked(values if "id" in self._columns else dict(values, id=number)), cells
-            )
+            values: Dict[str, Any] = {} if "id" in self._columns else {"id": number}
+            for field, at in self._columns.items():
+                if cells[at]:
+                    values[field] = _READERS.get(self._kinds.get(field, ""), str)(cells[at])
+            yield Line(number, self._checked(values), cells)
 
     def _records(self) -> Iterator[Tuple[int, Union[List[str], str]]]:
         """The cells of each record, or what is wrong with it, and the number of its first line."""
@@ -291,18 +274,15 @@ class BatchInput:
         return found
 
     def _format(self, format: Optional[str], suffix: str, column: Optional[str]) -> str:
-        format = format or _BY_SUFFIX.get(suffix) or (CSV if column else self._guess())
+        format = format or _BY_SUFFIX.get(suffix) or (CSV if column else None)
+        if format is None:
+            format = JSONL if self._opened("\n").read(65536).lstrip()[:1] == "{" else TEXT
         if column and format not in (CSV, TSV):
-            raise InvalidInput(
-                "{} is read as {}, which has no columns: --format csv".format(self.name, format)
-            )
+            what = "{} is read as {}, which has no columns: --format csv"
+            raise InvalidInput(what.format(self.name, format))
         if format == TEXT and len(FORMS[self._call].required) > 1:
             raise InvalidInput("a line of text is not enough for {}: give it JSON lines".format(self._call))
         return format
-
-    def _guess(self) -> str:
-        head = self._opened("\n").read(65536)
-        return JSONL if head.lstrip()[:1] == "{" else TEXT
 
 
 class _TooLong(Exception):

@@ -314,7 +314,7 @@ class Store:
             yield read
 
     def bad(self) -> Optional[bytes]:
-        """The BAD of the earlier run, see `Terms`; None where there was none."""
+        """The BAD of the earlier run, as `begin` took it; None where there was none."""
         with self._transaction(write=False) as db:
             path: Optional[bytes] = _fact(db, "bad")
             return path
