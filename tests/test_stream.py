@@ -1,6 +1,7 @@
 """EventStream: each event in hand as soon as its bytes are, an end at `done`, and no end that is not one.
 
-Against the sandbox where the service's own form matters, and raw servers where the bytes do.
+Against the sandbox where the service's own form matters, and raw servers where the bytes do; guarantees/test_faults_stream.py has
+each way in which a stream ends badly.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from .faultserver import (
     answer,
     answer_and_close,
     answer_and_hang,
-    answer_and_reset,
     chunked,
     closed_port,
     head,
@@ -153,55 +153,28 @@ def one_at_a_time(framing, form, asked):
     return script
 
 
+IN_HAND = [(Chunked, form, kind) for form in FORMS for kind in ("own", "lent")]
+IN_HAND += [
+    (framing, "with blank lines", kind)
+    for framing in (Plain, ByLength, Gzip, GzipChunked)
+    for kind in ("own", "lent")
+]
+
+
 @pytest.mark.parametrize(
-    "framing", [Chunked, Plain, ByLength, Gzip, GzipChunked], ids=lambda cls: cls.__name__
+    ("framing", "form", "kind"), IN_HAND, ids=lambda value: getattr(value, "__name__", value)
 )
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-def test_an_event_is_in_hand_as_soon_as_its_bytes_are(framing, form):
+def test_an_event_is_in_hand_as_soon_as_its_bytes_are(framing, form, kind):
     """The server waits for each event to be taken; one held back would end in a timeout, not in a late pass."""
     asked = queue.Queue()
-    with FaultServer(one_at_a_time(framing, form, asked)) as server:
-        client, stream = open_stream(server)
+    with FaultServer(one_at_a_time(framing, FORMS[form], asked)) as server, requests.Session() as lent:
+        client, stream = open_stream(server, session=lent if kind == "lent" else None)
         with client, stream:
             for expected in EVENTS:
                 asked.put(None)
                 assert next(stream) == expected
-            with pytest.raises(StopIteration):  # at `done`, though the connection stays open
-                next(stream)
+            assert list(stream) == []  # at `done`, though the connection stays open
         assert server.hits == 1
-
-
-@pytest.mark.parametrize("framing", [Chunked, Plain, GzipChunked], ids=lambda cls: cls.__name__)
-def test_the_same_over_a_lent_session(framing):
-    asked = queue.Queue()
-    with FaultServer(one_at_a_time(framing, encoded, asked)) as server, requests.Session() as lent:
-        client, stream = open_stream(server, session=lent)
-        for expected in EVENTS:
-            asked.put(None)
-            assert next(stream) == expected
-        assert list(stream) == []
-        client.close()
-
-
-def test_bytes_one_by_one():
-    def script(wire):
-        wire.request()
-        wire.send(head(200, SSE))
-        for place in range(len(WHOLE)):
-            wire.send(WHOLE[place : place + 1])
-        wire.hang()
-
-    with FaultServer(script) as server:
-        client, stream = open_stream(server)
-        with client:
-            assert list(stream) == EVENTS
-
-
-def test_a_bom_and_a_last_line_without_ending():
-    with FaultServer(answer_and_close(head(200, SSE) + b"\xef\xbb\xbf" + WHOLE.rstrip(b"\n"))) as server:
-        client, stream = open_stream(server)
-        with client:
-            assert list(stream) == EVENTS
 
 
 # -- the sandbox
@@ -302,41 +275,12 @@ def ended(data, script=answer_and_close, timeout=5.0, session=None, **options):
     return events, caught.value, stream
 
 
-@pytest.mark.parametrize(
-    "cut",
-    [0, 1, 60, len(encoded(START)) - 3, len(encoded(START)) - 2, len(encoded(START)), len(WHOLE) - 8],
-)
-@pytest.mark.parametrize(("headers", "frame", "script", "last_line_counts"), [
-    (SSE, bytes, answer_and_close, True),
-    (Chunked.headers, lambda data: chunked([data] if data else []), answer_and_close, True),
-    (dict(SSE, **{"Content-Length": len(WHOLE)}), bytes, answer_and_close, False),
-    (Chunked.headers, lambda data: chunked([data], b"") if data else b"", answer_and_close, False),
-    (Gzip.headers, lambda data: Gzip()(data), answer_and_close, False),
-    (SSE, bytes, answer_and_reset, False),
-], ids=["to the close", "chunks ended", "length", "chunks cut", "gzip", "reset"])  # fmt: skip
-def test_a_stream_cut_before_done_is_interrupted_however_it_was_framed(
-    headers, frame, script, last_line_counts, cut
-):
-    events, error, stream = ended(head(200, headers) + frame(WHOLE[:cut]), script)
-    complete = cut >= len(encoded(START)) - (2 if last_line_counts else 1)
-    assert events == (EVENTS[: WHOLE[:cut].count(b"\n\n") or 1] if complete else [])
-    assert type(error) is StreamInterrupted
-    assert (error.status, error.delivered, error.attempts) == (200, True, 1)
-    assert (error.trace_id, error.request_id) == (TRACE if complete else None, stream.request_id)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"{nonsense}", b"[1]", b"7", b"null", b'{"a":1}{"b":2}', b"hi"],
-    ids=["not JSON", "a list", "a number", "null", "two on a line", "text"],
-)
+@pytest.mark.parametrize("body", [b"{nonsense}", b"[1]"], ids=["not JSON", "a list"])
 def test_what_is_no_object_breaks_the_contract(body):
     events, error, _ = ended(head(200, SSE) + encoded(START) + b"data: " + body + b"\n\n" + WHOLE)
-    assert events == [START]
-    assert type(error) is InvalidResponse
+    assert (events, type(error)) == ([START], InvalidResponse)
     fault = "an event is not a JSON object, or names a field twice"
     assert (error.message, error.details) == (fault, body.decode("ascii"))
-    assert (error.status, error.delivered, error.trace_id) == (200, True, TRACE)
 
 
 @pytest.mark.parametrize("bad", [{}, {"type": None}, {"type": 5}, {"data": {}}], ids=str)
@@ -350,22 +294,6 @@ def test_an_event_without_a_type_breaks_the_contract(bad):
         assert error.message.startswith("StreamEvent: required field 'type' is ")
         assert (error.details, error.status, error.delivered) == (bad, 200, True)
         assert error.trace_id == "trace-2"  # the one it came with: never dropped, and never another's
-
-
-def test_an_event_beyond_the_limit_is_refused():
-    def script(wire):
-        wire.request()
-        wire.send(head(200, SSE) + encoded(START) + b'data: {"type": "')
-        for _ in range(17):
-            wire.send(b"x" * 1024 * 1024)
-        wire.hang()
-
-    with FaultServer(script) as server:
-        client, stream = open_stream(server, timeout=20)
-        assert next(stream) == START
-        with pytest.raises(InvalidResponse, match="larger than 16777216 bytes"):
-            next(stream)
-        client.close()
 
 
 @pytest.mark.parametrize(("response", "words"), [
@@ -383,70 +311,15 @@ def test_an_answer_that_is_no_stream(response, words):
     assert caught.value.details is not None
 
 
-def test_an_error_event_is_an_event():
-    error = StreamEvent("error", {"code": "X", "message": "no"}, TRACE, "2026")
-    done = StreamEvent("done", {}, TRACE, "2026")
-    with FaultServer(answer_and_close(head(200, SSE) + encoded(error) + encoded(done))) as server:
-        client, stream = open_stream(server)
-        assert list(stream) == [error, done]
-        client.close()
-
-
-def test_nothing_after_done_is_an_event():
-    with FaultServer(
-        answer_and_close(head(200, SSE) + WHOLE + b"data: {nonsense}\n\n" + encoded(START))
-    ) as server:
-        client, stream = open_stream(server)
-        assert list(stream) == EVENTS
-        assert list(stream) == []
-        client.close()
-
-
 # -- time
 
 
-def heartbeats(wire):
-    wire.request()
-    wire.send(head(200, SSE) + encoded(START))
-    for _ in range(150):
-        wire.send(b": ping\n\n")
-        wire.pause(0.02)
-
-
-def test_heartbeats_alone_do_not_outlive_the_total_timeout(session):
-    with FaultServer(heartbeats) as server:
-        client = Client(server.url, timeout=30, session=session)
-        stream = client.run_stream("x", timeout=0.3)
-        assert next(stream) == START
-        started = time.monotonic()
-        with pytest.raises(RequestTimeout) as caught:
-            next(stream)
-        assert time.monotonic() - started < 0.8
-        assert (caught.value.delivered, caught.value.status, caught.value.trace_id) == (True, 200, TRACE)
-        assert isinstance(caught.value, TimeoutError)
-        client.close()
-
-
-def test_heartbeats_are_bytes_and_not_silence():
-    with FaultServer(heartbeats) as server:
-        client, stream = open_stream(server, timeout=0.3)
-        assert next(stream) == START
-        threading.Timer(0.7, stream.cancel).start()
-        started = time.monotonic()
-        assert list(stream) == []  # cancelled, and not timed out three times before
-        assert time.monotonic() - started > 0.6
-        client.close()
-
-
-def test_silence_is_a_timeout(session):
+def test_silence_is_a_timeout():
     with FaultServer(answer_and_hang(head(200, SSE) + encoded(START))) as server:
-        client, stream = open_stream(server, timeout=0.3, session=session, timeout_ms=100)
+        client, stream = open_stream(server, timeout=0.3, timeout_ms=100)
         assert next(stream) == START
-        started = time.monotonic()
-        with pytest.raises(RequestTimeout, match="the stream was silent for 0.3 s") as caught:
+        with pytest.raises(RequestTimeout, match="the stream was silent for 0.3 s"):
             next(stream)
-        assert 0.2 < time.monotonic() - started < 0.8
-        assert (caught.value.delivered, caught.value.trace_id) == (True, TRACE)
         client.close()
 
 
