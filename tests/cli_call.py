@@ -14,7 +14,12 @@ from unittest import mock
 
 from hestiaos_lite.cli import main
 
+from .faultserver import head
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+DONE = {"type": "done"}  # the last event of a stream
 
 
 class Called(NamedTuple):
@@ -45,6 +50,15 @@ def call(*argv: str, stdin: Union[str, bytes] = b"") -> Called:
             code = main(list(argv))
     texts = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
     return Called(code, *texts)
+
+
+def stream_of(*events: Any) -> bytes:
+    body = "".join("data: {}\n\n".format(json.dumps(event)) for event in events).encode("utf-8")
+    return head(200, {"Content-Type": "text/event-stream", "Content-Length": len(body)}) + body
+
+
+def token(text: str) -> Any:
+    return {"type": "token", "data": {"text": text}}
 
 
 def command(*argv: str) -> Sequence[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
+import hestiaos_lite
 from hestiaos_lite.sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,3 +120,21 @@ def run_job(
         timeout=60,
         text=True,
     )
+
+
+def check_signature(name: str, parameters: str) -> None:
+    """Compare a line of a list of calls with the code; ``...`` at its end leaves the others open."""
+    head, *rest = name.split(".")
+    found: Any = hestiaos_lite.Client() if head == "client" else getattr(hestiaos_lite, head)
+    is_unbound = inspect.isclass(found) and bool(rest)
+    for part in rest:
+        found = getattr(found, part)
+    assert found.__doc__
+    given = list(inspect.signature(found).parameters.values())
+    if is_unbound and given and given[0].name == "self":
+        given = given[1:]
+    bare = str(
+        inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in given])
+    )
+    is_open = parameters.endswith(", ...)")
+    assert (bare[: len(parameters) - len("...)")] + "...)" if is_open else bare) == parameters

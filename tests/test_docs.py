@@ -17,36 +17,32 @@ import re
 import runpy
 import subprocess
 import sys
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Dict, Iterator, List, Tuple
 
 import pytest
 
 import hestiaos_lite
+from hestiaos_lite import models
 from hestiaos_lite.config import resolve
 from hestiaos_lite.sandbox import Sandbox
-from tests.cli.test_zipapp import RECIPE
-from tests.guarantees.test_layers import ROWS
 from tests.markdown import (
     DOCUMENTS,
     ROOT,
     Block,
     anchors_of,
     blocks_of,
+    check_signature,
     commands,
     jobs,
     links_of,
     run_job,
     shell_environment,
 )
-from tests.test_public import bare_signature
 
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
-
-
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
 
 
 def written_in(language: str) -> List[object]:
@@ -59,12 +55,6 @@ def consoles() -> List[object]:
     whole = Block("docs/tutorial.md", 0, "console", "".join(block.text for block in tutorial))
     others = [block for block in BLOCKS if block.language == "console" and block not in tutorial]
     return [pytest.param(block, id=str(block)) for block in [*others, whole]]
-
-
-@pytest.fixture(name="box")
-def _box() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
 
 
 @pytest.fixture(name="environment")
@@ -167,14 +157,11 @@ def signatures() -> Iterator[Tuple[str, str]]:
     yield from re.findall(r"^([\w.]+)(\(.*?\))(?=$| ->|,)", lines, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"), [pytest.param(*found, id=found[0]) for found in signatures()]
-)
-def test_signatures(name: str, parameters: str) -> None:
-    if parameters.endswith(", ...)"):
-        assert bare_signature(name).startswith(parameters[: -len("...)")])
-    else:
-        assert bare_signature(name) == parameters
+def test_signatures() -> None:
+    listed = list(signatures())
+    assert len(listed) > 30
+    for name, parameters in listed:
+        check_signature(name, parameters)
 
 
 def test_every_public_name_is_documented() -> None:
@@ -184,17 +171,11 @@ def test_every_public_name_is_documented() -> None:
 
 def test_the_models_have_the_fields_that_are_documented() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\w, ]*)\| ([\w, ]+) \| .*\|$", REFERENCE, re.MULTILINE)
-    assert len(rows) >= 11
+    assert len(rows) == len(models.__all__)
     for name, required, optional in rows:
-        fields = [
-            field for field in dataclasses.fields(getattr(hestiaos_lite, name)) if field.name != "extra"
-        ]
-        has_default = [
-            field.default is not MISSING or field.default_factory is not MISSING for field in fields
-        ]
-        documented = [word.strip() for word in required.split(",") if word.strip()]
-        assert [field.name for field, has in zip(fields, has_default) if not has] == documented, name
-        assert [field.name for field, has in zip(fields, has_default) if has] == optional.split(", "), name
+        documented = ", ".join(filter(None, [required.strip(), optional.strip(), "extra"]))
+        fields = dataclasses.fields(getattr(hestiaos_lite, name))
+        assert ", ".join(field.name for field in fields) == documented, name
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="older Pythons show a signature otherwise")
@@ -235,15 +216,6 @@ def test_the_code_names_what_the_documents_have() -> None:
         assert not heading or heading in headings, (path, document, heading)
 
 
-def test_the_design_shows_the_house_as_it_is() -> None:
-    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    house = re.findall(r"^  ([\w.]+/?) ", text.partition("```text")[2].partition("```")[0], re.MULTILINE)
-    found = [path.name + "/" * path.is_dir() for path in (ROOT / "hestiaos_lite").iterdir()]
-    assert sorted(house) == sorted(name for name in found if name != "__pycache__/")
-    rows = re.findall(r"^\| \d \| ([^|]+) \|", text, re.MULTILINE)
-    assert [re.findall(r"`(\w+)`", row) for row in rows] == ROWS
-
-
 def test_the_table_of_exit_codes_says_what_the_help_says(environment: Dict[str, str]) -> None:
     help = subprocess.run(
         [sys.executable, "-m", "hestiaos_lite", "help", "exit-codes"],
@@ -263,10 +235,6 @@ def test_the_table_of_exit_codes_says_what_the_help_says(environment: Dict[str, 
         for code, again in [(found, line[55:]) for found in re.findall(r"(?:^ *|; )(\d+)", line[:55])]
     }
     assert documented == in_help
-
-
-def test_the_recipe_for_a_single_file_is_the_one_that_is_tested() -> None:
-    assert RECIPE in [block.text for block in BLOCKS if block.document == "docs/operations.md"]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

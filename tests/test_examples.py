@@ -12,7 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Optional
 
 import pytest
 
@@ -22,12 +22,6 @@ from tests.markdown import INSTALLED, ROOT, SCRIPTS, blocks_of, jobs, run_job
 
 EXAMPLES = ROOT / "examples"
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(name="box")
-def _box() -> Iterator[Sandbox]:
-    with Sandbox() as box:
-        yield box
 
 
 def environment(box: Sandbox) -> Dict[str, str]:

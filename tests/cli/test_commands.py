@@ -10,8 +10,8 @@ import pytest
 
 from hestiaos_lite import __version__
 
-from ..cli_call import Called, call
-from ..faultserver import FaultServer, answer, closed_port, head, ok
+from ..cli_call import DONE, Called, call, stream_of, token
+from ..faultserver import FaultServer, answer, closed_port, ok
 
 WORDS = ["processed:", " one", " two"]
 
@@ -75,18 +75,6 @@ def test_stream_as_json_is_one_object_a_line(box: Any) -> None:
     assert [event["type"] for event in events] == ["start", "token", "token", "token", "final", "done"]
     assert [event["data"]["text"] for event in events[1:4]] == WORDS
     assert (called.code, called.err) == (0, "")
-
-
-def stream_of(*events: Any) -> bytes:
-    body = "".join("data: {}\n\n".format(json.dumps(event)) for event in events).encode("utf-8")
-    return head(200, {"Content-Type": "text/event-stream", "Content-Length": len(body)}) + body
-
-
-def token(text: str) -> Any:
-    return {"type": "token", "data": {"text": text}}
-
-
-DONE = {"type": "done"}
 
 
 @pytest.mark.parametrize("events, code, out, err", [

@@ -10,9 +10,8 @@ import pytest
 from hestiaos_lite import _json
 from hestiaos_lite.cli.output import find_field
 
-from ..cli_call import Called, call
+from ..cli_call import DONE, Called, call, stream_of, token
 from ..faultserver import FaultServer, answer, ok, reply
-from .test_commands import DONE, stream_of, token
 
 NAN, INF = float("nan"), float("inf")
 

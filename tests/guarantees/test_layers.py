@@ -16,6 +16,8 @@ import pytest
 
 import hestiaos_lite
 
+from ..markdown import ROOT
+
 PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 
 # Row by row; a file or folder may import from the rows above its own, and from itself.
@@ -260,3 +262,12 @@ def test_no_event_loop():
 def test_the_version_is_written_in_one_place():
     version = '"{}"'.format(hestiaos_lite.__version__)
     assert [path for path, text in FILES.items() if version in text] == ["_version"]
+
+
+def test_the_design_shows_the_house_as_it_is() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    house = re.findall(r"^  ([\w.]+/?) ", text.partition("```text")[2].partition("```")[0], re.MULTILINE)
+    found = [path.name + "/" * path.is_dir() for path in (ROOT / "hestiaos_lite").iterdir()]
+    assert sorted(house) == sorted(name for name in found if name != "__pycache__/")
+    rows = re.findall(r"^\| \d \| ([^|]+) \|", text, re.MULTILINE)
+    assert [re.findall(r"`(\w+)`", row) for row in rows] == ROWS
