@@ -41,11 +41,6 @@ class ServerAnswer(NamedTuple):
     attempts: int = 1
     confirmed: bool = True
 
-    @property
-    def is_duplicate(self) -> bool:
-        """The service had the key already."""
-        return self.status == DUPLICATE
-
 
 def send(caller: Caller, decision: Decision, deadline: Deadline) -> ServerAnswer:
     """Send one decision.
@@ -141,11 +136,7 @@ def _first_status(caller: Caller, answer: Answer, deadline: Deadline) -> Optiona
 
 
 def result_of(
-    decision: Decision,
-    status: Optional[int],
-    attempts: int,
-    body: Any,
-    confirmed: bool = True,
+    decision: Decision, status: Optional[int], attempts: int, body: Any, confirmed: bool
 ) -> ActionResult:
     """Make the result of a decision; of a duplicate the service knows the first request, and only that has a status."""
     request_id = text_in(body, "request_id") or decision.request_id
@@ -178,20 +169,18 @@ def _refuse_other_actions(decision: Decision, answer: Answer, actions: List[Any]
     for action in actions:
         if action == decision.action:
             continue
+        facts = _facts(decision, answer)
+        what = "the service recorded {!r} under this idempotency key, not {!r}".format(
+            action, decision.action
+        )
         if answer.status == DUPLICATE and is_refusal(action):
             # Whose rejection it was, the service does not say; with a new key nobody would look for the decision.
-            raise IdempotencyConflict(
+            facts["advice"] = "the first decision is final"
+            what = (
                 "{} was rejected before this was sent: by somebody, or because its deadline had passed and it was"
-                " concluded; the service recorded {!r} under this idempotency key, not {!r}".format(
-                    decision.idempotency_key, action, decision.action
-                ),
-                advice="the first decision is final",
-                **_facts(decision, answer),
+                " concluded; {}".format(decision.idempotency_key, what)
             )
-        raise IdempotencyConflict(
-            "the service recorded {!r} under this idempotency key, not {!r}".format(action, decision.action),
-            **_facts(decision, answer),
-        )
+        raise IdempotencyConflict(what, **facts)
 
 
 def _facts(decision: Decision, answer: Answer) -> Dict[str, Any]:

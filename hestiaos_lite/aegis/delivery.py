@@ -242,6 +242,6 @@ def flush(outbox: Outbox, caller: Caller, service: str, *, hosted: bool) -> Flus
             unanswered = unanswered + 1 if isinstance(error, (ConnectionFailed, RequestTimeout)) else 0
             if state == "queued":
                 break
-            counted["dead" if answer is None else "duplicate" if answer.is_duplicate else "sent"] += 1
+            counted["dead" if answer is None else "duplicate" if answer.status == DUPLICATE else "sent"] += 1
     queued, elsewhere = outbox.count_pending(service, hosted)
     return FlushReport(queued=queued, elsewhere=elsewhere, **counted)
