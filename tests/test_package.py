@@ -7,15 +7,17 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, Tuple
+from typing import Any
 
 import pytest
 
-from .cli_call import environment
+import hestiaos_lite
 
-ROOT = Path(__file__).resolve().parent.parent
+from .conftest import pytest_configure
+from .markdown import ROOT
 
 
+@pytest.mark.slow  # CI's part "package" runs it
 def test_the_wheel_holds_the_package_and_no_tests(tmp_path: Path) -> None:
     # its submodule: a folder build/, which pip leaves in a checkout, passes for the package itself
     pytest.importorskip("build.util", reason="packages are built on the newest Python alone")
@@ -38,26 +40,17 @@ def test_the_wheel_holds_the_package_and_no_tests(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("")], ids=["gone", "another"])
-def test_the_suite_judges_no_copy_but_this_checkout(change: Any, tmp_path: Path) -> None:
+def test_the_suite_judges_no_copy_but_this_checkout(
+    change: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed = tmp_path / "hestiaos_lite"
     shutil.copytree(str(ROOT / "hestiaos_lite"), str(installed))
-    pytest_elsewhere = "import sys; del sys.path[0]; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    arguments = ["-q", "-n", "0", "-p", "no:cacheprovider", "--collect-only", "tests/test_package.py"]
-
-    def collect() -> Tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", pytest_elsewhere] + arguments,
-            cwd=str(ROOT),
-            env=environment(PYTHONPATH=str(tmp_path)),
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        return done.returncode, done.stderr.decode("utf-8")
-
-    assert collect() == (0, "")
+    monkeypatch.setattr(hestiaos_lite, "__file__", str(installed / "__init__.py"))
+    pytest_configure()
     change(installed / "errors.py")
-    assert collect() == (
-        4,
-        "ERROR: {} is not this checkout's: 1 of its files differ, errors.py the first; once 'pip install -e .', "
-        "or 'pip install .' after each change\n\n".format(installed),
+    with pytest.raises(pytest.UsageError) as caught:
+        pytest_configure()
+    assert str(caught.value) == (
+        "{} is not this checkout's: 1 of its files differ, errors.py the first; once 'pip install -e .', "
+        "or 'pip install .' after each change".format(installed)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from .markdown import ROOT
 
 SAMPLE = """
 from typing import Any, Dict, Iterator, Mapping, Optional
@@ -79,21 +79,14 @@ def approved(aegis: AegisClient, request_id: str) -> bool:
 """
 
 
+@pytest.mark.slow  # CI's part "package" runs it
 def test_user_code_type_checks(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="linters run on the newest Python alone")
     (tmp_path / "sample.py").write_text(SAMPLE, encoding="utf-8")
     (tmp_path / "star.py").write_text(STAR, encoding="utf-8")
+    options = ["--strict", "--no-incremental", "--config-file="]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--strict",
-            "--no-incremental",
-            "--config-file=",
-            "sample.py",
-            "star.py",
-        ],
+        [sys.executable, "-m", "mypy", *options, "sample.py", "star.py"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=str(tmp_path),

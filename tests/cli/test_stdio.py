@@ -63,7 +63,7 @@ def test_a_stream_without_its_last_line_break_is_74(box: Any, tmp_path: Path) ->
     assert (done.returncode, done.stderr.splitlines()) == (74, [TOO_LARGE])
 
 
-@pytest.mark.parametrize("argv, unbuffered", PRINTING)
+@pytest.mark.parametrize("argv, unbuffered", [PRINTING[0], PRINTING[1], PRINTING[-1]])
 def test_a_pipe_that_does_not_block_gets_all(argv: str, unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

@@ -77,7 +77,7 @@ def assert_nothing_is_lost(box: Sandbox, path: Path, acknowledged: Any) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize(("kills", "count"), [(4, 20), pytest.param(60, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "count"), [(3, 20), pytest.param(60, 200, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(box: Sandbox, tmp_path: Path, kills: int, count: int) -> None:
     number = random.randrange(2**32)
     print("seed", number)
@@ -158,8 +158,8 @@ def test_the_order_is_durable_then_sent(box: Sandbox, tmp_path: Path, count: int
 @posix_only
 @pytest.mark.parametrize(
     ("flushers", "rows", "lease_seconds", "stops"),
-    [(4, 100, 60.0, 0), pytest.param(16, 4000, 2.0, 30, marks=pytest.mark.slow)],
-    ids=["four", "sixteen, stopped beyond their lease"],
+    [(3, 50, 60.0, 0), pytest.param(16, 4000, 2.0, 30, marks=pytest.mark.slow)],
+    ids=["three", "sixteen, stopped beyond their lease"],
 )
 def test_many_flushers_send_each_row_once(
     box: Sandbox, tmp_path: Path, flushers: int, rows: int, lease_seconds: float, stops: int
@@ -168,7 +168,7 @@ def test_many_flushers_send_each_row_once(
     print("seed", number)
     rng = random.Random(number)
     path = tmp_path / "outbox.db"
-    threads = 50
+    threads = 25
     with Outbox(path) as outbox:
         for number in range(rows):
             thread_id = "th-{}".format(number % threads)
