@@ -261,16 +261,9 @@ def test_a_proxy_s_refusal(shown: List[str], monkeypatch: pytest.MonkeyPatch) ->
     *(
         dict({"api_key": KEY, "headers": {"X-Auth": KEY}}, **other)
         for other in (
-            {"timeout": 0},
-            {"timeout": "soon"},
-            {"retries": -1},
-            {"verify": 0},
-            {"max_body_bytes": 0},
-            {"base_url": "ftp://h"},
-            {"base_url": 5},
-            {"profile": "none"},
-            {"headers": {"bad name": KEY}},
-        )
+            {"timeout": 0}, {"timeout": "soon"}, {"retries": -1}, {"verify": 0}, {"max_body_bytes": 0},
+            {"base_url": "ftp://h"}, {"base_url": 5}, {"profile": "none"}, {"headers": {"bad name": KEY}},
+        )  # fmt: skip
     ),
 ], ids=lambda arguments: "-".join(arguments))  # fmt: skip
 def test_what_is_refused_before_anything_is_sent(arguments: Dict[str, Any], shown: List[str]) -> None:

@@ -49,38 +49,11 @@ OBJECTS = [
     b'data: {"type": "done"}\n\n',
 ]
 TOKENS = [
-    b"data",
-    b"data:",
-    b"data: ",
-    b"event:",
-    b"id:",
-    b"retry: 5",
-    b":",
-    b" ",
-    b"\n",
-    b"\r",
-    b"\r\n",
-    b"\n\n",
-    b"\0",
-    b"\xff",
-    b"\xef\xbb\xbf",
-    b"{",
-    b"}",
-    b'"',
-    b"\\",
-    b"[",
-    b"]",
-    b",",
-    b"[DONE]",
-    b'{"type": "done"}',
-    b"null",
-    b"-1e999",
-    b"NaN",
-    b"\xe2\x80\xa8",
-    b"\xed\xa0\x80",
-    b'"\\ud800"',
+    b"data", b"data:", b"data: ", b"event:", b"id:", b"retry: 5", b":", b" ", b"\n", b"\r", b"\r\n", b"\n\n",
+    b"\0", b"\xff", b"\xef\xbb\xbf", b"{", b"}", b'"', b"\\", b"[", b"]", b",", b"[DONE]",
+    b'{"type": "done"}', b"null", b"-1e999", b"NaN", b"\xe2\x80\xa8", b"\xed\xa0\x80", b'"\\ud800"',
     b"9" * 30,
-]
+]  # fmt: skip
 
 
 def a_stream(rng: random.Random) -> bytes:
@@ -231,23 +204,9 @@ MODELS = [getattr(models, name) for name in models.__all__]
 FIELDS = {name for model in MODELS for name in model.__dataclass_fields__}
 NAMES = sorted(FIELDS | {"response", "output", "detail", "msg", "loc"})
 SCALARS: List[Any] = [
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1.5,
-    10**30,
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    " ",
-    "naïve \u2028",
-    "\ud800",
-    "X" * 400,
-    "<html>",
-]
+    None, True, False, 0, -1, 1.5, 10**30, float("nan"), float("inf"), "", "x", " ", "naïve \u2028", "\ud800",
+    "X" * 400, "<html>",
+]  # fmt: skip
 
 
 def a_value(rng: random.Random, depth: int = 0) -> Any:
@@ -355,34 +314,12 @@ GOOD = [
     b"DELETE /api/secrets/a%2Fb?x=y HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
 ]
 PROTOCOL = [
-    b"\r\n",
-    b"\n",
-    b"\r\n\r\n",
-    b":",
-    b" ",
-    b"\t",
-    b"\0",
-    b"\xff",
-    b"HTTP/1.1",
-    b"HTTP/9.9",
-    b"GET ",
-    b"%",
-    b"%zz",
-    b"%00",
-    b"/../",
-    b"Content-Length: 5\r\n",
-    b"Content-Length: -1\r\n",
-    b"Content-Length: 99999999999\r\n",
-    b"Transfer-Encoding: chunked\r\n",
-    b"Transfer-Encoding: gzip\r\n",
-    b"Host: y\r\n",
-    b"Expect: 100-continue\r\n",
-    b"0\r\n\r\n",
-    b"ffffffffff\r\n",
-    b"X: " + b"y" * 9000,
-    b"A: b\r\n" * 120,
-    b'{"input": ' + b"[" * 2000,
-]
+    b"\r\n", b"\n", b"\r\n\r\n", b":", b" ", b"\t", b"\0", b"\xff", b"HTTP/1.1", b"HTTP/9.9", b"GET ", b"%",
+    b"%zz", b"%00", b"/../", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",
+    b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n",
+    b"Host: y\r\n", b"Expect: 100-continue\r\n", b"0\r\n\r\n", b"ffffffffff\r\n", b"X: " + b"y" * 9000,
+    b"A: b\r\n" * 120, b'{"input": ' + b"[" * 2000,
+]  # fmt: skip
 STATUS_LINE = b"HTTP/1.1 "
 
 
