@@ -9,6 +9,7 @@ The first connection gets the first script, and so on; the last script serves ev
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -18,7 +19,12 @@ import struct
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+import pytest
+import requests
+
+from hestiaos_lite import Client, HestiaError
 
 from .sandbox_call import steady_port
 
@@ -231,6 +237,25 @@ class FaultServer:
             self._faults.append(fault)
         finally:
             sock.close()
+
+
+@contextlib.contextmanager
+def served(
+    *scripts: Script, kind: str = "own", tls: bool = False, **options: Any
+) -> Iterator[Tuple[Client, FaultServer]]:
+    """A client of a server that plays these scripts, on a session of its own or on one that is ``lent``."""
+    with FaultServer(*scripts, tls=tls) as server, requests.Session() as lent:
+        if kind == "lent":
+            options["session"] = lent
+        with Client(server.url, **options) as client:
+            yield client, server
+
+
+def error_of(call: Callable[[], Any]) -> HestiaError:
+    """The error of ours that this call raises."""
+    with pytest.raises(HestiaError) as caught:
+        call()
+    return caught.value
 
 
 # -- what scripts are made of

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 import requests
 
-from hestiaos_lite import AegisClient, Client, ConnectionFailed, HestiaError, InvalidResponse
+from hestiaos_lite import AegisClient, Client, ConnectionFailed, InvalidResponse
 from hestiaos_lite.deadline import Deadline
 from hestiaos_lite.sandbox import Sandbox
 from hestiaos_lite.wire.answers import as_json
@@ -34,6 +34,7 @@ from ..faultserver import (
     answer,
     chunked,
     closed_port,
+    error_of,
     hang,
     head,
     ok,
@@ -42,12 +43,6 @@ from ..faultserver import (
 
 KEY = "hunter2-c4n4ry"
 NASTY = "t-1 {}\r\nSubject: forged\x1b[2J\x9b1m\u202e\u2028 ".format(KEY)
-
-
-def error_of(call: Callable[[], Any]) -> HestiaError:
-    with pytest.raises(HestiaError) as caught:
-        call()
-    return caught.value
 
 
 # -- what a service says is data

@@ -22,18 +22,12 @@ from hestiaos_lite import (
 )
 
 from ..cli_call import call
-from ..faultserver import FaultServer, answer, answer_and_close, chunked, head, reply
+from ..faultserver import FaultServer, answer, answer_and_close, chunked, error_of, head, reply
 
 PAGE = b"<!DOCTYPE html><html><head><title>Attention required</title></head><body>CDN</body></html>"
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 TEXT = {"Content-Type": "text/plain"}
 JSON = {"Content-Type": "application/json"}
-
-
-def error_of(what: Callable[[], Any]) -> HestiaError:
-    with pytest.raises(HestiaError) as caught:
-        what()
-    return caught.value
 
 
 # -- a gateway's page decides nothing
