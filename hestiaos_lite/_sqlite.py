@@ -116,7 +116,6 @@ class SqliteFile:
         self._found: Optional[os.stat_result] = None  # of the file that the connection has open
         self._process_id = 0
         self._logs_ahead = False
-        self._is_durable = True  # the connection's present setting
         self._read_only = False
         self._closed = False
         with _gate:
@@ -148,7 +147,10 @@ class SqliteFile:
             wait_seconds = max(least, min(wait_seconds, deadline.remaining()))
         with self._connected(wait_seconds, delivered) as (connection, give_up):
             try:
-                self._set_durable(connection, durable, give_up)
+                # With NORMAL a log is written in order and synced by the next FULL commit or checkpoint; a rollback
+                # journal might be damaged (https://www.sqlite.org/pragma.html#pragma_synchronous).
+                level = "FULL" if durable or not self._logs_ahead else "NORMAL"
+                _insist(connection, "PRAGMA synchronous = " + level, give_up)
                 _insist(connection, "BEGIN IMMEDIATE" if write else "BEGIN", give_up)
                 if not write:
                     # a lock on the file is taken by the first statement only
@@ -330,7 +332,6 @@ class SqliteFile:
             "trusted_schema = 0",
         ) + (("locking_mode = EXCLUSIVE",) if self._exclusive else ()):
             _insist(connection, "PRAGMA " + pragma, give_up)
-        self._is_durable = True
         version = _insist(connection, "PRAGMA user_version", give_up)
         if version == 0:
             version = self._create(connection, give_up)
@@ -366,17 +367,6 @@ class SqliteFile:
             connection.execute("PRAGMA user_version = {}".format(self._kind.version))
         _insist(connection, "COMMIT", give_up)
         return _insist(connection, "PRAGMA user_version", give_up)
-
-    def _set_durable(self, connection: sqlite3.Connection, durable: bool, give_up: float) -> None:
-        """Choose whether a commit waits for the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
-
-        With NORMAL a log is written in order and synced by the next FULL commit or checkpoint; a rollback journal might be
-        damaged, so it stays at FULL.
-        """
-        wanted = durable or not self._logs_ahead
-        if wanted is not self._is_durable:
-            _insist(connection, "PRAGMA synchronous = " + ("FULL" if wanted else "NORMAL"), give_up)
-            self._is_durable = wanted
 
     def _failure(self, error: Exception, delivered: Optional[bool]) -> HestiaError:
         if isinstance(error, self._kind.malformed):
