@@ -80,6 +80,15 @@ def test_nothing_is_run_where_the_service_is_not_healthy(box: Any) -> None:
     assert len(box.requests) == 1
 
 
+def test_each_service_of_the_profile_is_asked_once(box: Any, ini: Any) -> None:
+    """Unless --retries says otherwise: somebody waits for the finding."""
+    box.fail_next(503, times=9)
+    ini("[work]\nbase_url = {0}\naegis_base_url = {0}\n".format(box.url))
+    found = findings("--profile", "work")
+    assert (found["service"][0][0], found["aegis"][-1][0]) == ("problem", "problem")
+    assert [request.path.rpartition("/")[0] for request in box.requests] == ["/api/v1", "/api/v1/hitl/status"]
+
+
 def test_a_service_that_is_not_there(ini: Any, monkeypatch: Any) -> None:
     """The cure names what named it."""
     url = "http://127.0.0.1:{}".format(closed_port())
