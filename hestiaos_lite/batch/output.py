@@ -14,7 +14,7 @@ import json
 import os
 import stat
 import tempfile
-from typing import Any, BinaryIO, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Callable, Deque, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import HestiaError, InvalidInput
 from .dispatch import Finished
@@ -123,7 +123,7 @@ class Files:
                     for line in missing:
                         _append(path, file, line)
                     continue
-            with replaced(path) as anew, contextlib.closing(self.store.results(which)) as lines:
+            with _replaced(path) as anew, contextlib.closing(self.store.results(which)) as lines:
                 anew.writelines(line.encode("utf-8") + b"\n" for line in lines)
             rebuilt.append("{} was rebuilt from the journal".format(path))
             self._files.append((which, path, _opened(path)))
@@ -135,9 +135,10 @@ class Files:
         """The rows to send."""
         return self.store.unsent(self._source)
 
-    def finish(self, finished: Sequence[Finished]) -> None:
-        """Note results: `before_send` records them, which follows at once."""
-        for result, is_unsent in finished:
+    def finish(self, finished: Deque[Finished]) -> None:
+        """Take results from a queue: `before_send` records them, which follows at once."""
+        while finished:
+            result, is_unsent = finished.popleft()
             if is_unsent and result.id is not None:
                 self._not_executed.append(result.id)
             else:
@@ -207,7 +208,7 @@ class Files:
     def _write_table(self, out: str, delimiter: str) -> None:
         """Raises InvalidInput where the input is no longer what was checked."""
         source = self._source
-        with replaced(out) as binary, self.store.reading() as read:
+        with _replaced(out) as binary, self.store.reading() as read:
             text = io.TextIOWrapper(
                 binary, source.encoding, "backslashreplace", newline="", write_through=True
             )
@@ -326,7 +327,7 @@ def _missing(path: str, lines: Iterator[str]) -> Optional[Iterator[str]]:
 
 
 @contextlib.contextmanager
-def replaced(path: str) -> Iterator[BinaryIO]:
+def _replaced(path: str) -> Iterator[BinaryIO]:
     """Write a file beside ``path`` and put it in its place in one step, with owner and mode of what was there."""
     _refuse_link_of_another(path)
     real = os.path.realpath(path)

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterator, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
 
 from .. import errors
 from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, NOT_WRITTEN, REFUSED, TRY_LATER, UNKNOWN, BadData
@@ -88,14 +88,7 @@ def _batch(args: Arguments, output: Output) -> int:
         # the batch repeats what may be repeated, so that a refusal pauses all workers at once
         client = open_client(argparse.Namespace(**dict(vars(args), retries=0)))
         args.asked_url = client.base_url
-        try:
-            files = _open_files(args, source, client.base_url, output)
-        except errors.InvalidInput:
-            raise
-        except errors.HestiaError as error:
-            output.report(error, exit_code=error.exit_code)
-            return error.exit_code
-        return _Run(args, files, client, output).go()
+        return _Run(args, _open_files(args, source, client.base_url, output), client, output).go()
 
 
 class _Run:
@@ -120,11 +113,10 @@ class _Run:
         failure: Optional[Exception] = None
         try:
             dispatcher = self._dispatcher()
-            quiet = self._output.quiet
-            self._progress = Progress(self._tally, dispatcher.backoff, quiet=quiet)
+            self._progress = Progress(self._tally, dispatcher.backoff, quiet=self._output.quiet)
             with self._signals(), self._progress:
-                for _ in dispatcher.finished():
-                    pass  # `_on_done` has seen each, before anything further was sent
+                for finished in dispatcher.finished():
+                    self._note(finished)  # before anything further is sent
         except Exception as error:  # noqa: BLE001 - what ended the run is reported after the tally
             failure = error
         try:
@@ -153,7 +145,7 @@ class _Run:
             stop=self._stop,
             before_send=self._files.before_send,
             on_rejected=self._files.rejected,
-            on_done=self._on_done,
+            on_done=self._files.finish,
         )
 
     def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[BatchRow]:
@@ -163,15 +155,13 @@ class _Run:
                 row.arguments.setdefault("timeout_ms", granted_ms)
             yield row
 
-    def _on_done(self, finished: Deque[Finished]) -> None:
-        done = list(finished)
-        finished.clear()
-        self._files.finish(done)
-        for result in (one.result for one in done if not one.unsent):
-            outcome = result.outcome
-            if outcome == "unknown" and len(self._unknown) < _SHOWN:
-                self._unknown.append("{} (request id {})".format(result.id, result.request_id))
-            self._failures += outcome not in ("ok", "blocked")
+    def _note(self, finished: Finished) -> None:
+        result = finished.result
+        if finished.unsent:
+            return
+        if result.outcome == "unknown" and len(self._unknown) < _SHOWN:
+            self._unknown.append("{} (request id {})".format(result.id, result.request_id))
+        self._failures += result.outcome not in ("ok", "blocked")
         if self._args.max_failures is not None and self._failures >= self._args.max_failures:
             self._stop.set()
 
