@@ -170,6 +170,12 @@ SECTIONS = (
 )
 
 
+# Methods without an underscore that are for other modules of the package: steps of a decision on its way.
+PRIVATE = {
+    "Outbox": "record claim_next claim_first complete release fail partitions last_pending find count_pending"
+}
+
+
 HEAD = """\
 # API
 
@@ -222,9 +228,11 @@ def _public_bases(found: Any) -> List[str]:
 
 def _members(found: Any) -> Iterator[Tuple[str, Any]]:
     """The public methods and properties that the class itself defines, and `HestiaError`'s for all errors."""
+    private = PRIVATE.get(found.__name__, "").split()
     for name, value in vars(found).items():
         is_method = callable(value) or isinstance(value, (property, classmethod, staticmethod))
-        if is_method and not name.startswith("_") and inspect.getdoc(getattr(found, name)):
+        is_public = not name.startswith("_") and name not in private
+        if is_method and is_public and inspect.getdoc(getattr(found, name)):
             yield name, value
 
 

@@ -231,7 +231,7 @@ class Outbox:
         with self._file.transaction() as connection:
             return self._prune(connection)
 
-    # One decision on its way (delivery.py)
+    # One decision on its way: private, for delivery.py
 
     def record(self, decision: Decision, deadline: Optional[Deadline] = None) -> Claim:
         """Write a decision down and claim the first pending row of its partition; both are on disk on return.
@@ -320,7 +320,7 @@ class Outbox:
             facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}
             return self._move(connection, "fail", entry.id, **facts)
 
-    # What waits (delivery.py)
+    # What waits: likewise
 
     def partitions(self, service: str, hosted: bool) -> Tuple[List[Partition], int]:
         """Give the partitions of a service and mode that have anything pending, and the number of the file's last row."""
