@@ -67,6 +67,7 @@ KEYS = {
     "no value": (["invoice", "--field", "empty="], ("invoice",), {"empty": ""}, ""),
     "a number without --typed": (["invoice", "42"], ("invoice", "42"), {}, NUMBERS),
     "a number in a field": (["invoice", "--field", "n=42"], ("invoice",), {"n": "42"}, NUMBERS),
+    "digits of another script": (["invoice", "\u0664\u0662"], ("invoice", "\u0664\u0662"), {}, ""),
     "an integer": (["invoice", "42", "--typed"], ("invoice", 42), {}, "read as: string, integer\n"),
     "typed fields": (
         ["--typed", "--field", "n=42", "--field", "day=2026-11-21"],

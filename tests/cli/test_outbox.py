@@ -19,7 +19,8 @@ def hitl(box: Any, *argv: str) -> Called:
 def test_a_dead_decision_is_sent_again_after_requeue(box: Any, tmp_path: Any) -> None:
     outbox = ["--outbox", str(tmp_path / "o.db"), "-u", box.url]
     box.fail_next(status=422, times=2)
-    assert call("hitl", "approve", "k1", "--tenant", "t", "--thread", "th", *outbox).code == 2
+    refused = call("hitl", "approve", "k1", "--tenant", "t", "--thread", "th", *outbox)
+    assert (refused.code, "1 dead in the outbox" in refused.err) == (2, True)
     flushed = call("outbox", "flush", "-q", *outbox)
     assert (flushed.code, flushed.out) == (1, "sent       0\nduplicate  0\nqueued     0\ndead       0\n")
     assert "1 dead in the outbox" in flushed.err

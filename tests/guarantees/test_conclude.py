@@ -271,6 +271,10 @@ def test_while_a_decision_of_the_key_cannot_be_sent_nothing_is_concluded(
         assert called.code == 75
         assert "waits in the outbox and cannot be sent" in called.err
         assert client.conclude("k").outcome == "approved"
+        box.hitl.delay_seconds = 60
+        client.approve("k2")
+        called = call("hitl", "conclude", "k2", *arguments)
+        assert (called.code, "not committed yet" in called.err) == (75, True)  # pending at the service
 
 
 # Races
