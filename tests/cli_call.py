@@ -72,11 +72,16 @@ def environment(**variables: str) -> Dict[str, str]:
     return dict(inherited, **dict({"PYTHONPATH": ROOT, "PYTHONWARNINGS": "error"}, **variables))
 
 
+def ran(line: Sequence[Any], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line with both outputs captured."""
+    return subprocess.run(
+        line, **dict({"env": environment(), "capture_output": True, "timeout": 120}, **options)
+    )
+
+
 def run(*argv: str, stdin: bytes = b"", **variables: str) -> Called:
     """Run ``hestiaos-lite`` in a process of its own."""
-    done = subprocess.run(
-        command(*argv), input=stdin, capture_output=True, env=environment(**variables), timeout=60
-    )
+    done = ran(command(*argv), input=stdin, env=environment(**variables))
     return Called(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
 
 

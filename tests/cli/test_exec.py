@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from ..cli_call import Called, command, environment, run
+from ..cli_call import Called, command, environment, ran, run
 from ..faultserver import FaultServer, answer, ok
 
 if os.name != "posix":
@@ -72,9 +72,7 @@ def test_exit_codes_and_deadly_signals_are_the_commands(codes: Any) -> None:
     )
     scripts = ["exit {}".format(code) for code in codes] + ["kill -{} $$".format(int(n)) for n in DEADLY]
     with FaultServer(ALLOW) as server:
-        done = subprocess.run(
-            [PYTHON, "-c", driver, server.url] + scripts, capture_output=True, env=environment(), timeout=120
-        )
+        done = ran([PYTHON, "-c", driver, server.url] + scripts)
         assert server.hits == len(scripts)
     statuses = [int(line) for line in done.stdout.split()]
     assert done.stderr == b""
@@ -92,9 +90,7 @@ def test_arguments_arrive_byte_by_byte_and_are_told_as_text(locale: str) -> None
     show = "import os, sys; sys.stdout.buffer.write(b'|'.join(map(os.fsencode, sys.argv[1:])))"
     with FaultServer(ALLOW) as server:
         line = [os.fsencode(word) for word in command("guard", "-u", server.url, "--", PYTHON, "-c", show)]
-        done = subprocess.run(
-            line + ARGUMENTS, capture_output=True, env=environment(LC_ALL=locale), timeout=30
-        )
+        done = ran(line + ARGUMENTS, env=environment(LC_ALL=locale))
         told = json.loads(server.requests[0].body.decode("utf-8"))["command_input"]
     assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"|".join(ARGUMENTS))
     assert told["argv"] == [PYTHON, "-c", show] + [
@@ -109,7 +105,7 @@ def test_the_environment_is_the_one_that_guard_was_given() -> None:
     for given in (bare, dict(bare, LC_CTYPE="C.UTF-8"), dict(bare, LC_CTYPE="C", LANG="C")):
         with FaultServer(ALLOW) as server:
             line = command("guard", "-u", server.url, "--", "env")
-            done = subprocess.run(line, capture_output=True, env=given, timeout=30)
+            done = ran(line, env=given)
         shown = dict(setting.split("=", 1) for setting in done.stdout.decode("utf-8").splitlines())
         assert (done.returncode, done.stderr, shown) == (0, b"", given)
 
@@ -127,7 +123,7 @@ def test_signals_that_were_ignored_stay_ignored_and_no_others_are() -> None:
     def under_guard(before: Optional[Callable[[], None]]) -> int:
         with FaultServer(ALLOW) as server:
             line = command("guard", "-u", server.url, "--", *show)
-            done = subprocess.run(line, capture_output=True, env=environment(), preexec_fn=before, timeout=60)
+            done = ran(line, preexec_fn=before)
         assert (done.returncode, done.stderr) == (0, b"")
         return ignored(done.stdout)
 
@@ -143,9 +139,7 @@ def test_signals_that_were_ignored_stay_ignored_and_no_others_are() -> None:
 def test_a_pipeline_ends_as_it_does_without_guard() -> None:
     with FaultServer(ALLOW) as server:
         line = " ".join(shlex.quote(word) for word in command("guard", "-u", server.url, "--", "yes"))
-        done = subprocess.run(
-            ["bash", "-c", line + " | head -1; echo ${PIPESTATUS[0]}"], capture_output=True, env=environment()
-        )
+        done = ran(["bash", "-c", line + " | head -1; echo ${PIPESTATUS[0]}"])
     assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
 
 
@@ -172,14 +166,7 @@ def test_descriptors_are_the_ones_that_guard_was_given(tmp_path: Any) -> None:
         line = command(
             "guard", "-u", server.url, "--log", str(tmp_path / "log"), "--", PYTHON, "-c", show, str(number)
         )
-        done = subprocess.run(
-            line,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            pass_fds=[number],
-            env=environment(),
-            timeout=30,
-        )
+        done = ran(line, stdin=subprocess.DEVNULL, pass_fds=[number])
         plain = subprocess.run(
             line[line.index("--") + 1 :], stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[number]
         )
@@ -263,7 +250,7 @@ def test_allowed_but_it_cannot_be_started(tmp_path: Any) -> None:
     )
     with FaultServer(ALLOW) as server:
         line = [PYTHON, "-c", driver, server.url, json.dumps([argv for argv, _, _ in table])]
-        done = subprocess.run(line, capture_output=True, env=environment(), timeout=30)
+        done = ran(line)
     said = "hestiaos-lite: allowed, but cannot be started: {}: {}"
     assert done.stderr.decode("utf-8").splitlines() == [said.format(argv[0], why) for argv, _, why in table]
     assert json.loads(done.stdout.decode("utf-8")) == [code for _, code, _ in table]
@@ -287,9 +274,7 @@ def test_more_arguments_than_the_system_takes_are_126(tmp_path: Any) -> None:
     with FaultServer(ALLOW) as server:
         line = [PYTHON, "-c", driver, "guard", "-u", server.url, "--", "true"]
         path = "{}:{}".format(tmp_path, os.environ["PATH"])
-        done = subprocess.run(
-            line, capture_output=True, env=environment(PATH=path), preexec_fn=limit, timeout=30
-        )
+        done = ran(line, env=environment(PATH=path), preexec_fn=limit)
     assert done.stderr == b"hestiaos-lite: allowed, but cannot be started: true: Argument list too long\n"
     assert done.returncode == 126
 
@@ -300,5 +285,5 @@ def test_where_exec_does_not_replace_it_runs_waits_and_passes_the_code_on() -> N
         "os.name = 'nt'\n"
         "print(exec_command(['sh', '-c', 'echo ran; exit 6']))"
     )
-    done = subprocess.run([PYTHON, "-c", driver], capture_output=True, env=environment(), timeout=30)
+    done = ran([PYTHON, "-c", driver])
     assert (done.stdout, done.stderr) == (b"ran\n6\n", b"")

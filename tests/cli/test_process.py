@@ -15,7 +15,7 @@ from typing import Any, Iterator
 
 import pytest
 
-from ..cli_call import call, command, environment, in_a_terminal, run
+from ..cli_call import call, command, environment, in_a_terminal, ran, run
 from ..faultserver import FaultServer, answer, answer_and_hang, head, reply
 
 if os.name != "posix":
@@ -90,9 +90,7 @@ def test_requests_still_guesses_encodings(code: str) -> None:
     )
     replies = [reply(200, b'{"status": "ok"}')] * (code is IN_ANOTHERS_PROCESS) + [guessed]
     with FaultServer(answer(*replies)) as server:
-        done = subprocess.run(
-            [sys.executable, "-c", code, server.url], capture_output=True, env=environment(), timeout=30
-        )
+        done = ran([sys.executable, "-c", code, server.url])
     assert (done.returncode, done.stderr[:2]) == (0, b"Gr")
     if code is IN_OUR_PROCESS:
         assert done.stdout == b"_LoadedLater\n"
@@ -118,12 +116,10 @@ def test_what_windows_macos_and_pyodide_lack(box: Any, tmp_path: Path) -> None:
     """No user id, no USERNAME, no ``pwd``, another name of keep-alive, no socket options; EINVAL for EPIPE."""
     (tmp_path / "config.ini").write_text("[default]\nbase_url = {}\n".format(box.url))
     log = tmp_path / "log"
-    done = subprocess.run(
+    done = ran(
         [sys.executable, "-c", ELSEWHERE.format(keepalive=int(socket.TCP_KEEPIDLE))]
         + ["guard", "--not-run-exit", "9", "--log", str(log), "--", "/nonexistent"],
         env=environment(HESTIAOS_CONFIG=str(tmp_path / "config.ini"), USERNAME="x"),
-        capture_output=True,
-        timeout=30,
     )
     assert (done.stdout, json.loads(log.read_text())["user"]) == (b"127 True\n", "unknown"), done.stderr
 

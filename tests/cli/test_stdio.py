@@ -13,7 +13,7 @@ from typing import Any, List
 
 import pytest
 
-from ..cli_call import ROOT, command, environment, start_in_a_terminal
+from ..cli_call import ROOT, command, environment, ran, start_in_a_terminal
 from ..faultserver import FaultServer, answer, answer_and_hang, head, ok
 
 if os.name != "posix":
@@ -128,12 +128,10 @@ def test_a_standard_input_that_cannot_be_read_is_2(box: Any, argv: str, redirect
 
 def in_a_shell(redirection: str, *argv: str, **variables: str) -> Any:
     """Run ``hestiaos-lite`` with a shell's redirections."""
-    return subprocess.run(
+    return ran(
         ["/bin/sh", "-c", 'exec "$@" ' + redirection, "sh", *command(*argv)],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
         env=environment(**variables),
-        timeout=60,
     )
 
 
@@ -190,7 +188,7 @@ def test_a_reader_that_never_was() -> None:
 
 def test_what_the_calling_program_has_printed_comes_first() -> None:
     code = "import hestiaos_lite.cli as cli; print('before'); cli.main(['--version']); print('after')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment(), timeout=60)
+    done = ran([sys.executable, "-c", code])
     before, version, after = done.stdout.splitlines()
     assert (before, version.split()[0], after) == (b"before", b"hestiaos-lite", b"after")
 

@@ -6,7 +6,6 @@ import itertools
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -18,7 +17,7 @@ from hestiaos_lite import BatchResult, Client, HestiaError, run_batch
 from hestiaos_lite.sandbox import Sandbox
 
 from ..batch.kit import Batch, executions, rows
-from ..cli_call import environment
+from ..cli_call import ran
 
 posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals of POSIX")
 
@@ -205,12 +204,7 @@ def test_with_too_little_memory_for_its_threads_no_row_is_sent_twice(
 ) -> None:
     batch = Batch(tmp_path, box.url)
     batch.give_rows(60)
-    first = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(headroom_mib)] + batch.arguments("--jobs", "16"),
-        env=environment(),
-        capture_output=True,
-        timeout=60,
-    )
+    first = ran([sys.executable, "-c", LIMITED, str(headroom_mib)] + batch.arguments("--jobs", "16"))
     assert first.returncode in (0, 1, 3, 75), first
     assert batch.go("--resume").code in (0, 3)
     batch.check_each_id_once(60)
@@ -232,9 +226,7 @@ def test_with_too_few_threads_allowed_it_goes_on_with_fewer(box: Sandbox) -> Non
         resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
         list(run_batch(client, [{"id": 1, "input": "x"}]))
     """
-    process = subprocess.run(
-        [sys.executable, "-c", code, box.url], env=environment(), capture_output=True, timeout=60
-    )
+    process = ran([sys.executable, "-c", code, box.url])
     assert process.stdout.decode() == "{}\n".format(["ok"] * 9), process
     assert b"[EXECUTOR] no thread can be started" in process.stderr
     assert box.requests_total == 10

@@ -14,21 +14,12 @@ from ..cli_call import call
 from ..faultserver import FaultServer, answer, reply
 
 # About the credentials, the address or a setting: every other row would fail alike.
+# fmt: off
 CALLERS = {
-    401: 77,
-    403: 77,
-    404: 78,
-    405: 78,
-    407: 77,
-    421: 78,
-    426: 78,
-    301: 78,
-    302: 78,
-    303: 78,
-    304: 78,
-    307: 78,
-    308: 78,
+    401: 77, 403: 77, 404: 78, 405: 78, 407: 77, 421: 78, 426: 78,
+    301: 78, 302: 78, 303: 78, 304: 78, 307: 78, 308: 78,
 }
+# fmt: on
 # About this decision alone.
 ROWS = {400: 1, 410: 1, 413: 1, 415: 1, 422: 1, 451: 1}
 # About the moment.
@@ -79,11 +70,9 @@ def test_once_it_is_put_right_all_go_out(box: Sandbox, outbox: Outbox) -> None:
 
 def test_a_setting_at_fault_ends_it_too(outbox: Outbox) -> None:
     queue(outbox, "k", base_url="https://127.0.0.1:1")
-    with AegisClient(
-        "https://127.0.0.1:1", tenant_id="acme", outbox=outbox, verify="/no/such/file"
-    ) as client:
-        with pytest.raises(HestiaError) as caught:
-            client.flush()
+    options = {"tenant_id": "acme", "outbox": outbox, "verify": "/no/such/file"}
+    with AegisClient("https://127.0.0.1:1", **options) as client, pytest.raises(HestiaError) as caught:
+        client.flush()
     assert (caught.value.exit_code, outbox.get(1).state) == (78, "queued")
 
 
@@ -142,10 +131,8 @@ def test_dead_rows_are_told_until_somebody_looks_after_them(box: Sandbox, outbox
     assert (approved.code, approved.out.split()[0]) == (1, "accepted")
     assert "2 dead in the outbox" in approved.err
     concluded = call("hitl", "conclude", "k2", *sender)
-    assert (concluded.code, concluded.out.split()[0]) == (
-        0,
-        "approved",
-    )  # what the job acts upon is its own key
+    # what the job acts upon is its own key
+    assert (concluded.code, concluded.out.split()[0]) == (0, "approved")
     assert "2 dead in the outbox" in concluded.err
     assert call("outbox", "requeue", "--all", *file).err == "queued again: 2\n"
     flushed = call("outbox", "flush", "-u", box.url, "-q", *file)

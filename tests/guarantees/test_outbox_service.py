@@ -33,14 +33,6 @@ def keys_of(box: Sandbox) -> List[str]:
     return [action["idempotency_key"] for action in box.actions()]
 
 
-def test_the_same_key_for_two_services_is_two_decisions(box: Sandbox, other: Sandbox, tmp_path: Any) -> None:
-    options = SENDER + ("--outbox", str(tmp_path / "o.db"))
-    for service in (box, other):
-        called = call("hitl", "approve", "k", "-u", service.url, *options)
-        assert (called.code, called.out.split()[0]) == (0, "accepted")
-    assert keys_of(box) == keys_of(other) == ["k"]
-
-
 def test_rows_of_one_service_are_not_flushed_to_another(box: Sandbox, other: Sandbox, outbox: Outbox) -> None:
     box.stop()
     with AegisClient(box.url, tenant_id="t", thread_id="th", outbox=outbox, max_retries=0) as client:
