@@ -135,7 +135,7 @@ REFUSALS = ["BLOCK", "BLOCKED", "DENY", "DENIED", "REJECT", "REJECTED", "FAILED"
 OTHERS = ["ALLOW", "THROTTLE", "COMPLETED", "the door is blocked"]
 
 
-PLACES = ["run.mode", "final.result", "final.mode", "chat", "agent"]
+PLACES = ["run.mode", "start.mode", "final.result", "final.mode", "chat", "agent"]
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,13 @@ def test_the_same_words_refuse_everywhere(place: str, word: str) -> None:
     call_name, _, name = place.partition(".")
     argv, served = {
         "run": (["run", "x"], ok({"result": "fine", "trace_id": "t", name: word})),
-        "final": (
-            ["run", "x", "--stream"],
-            stream_of({"type": "final", "data": {name: word}, "trace_id": "t"}, DONE),
-        ),
+        **{
+            kind: (
+                ["run", "x", "--stream"],
+                stream_of({"type": kind, "data": {name: word}, "trace_id": "t"}, DONE),
+            )
+            for kind in ("start", "final")
+        },
         "chat": (["chat", "x"], ok({"result": word, "trace_id": "t"})),
         "agent": (["agent", "a", "x"], ok({"agent_id": "a", "status": word, "trace_id": "t"})),
     }[call_name]
