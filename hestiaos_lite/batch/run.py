@@ -15,6 +15,7 @@ and is never pickled.
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import pickle
 import sys
@@ -46,11 +47,7 @@ from .rows import FORMS, BatchResult, BatchRow, Report, RowId, check_row, error_
 if TYPE_CHECKING:
     from ..client import Client
 
-_CALLS: Mapping[str, Callable[[Any], Callable[..., Any]]] = {
-    "run": lambda client: client.run,
-    "chat": lambda client: client.chat.run,
-    "agent": lambda client: client.agents.run,
-}
+_CALLS = {"run": "run", "chat": "chat.run", "agent": "agents.run"}  # methods of the client
 
 # (process id, factory's key) -> client. A forked child finds its parent's entries and, by the process id, not its own.
 _clients: Dict[Tuple[int, bytes], Any] = {}
@@ -228,7 +225,7 @@ def work(
         client = _client(factory, key)
         if claim is not None:
             _claim(claim, row.id, sending)
-        response = _CALLS[call](client)(**row.arguments).to_dict()
+        response = operator.attrgetter(_CALLS[call])(client)(**row.arguments).to_dict()
         error = objection(call, response)
     except HestiaError as failure:
         # without its traceback: this frame is in it, and holds the error in turn

@@ -17,19 +17,7 @@ import json
 import os
 import sqlite3
 import time
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    FrozenSet,
-    Generator,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .._check import is_encodable
 from .._json import dumps
@@ -44,12 +32,12 @@ RETRY_FAILED = (AGAIN, REFUSED)  # what --retry-failed repeats
 RETRY_UNKNOWN = (UNKNOWN, SENT)
 
 # The moves that a row's state may make; whatever moves one goes through `Store._move` or `_forget`.
-MOVES: Mapping[str, FrozenSet[str]] = {
-    UNSENT: frozenset({SENT}),
-    SENT: frozenset({UNSENT, *OUTCOMES}),  # back where it was certainly not executed
-    AGAIN: frozenset({UNSENT}),
-    REFUSED: frozenset({UNSENT}),
-    UNKNOWN: frozenset({UNSENT}),
+MOVES: Mapping[str, Sequence[str]] = {
+    UNSENT: (SENT,),
+    SENT: (UNSENT, *OUTCOMES),  # back where it was certainly not executed
+    AGAIN: (UNSENT,),
+    REFUSED: (UNSENT,),
+    UNKNOWN: (UNSENT,),
 }
 
 _SCHEMA = (
