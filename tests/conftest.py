@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator
 import pytest
 
 import hestiaos_lite
+from hestiaos_lite import Outbox
 from hestiaos_lite.sandbox import Sandbox
 
 from .cli_call import ROOT
@@ -98,6 +99,13 @@ def no_process_is_left(request: Any, monkeypatch: Any) -> Iterator[None]:
         with contextlib.suppress(OSError):  # what it did not read
             process.__exit__(None, None, None)
     assert request.node.has_failed or left == []
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    """An outbox of the test's own, at the path ``outbox.path``."""
+    with Outbox(tmp_path / "outbox.db") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -30,12 +30,6 @@ SILENT: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 }
 
 
-@pytest.fixture(name="outbox")
-def _outbox(tmp_path: Any) -> Any:
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        yield outbox
-
-
 def client_of(box: Sandbox, **options: Any) -> AegisClient:
     return AegisClient(box.url, **dict({"tenant_id": "acme", "thread_id": "T", "max_retries": 0}, **options))
 

@@ -32,6 +32,7 @@ from ..faultserver import (
     head,
     ok,
     reply,
+    served,
 )
 
 CANARY = 'hunter2-c4n4ry"\\\u00e9'  # with what JSON escapes in more than one way
@@ -340,9 +341,7 @@ def test_good_calls_log_none_of_it(shown: List[str]) -> None:
     run = ok({"result": "ALLOW", "trace_id": "t"})
     headers = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
     events = head(200, headers) + chunked([b'data: {"type": "done"}\n\n'])
-    with FaultServer(answer(ok({"value": CANARY}), reply(204), run, events)) as server, Client(
-        server.url, KEY
-    ) as client:
+    with served(answer(ok({"value": CANARY}), reply(204), run, events), api_key=KEY) as (client, _):
         assert client.secrets.get("name") == CANARY
         client.secrets.set("name", CANARY)
         client.run("hello")

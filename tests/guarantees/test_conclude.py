@@ -36,12 +36,6 @@ FACTS = {"tenant_id": "acme", "thread_id": "T"}
 EXIT_CODES = {"approved": 0, "pending": 75, "rejected": 1, "expired": 1, "failed": 1, "unknown": 3}
 
 
-@pytest.fixture(name="outbox")
-def _outbox(tmp_path: Any) -> Any:
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        yield outbox
-
-
 def client_of(box: Sandbox, **options: Any) -> AegisClient:
     return AegisClient(box.url, **dict(FACTS, **options))
 

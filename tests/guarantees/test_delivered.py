@@ -16,7 +16,7 @@ from urllib3.util import Retry
 
 from hestiaos_lite import AegisClient, Client, HestiaError, InvalidResponse
 
-from ..faultserver import FaultServer, Received, Wire, answer_and_close, head, ok
+from ..faultserver import FaultServer, Received, Wire, answer_and_close, error_of, head, ok, served
 
 RUN = b'{"result": "ALLOW", "trace_id": "t-1"}'
 LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -59,39 +59,12 @@ BROKEN = {
     "a moment that is none": head(500, {"Retry-After": "Sun, 99 Foo 99999 99:99:99 GMT"}) + b"x",
 }
 
-CALLS: Dict[str, Callable[[str, Any], Any]] = {}
-
-
-def call_of(name: str) -> Any:
-    def keep(function: Any) -> Any:
-        CALLS[name] = function
-        return function
-
-    return keep
-
-
-@call_of("run")
-def run(url: str, session: Any) -> Any:
-    with Client(url, "key", timeout=10, retries=3, session=session) as client:
-        return client.run("hello")
-
-
-@call_of("stream")
-def stream(url: str, session: Any) -> Any:
-    with Client(url, "key", timeout=10, retries=3, session=session) as client:
-        return list(client.run_stream("hello"))
-
-
-@call_of("chat")
-def chat(url: str, session: Any) -> Any:
-    with Client(url, "key", timeout=10, retries=3, session=session) as client:
-        return client.chat("hello")
-
-
-@call_of("approve")
-def approve(url: str, session: Any) -> Any:
-    with AegisClient(url, api_key="key", thread_id="t", timeout=10, max_retries=0, session=session) as client:
-        return client.approve("key-1")
+CALLS: Dict[str, Callable[[Client, AegisClient], Any]] = {
+    "run": lambda client, aegis: client.run("hello"),
+    "stream": lambda client, aegis: list(client.run_stream("hello")),
+    "chat": lambda client, aegis: client.chat("hello"),
+    "approve": lambda client, aegis: aegis.approve("key-1"),
+}
 
 
 class Outcome(NamedTuple):
@@ -102,11 +75,16 @@ class Outcome(NamedTuple):
 
 def outcome_of(call: str, kind: str, answer: bytes) -> Outcome:
     with FaultServer(answer_and_close(answer)) as server, requests.Session() as lent:
-        try:
-            result = CALLS[call](server.url, lent if kind == "lent" else None)
-            return Outcome(None, result, server.requests)
-        except HestiaError as error:
-            return Outcome(error, None, server.requests)
+        session, error, result = lent if kind == "lent" else None, None, None
+        aegis = AegisClient(
+            server.url, api_key="key", thread_id="t", timeout=10, max_retries=0, session=session
+        )
+        with aegis, Client(server.url, "key", timeout=10, retries=3, session=session) as client:
+            try:
+                result = CALLS[call](client, aegis)
+            except HestiaError as caught:
+                error = caught
+        return Outcome(error, result, server.requests)
 
 
 @pytest.mark.parametrize("kind", ["own", "lent"])
@@ -201,24 +179,15 @@ def test_an_adapter_that_repeats_by_itself_is_not_believed_about_its_last_try() 
 
 
 @pytest.mark.parametrize("kind", ["own", "lent"])
-def test_a_trace_of_another_id_is_none(kind: str) -> None:
-    other = ok({"trace_id": "t-2", "decision": "ALLOW", "violations": [], "latency_ms": 1})
-    with FaultServer(answer_and_close(other)) as server, requests.Session() as lent:
-        with Client(server.url, timeout=10, session=lent if kind == "lent" else None) as client:
-            with pytest.raises(InvalidResponse) as caught:
-                client.trace("t-1")
-    assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (200, True, 1)
-    assert "another trace id" in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["own", "lent"])
-def test_a_status_of_another_decision_is_none(kind: str) -> None:
-    other = ok({"request_id": "r-2", "status": "COMMITTED", "action": "approve"})
-    with FaultServer(answer_and_close(other)) as server, requests.Session() as lent:
-        with AegisClient(
-            server.url, api_key="k", timeout=10, session=lent if kind == "lent" else None
-        ) as client:
-            with pytest.raises(InvalidResponse) as caught:
-                client.get_status("r-1")
-    assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (200, True, 1)
-    assert "another request" in str(caught.value)
+def test_an_answer_about_something_else_is_none(kind: str) -> None:
+    trace = ok({"trace_id": "t-2", "decision": "ALLOW", "violations": [], "latency_ms": 1})
+    with served(answer_and_close(trace), kind=kind) as (client, _):
+        error = error_of(lambda: client.trace("t-1"))
+    assert (type(error), error.status, error.delivered, error.attempts) == (InvalidResponse, 200, True, 1)
+    assert "another trace id" in str(error)
+    status = ok({"request_id": "r-2", "status": "COMMITTED", "action": "approve"})
+    with FaultServer(answer_and_close(status)) as server, requests.Session() as lent:
+        with AegisClient(server.url, api_key="k", session=lent if kind == "lent" else None) as aegis:
+            error = error_of(lambda: aegis.get_status("r-1"))
+    assert (type(error), error.status, error.delivered, error.attempts) == (InvalidResponse, 200, True, 1)
+    assert "another request" in str(error)

@@ -517,11 +517,8 @@ GOOD: Dict[str, Tuple[Script, ...]] = {
 @pytest.mark.parametrize("kind", ["own", "lent"])
 @pytest.mark.parametrize("name", GOOD)
 def test_odd_but_good(name: str, kind: str) -> None:
-    with FaultServer(*GOOD[name]) as server, requests.Session() as lent:
-        with Client(
-            server.url, timeout=PATIENT, retries=1, session=lent if kind == "lent" else None
-        ) as client:
-            assert run(client) == RunResponse("ALLOW", "t-1")
+    with served(*GOOD[name], kind=kind, timeout=PATIENT, retries=1) as (client, _):
+        assert run(client) == RunResponse("ALLOW", "t-1")
 
 
 def test_interim_answers_are_passed_over() -> None:
@@ -552,9 +549,7 @@ def test_interim_answers_are_passed_over() -> None:
     ids=["dropped", "reset", "cut", "delete-dropped"],
 )
 def test_a_read_that_broke_is_repeated(first: Script, call: Callable[[Client], Any], value: Any) -> None:
-    with FaultServer(first, answer(ok(HEALTH))) as server, Client(
-        server.url, timeout=PATIENT, retries=1
-    ) as client:
+    with served(first, answer(ok(HEALTH)), timeout=PATIENT, retries=1) as (client, server):
         assert call(client) == value
         assert server.hits == 2
         assert len({request.headers["x-request-id"] for request in server.requests}) == 1
@@ -622,25 +617,22 @@ def test_retry_after_in_seconds_or_as_a_date_and_no_nonsense() -> None:
 @pytest.mark.parametrize("kind", ["own", "lent"])
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_named_and_never_followed(status: int, kind: str) -> None:
-    with FaultServer(answer(ok(RUN))) as other, requests.Session() as lent:
+    with FaultServer(answer(ok(RUN))) as other:
         elsewhere = "http://user:hunter2@127.0.0.1:{}/api/v1/run?token=hunter2#hunter2".format(other.port)
         replies = [
             reply(status, b"moved", {"Location": target}) for target in (elsewhere, "/new?token=hunter2")
         ]
-        with FaultServer(answer(*replies)) as server:
-            with Client(
-                server.url, "the-key", timeout=PATIENT, session=lent if kind == "lent" else None
-            ) as client:
-                for target in ("http://127.0.0.1:{}/api/v1/run".format(other.port), "/new"):
-                    with pytest.raises(InvalidResponse) as caught:
-                        run(client)
-                    assert "redirects to {},".format(target) in caught.value.message
-                    assert "hunter2" not in str(caught.value)
-                    assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (
-                        status,
-                        True,
-                        1,
-                    )
+        with served(answer(*replies), kind=kind, api_key="the-key", timeout=PATIENT) as (client, server):
+            for target in ("http://127.0.0.1:{}/api/v1/run".format(other.port), "/new"):
+                with pytest.raises(InvalidResponse) as caught:
+                    run(client)
+                assert "redirects to {},".format(target) in caught.value.message
+                assert "hunter2" not in str(caught.value)
+                assert (caught.value.status, caught.value.delivered, caught.value.attempts) == (
+                    status,
+                    True,
+                    1,
+                )
             assert (server.hits, other.connections) == (2, 0)
 
 

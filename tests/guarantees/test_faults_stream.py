@@ -16,7 +16,6 @@ from concurrent.futures import Future
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type
 
 import pytest
-import requests
 
 from hestiaos_lite import (
     Client,
@@ -43,6 +42,7 @@ from ..faultserver import (
     head,
     ok,
     reply,
+    served,
     side_by_side,
     with_a_short_deadline,
 )
@@ -213,16 +213,15 @@ def play_for(deadline_seconds: float, case: Case, kind: str) -> Tuple[Outcome, F
     events: List[StreamEvent] = []
     error = None
     silence, total = (PATIENT, deadline_seconds) if case.is_total else (deadline_seconds, None)
-    with FaultServer(case.script) as server, requests.Session() as lent:
-        with Client(server.url, timeout=silence, session=lent if kind == "lent" else None) as client:
-            started = time.monotonic()
-            try:
-                with client.run_stream("hello", timeout_ms=100, timeout=total) as stream:
-                    for event in stream:
-                        events.append(event)
-            except BaseException as caught:  # noqa: BLE001  # looked at by the test, whatever it is
-                error = caught
-            over = time.monotonic() - started - deadline_seconds
+    with served(case.script, kind=kind, timeout=silence) as (client, server):
+        started = time.monotonic()
+        try:
+            with client.run_stream("hello", timeout_ms=100, timeout=total) as stream:
+                for event in stream:
+                    events.append(event)
+        except BaseException as caught:  # noqa: BLE001  # looked at by the test, whatever it is
+            error = caught
+        over = time.monotonic() - started - deadline_seconds
     ids = [item.headers["x-request-id"] for item in server.requests]
     return Outcome(events, error, stream.trace_id, over, ids), server, started
 
@@ -271,21 +270,23 @@ def test_cut_at_every_place(framing: str, kind: str) -> None:
     expected = [StreamEvent.from_raw(event) for event in (START, TOKEN, DONE)]
     ended_well = False
     cuts = range(first, len(whole) + 1)
-    with FaultServer(*[answer_and_close(whole[:cut]) for cut in cuts]) as server, requests.Session() as lent:
-        with Client(server.url, timeout=PATIENT, session=lent if kind == "lent" else None) as client:
-            for _ in cuts:
-                events, error = [], None
-                try:
-                    for event in client.run_stream("hello"):
-                        events.append(event)
-                except StreamInterrupted as interrupted:
-                    error = interrupted
-                assert events == expected[: len(events)]
-                assert (error is None) == (len(events) == 3)
-                assert error is None or (error.status, error.delivered, error.attempts) == (200, True, 1)
-                assert error is None or error.trace_id == ("t-1" if events else None)
-                assert error is None or not ended_well  # once it is long enough, more does not hurt
-                ended_well = error is None
+    with served(*[answer_and_close(whole[:cut]) for cut in cuts], kind=kind, timeout=PATIENT) as (
+        client,
+        server,
+    ):
+        for _ in cuts:
+            events, error = [], None
+            try:
+                for event in client.run_stream("hello"):
+                    events.append(event)
+            except StreamInterrupted as interrupted:
+                error = interrupted
+            assert events == expected[: len(events)]
+            assert (error is None) == (len(events) == 3)
+            assert error is None or (error.status, error.delivered, error.attempts) == (200, True, 1)
+            assert error is None or error.trace_id == ("t-1" if events else None)
+            assert error is None or not ended_well  # once it is long enough, more does not hurt
+            ended_well = error is None
         assert ended_well
         assert server.hits == len(cuts)  # a POST: none was sent twice
 
@@ -303,12 +304,11 @@ def test_cut_at_every_place(framing: str, kind: str) -> None:
 def test_what_is_no_stream_is_raised_by_run_stream_itself(
     data: bytes, error: Any, facts: Any, kind: str
 ) -> None:
-    with FaultServer(answer_and_close(data)) as server, requests.Session() as lent:
-        with Client(server.url, timeout=PATIENT, session=lent if kind == "lent" else None) as client:
-            with pytest.raises(error) as caught:
-                client.run_stream("hello")
-            assert {name: getattr(caught.value, name) for name in facts} == facts
-            assert (caught.value.delivered, caught.value.attempts, server.hits) == (True, 1, 1)
+    with served(answer_and_close(data), kind=kind, timeout=PATIENT) as (client, server):
+        with pytest.raises(error) as caught:
+            client.run_stream("hello")
+        assert {name: getattr(caught.value, name) for name in facts} == facts
+        assert (caught.value.delivered, caught.value.attempts, server.hits) == (True, 1, 1)
 
 
 def test_an_event_is_here_as_soon_as_its_bytes_are() -> None:
@@ -351,33 +351,32 @@ def begun_and_hanging(framing: str) -> Script:
 def test_another_thread_ends_a_blocked_stream(framing: str, kind: str, ending: str) -> None:
     tls = framing == "tls"
     scripts = begun_and_hanging(framing), answer(ok({"status": "ok"}))
-    with FaultServer(*scripts, tls=tls) as server, requests.Session() as lent:
-        session = lent if kind == "lent" else None
-        with Client(
-            server.url, timeout=PATIENT, session=session, verify=TLS_AUTHORITY if tls else None
-        ) as client:
-            stream = client.run_stream("hello")
-            assert next(stream).type == "start"
-            ended: List[Any] = []
+    with served(*scripts, kind=kind, tls=tls, timeout=PATIENT, verify=TLS_AUTHORITY if tls else None) as (
+        client,
+        server,
+    ):
+        stream = client.run_stream("hello")
+        assert next(stream).type == "start"
+        ended: List[Any] = []
 
-            def read() -> None:
-                try:
-                    ended.append(list(stream))
-                except BaseException as error:  # noqa: BLE001  # compared below
-                    ended.append(error)
+        def read() -> None:
+            try:
+                ended.append(list(stream))
+            except BaseException as error:  # noqa: BLE001  # compared below
+                ended.append(error)
 
-            reader = threading.Thread(target=read)
-            reader.start()
-            time.sleep(0.1)  # until it blocks
-            assert not ended
-            getattr(stream, ending)()
-            reader.join(PATIENT / 2)  # for its own end it would wait for longer
-            assert ended == [[]]  # the iteration ends, with no error
-            stream.cancel()  # once more, to no effect
-            stream.close()
-            assert list(stream) == []
-            assert client.health().ok  # the client is as good as before,
-            assert server.connections == 2  # and the connection was not used again
+        reader = threading.Thread(target=read)
+        reader.start()
+        time.sleep(0.1)  # until it blocks
+        assert not ended
+        getattr(stream, ending)()
+        reader.join(PATIENT / 2)  # for its own end it would wait for longer
+        assert ended == [[]]  # the iteration ends, with no error
+        stream.cancel()  # once more, to no effect
+        stream.close()
+        assert list(stream) == []
+        assert client.health().ok  # the client is as good as before,
+        assert server.connections == 2  # and the connection was not used again
 
 
 def test_a_late_cancel_does_not_strike_the_next_call() -> None:
@@ -397,9 +396,7 @@ def test_a_late_cancel_does_not_strike_the_next_call() -> None:
         wire.send(head(200, whole) + BEGUN)
         slow(wire)
 
-    with FaultServer(stream_then_slow, slow) as server, Client(
-        server.url, timeout=PATIENT, retries=0
-    ) as client:
+    with served(stream_then_slow, slow, timeout=PATIENT, retries=0) as (client, _):
         stream = client.run_stream("hello")
         with pytest.raises(StreamInterrupted):
             list(stream)
@@ -411,9 +408,7 @@ def test_a_late_cancel_does_not_strike_the_next_call() -> None:
 
 @pytest.mark.parametrize("how", ["with", "close", "break", "never-read", "error"])
 def test_a_stream_left_early_closes_its_connection_at_once(how: str) -> None:
-    with FaultServer(answer_and_hang(head(200, PLAIN) + BEGUN)) as server, Client(
-        server.url, timeout=PATIENT
-    ) as client:
+    with served(answer_and_hang(head(200, PLAIN) + BEGUN), timeout=PATIENT) as (client, server):
         if how == "with":
             with client.run_stream("hello") as stream:
                 next(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import importlib.util
 import os
 import re
@@ -26,12 +27,7 @@ ROWS = [
     ["models", "config"], ["wire"], ["stream", "namespaces", "aegis"], ["client", "batch"], ["cli"],
 ]  # fmt: skip
 # An outbox opens without requests.
-WITHOUT_WIRE = {
-    "aegis/__init__",
-    "aegis/keys",
-    "aegis/rows",
-    "aegis/outbox",
-}
+WITHOUT_WIRE = {"aegis/__init__", "aegis/keys", "aegis/rows", "aegis/outbox"}
 APART = {"sandbox"}  # imports nothing of ours, so that it catches a wrong model instead of agreeing with it
 DOORS = {"__init__", "__main__"}
 # Beyond the standard library.
@@ -63,6 +59,7 @@ def read() -> Iterator:
 
 
 FILES: Dict[str, str] = dict(read())
+tree_of = functools.lru_cache(None)(lambda path: ast.parse(FILES[path]))
 # A public name that is imported from the package itself comes from there.
 HOME_OF = {name: home.split(".")[0] for home, names in hestiaos_lite._HOMES.items() for name in names.split()}
 
@@ -72,9 +69,10 @@ def module_of(path: str) -> str:
     return path.split("/")[0]
 
 
+@functools.lru_cache(None)
 def imports_of(path: str) -> Set[Import]:
     """What a file imports."""
-    tree = ast.parse(FILES[path])
+    tree = tree_of(path)
     when: Dict[int, str] = {}
     for kinds, word in (((ast.FunctionDef, ast.Lambda), "later"), ((ast.If,), "types")):
         for node in ast.walk(tree):
@@ -174,10 +172,9 @@ def test_the_command_line_loads_neither_client_nor_sandbox_before_a_command_need
     while queue:
         path = queue.pop()
         seen.add(path)
-        tree = ast.parse(FILES[path])
         loaded = {item.name for item in imports_of(path) if item.ours and item.when == "load"}
         assert loaded <= {"cli", "_version", "_redact", "_stdio", "errors"}, path
-        for node in tree.body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
                 queue.extend({"cli/" + node.module} - seen)
     assert {"cli/__init__", "cli/parser"} <= seen
@@ -202,7 +199,7 @@ def test_a_function_has_sixty_lines_of_code_at_most():
     long = []
     for path, text in FILES.items():
         lines = text.splitlines()
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef):
                 first = node.body[ast.get_docstring(node) is not None :][:1]
                 body = lines[first[0].lineno - 1 : node.end_lineno] if first else []
@@ -231,7 +228,7 @@ def test_no_private_name_of_these_libraries(module, owners):
         if not re.search(r"^ *(import|from) {}\b".format(re.escape(module)), text, re.MULTILINE):
             continue
         importers += 1
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = list(ast.walk(tree_of(path)))
         used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         used |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
         used |= {
@@ -246,11 +243,10 @@ def test_no_private_name_of_these_libraries(module, owners):
 
 
 def test_no_event_loop():
-    for path, text in FILES.items():
+    for path in FILES:
         assert "asyncio" not in {item.name for item in imports_of(path)}, path
-        assert not [
-            node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.AsyncFunctionDef, ast.Await))
-        ], path
+        asynchronous = (ast.AsyncFunctionDef, ast.Await)
+        assert not [node for node in ast.walk(tree_of(path)) if isinstance(node, asynchronous)], path
 
 
 def test_the_version_is_written_in_one_place():

@@ -22,7 +22,7 @@ from hestiaos_lite import (
 )
 
 from ..cli_call import call
-from ..faultserver import FaultServer, answer, answer_and_close, chunked, error_of, head, reply
+from ..faultserver import FaultServer, answer, answer_and_close, chunked, error_of, head, reply, served
 
 PAGE = b"<!DOCTYPE html><html><head><title>Attention required</title></head><body>CDN</body></html>"
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -97,9 +97,8 @@ def test_the_service_is_believed(data: bytes, code: str) -> None:
 
 @pytest.mark.parametrize("status", [401, 407, 408, 413, 425, 429, 431, 500, 503, 511])
 def test_what_means_the_same_whoever_says_it(status: int) -> None:
-    with FaultServer(answer(reply(status, PAGE, HTML), reply(status))) as server:
-        with Client(server.url, retries=0) as client:
-            paged, bare = error_of(lambda: client.run("x")), error_of(lambda: client.run("x"))
+    with served(answer(reply(status, PAGE, HTML), reply(status)), retries=0) as (client, _):
+        paged, bare = error_of(lambda: client.run("x")), error_of(lambda: client.run("x"))
     for name in ("status", "effect", "at_fault", "exit_code", "delivered"):
         assert getattr(paged, name) == getattr(bare, name)
     assert type(paged) is type(bare)
@@ -107,10 +106,9 @@ def test_what_means_the_same_whoever_says_it(status: int) -> None:
 
 
 def test_a_404_of_the_service_is_still_not_found() -> None:
-    with FaultServer(answer(reply(404, b'{"detail": "no such trace"}', JSON))) as server:
-        with Client(server.url) as client:
-            assert type(error_of(lambda: client.trace("t"))) is NotFound
-            assert client.governance.trace("t") is None
+    with served(answer(reply(404, b'{"detail": "no such trace"}', JSON))) as (client, _):
+        assert type(error_of(lambda: client.trace("t"))) is NotFound
+        assert client.governance.trace("t") is None
 
 
 # -- stored is what the service says it has stored
@@ -378,9 +376,8 @@ def test_what_a_status_means(status: int, meaning: Tuple[str, int, str, str], tm
 @pytest.mark.parametrize("status", [408, 425])
 def test_what_the_service_did_not_take_is_sent_again(status: int) -> None:
     good = reply(200, b'{"result": "ok", "trace_id": "t"}')
-    with FaultServer(answer(reply(status, headers={"Retry-After": "0"}), good)) as server:
-        with Client(server.url) as client:
-            assert client.run("x").trace_id == "t"
+    with served(answer(reply(status, headers={"Retry-After": "0"}), good)) as (client, server):
+        assert client.run("x").trace_id == "t"
     assert server.hits == 2
 
 

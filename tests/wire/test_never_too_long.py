@@ -26,7 +26,17 @@ from hestiaos_lite import (
     RequestTimeout,
 )
 
-from ..faultserver import TLS_AUTHORITY, FaultServer, answer, answer_and_hang, chunked, closed_port, head, ok
+from ..faultserver import (
+    TLS_AUTHORITY,
+    FaultServer,
+    answer,
+    answer_and_hang,
+    chunked,
+    closed_port,
+    head,
+    ok,
+    served,
+)
 
 RUN = json.dumps({"result": "ALLOW", "trace_id": "t-1"}).encode()
 BLOCK = json.dumps({"detail": {"message": "no", "trace_id": "t-1"}}).encode()
@@ -274,14 +284,12 @@ DEFECTS: Dict[str, Callable[[bytes], bytes]] = {
 def call(kind: str, status: int, rest: bytes) -> Any:
     """Call a service that says this and then keeps the connection open; return the result or the error."""
     data = "HTTP/1.1 {} Said\r\n".format(status).encode() + rest
-    with FaultServer(answer_and_hang(data)) as server, requests.Session() as lent:
-        session = lent if kind == "lent" else None
-        with Client(server.url, timeout=PATIENT, retries=0, session=session) as client:
-            started = time.monotonic()
-            try:
-                result: Any = client.run("hello")
-            except HestiaError as error:
-                result = error
+    with served(answer_and_hang(data), kind=kind, timeout=PATIENT, retries=0) as (client, _):
+        started = time.monotonic()
+        try:
+            result: Any = client.run("hello")
+        except HestiaError as error:
+            result = error
         assert time.monotonic() - started < PATIENT / 2
         return result
 

@@ -25,6 +25,7 @@ from ..faultserver import (
     head,
     ok,
     reply,
+    served,
 )
 
 KINDS = ("own", "lent")
@@ -90,15 +91,14 @@ def test_bytes_beyond_a_body_in_its_tls_record_are_no_answer(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("framed", FRAMED)
 def test_a_connection_with_nothing_left_is_kept(framed: str, kind: str, tls: bool) -> None:
-    with FaultServer(answer(FRAMED[framed], ok(RUN)), tls=tls) as server, requests.Session() as lent:
-        with Client(
-            server.url, timeout=10, retries=0, verify=TLS_AUTHORITY, session=lent if kind == "lent" else None
-        ) as client:
-            for _ in range(2):
-                try:
-                    client.run("hello")
-                except HestiaError as error:
-                    assert error.status == 404
+    with served(
+        answer(FRAMED[framed], ok(RUN)), kind=kind, tls=tls, timeout=10, retries=0, verify=TLS_AUTHORITY
+    ) as (client, server):
+        for _ in range(2):
+            try:
+                client.run("hello")
+            except HestiaError as error:
+                assert error.status == 404
         assert (server.connections, server.hits) == (1, 2)
 
 
@@ -193,10 +193,9 @@ def test_turned_away_and_then_refused_has_reached_the_service(status: int, kind:
         wire.request()
         wire.send(reply(status, b"{}", {"Connection": "close"}))
 
-    with FaultServer(leave) as server, requests.Session() as lent:
-        with Client(server.url, timeout=10, retries=1, session=lent if kind == "lent" else None) as client:
-            with pytest.raises(ConnectionFailed) as caught:
-                client.run("hello")
+    with served(leave, kind=kind, timeout=10, retries=1) as (client, server):
+        with pytest.raises(ConnectionFailed) as caught:
+            client.run("hello")
     error = caught.value
     assert (error.delivered, error.effect, error.attempts, error.exit_code) == (True, "none", 2, 69)
     assert "nothing was done" in str(error)
@@ -219,10 +218,9 @@ def test_a_write_that_fails_after_a_refusal_has_reached_the_service(kind: str) -
         wire.send(reply(413, b"{}"))
         wire.reset()
 
-    with FaultServer(refuse) as server, requests.Session() as lent:
-        with Client(server.url, timeout=10, retries=3, session=lent if kind == "lent" else None) as client:
-            with pytest.raises(HestiaError) as caught:
-                client.run("x" * 20_000_000)
+    with served(refuse, kind=kind, timeout=10, retries=3) as (client, server):
+        with pytest.raises(HestiaError) as caught:
+            client.run("x" * 20_000_000)
     assert (caught.value.delivered is not False, caught.value.attempts, server.connections) == (True, 1, 1)
 
 
@@ -306,9 +304,8 @@ def test_a_connection_is_given_up_before_the_service_does(
 ) -> None:
     now = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with FaultServer(answer(ok(RUN, said and {"Keep-Alive": said}))) as server:
-        with Client(server.url, timeout=10, retries=0) as client:
-            client.run("hello")
-            now[0] += idle_seconds
-            client.run("hello")
+    with served(answer(ok(RUN, said and {"Keep-Alive": said})), timeout=10, retries=0) as (client, server):
+        client.run("hello")
+        now[0] += idle_seconds
+        client.run("hello")
         assert (server.connections, server.hits) == (connections, 2)

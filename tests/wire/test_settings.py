@@ -12,7 +12,7 @@ import requests
 
 from hestiaos_lite import Client, ConnectionFailed, HestiaError, InvalidInput, InvalidResponse
 
-from ..faultserver import TLS_AUTHORITY, TLS_EXPIRED, FaultServer, answer, answer_and_close, head, ok
+from ..faultserver import TLS_AUTHORITY, TLS_EXPIRED, FaultServer, answer, answer_and_close, head, ok, served
 
 PATIENT = 10.0
 RUN = ok({"result": "ALLOW", "trace_id": "t"})
@@ -120,9 +120,8 @@ def test_a_certificate_says_what_is_wrong_with_it(what: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["own", "lent"])
 def test_two_content_types_that_agree_are_one(kind: str) -> None:
     twice = b"HTTP/1.1 200 OK\r\n" + b"Content-Type: text/event-stream\r\n" * 2 + b"\r\n"
-    with FaultServer(answer_and_close(twice + EVENTS)) as server, requests.Session() as lent:
-        with Client(server.url, timeout=PATIENT, session=lent if kind == "lent" else None) as client:
-            assert [event.type for event in client.run_stream("hello")] == ["token", "done"]
+    with served(answer_and_close(twice + EVENTS), kind=kind, timeout=PATIENT) as (client, _):
+        assert [event.type for event in client.run_stream("hello")] == ["token", "done"]
 
 
 def test_two_content_types_that_differ_are_none() -> None:
