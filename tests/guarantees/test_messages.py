@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict
 import pytest
 import requests
 
-from hestiaos_lite import AegisClient, Client, ConnectionFailed, InvalidResponse
+from hestiaos_lite import AegisClient, Client, ConnectionFailed, InvalidResponse, RequestTimeout
 from hestiaos_lite.sandbox import Sandbox
 
 from ..faultserver import (
