@@ -227,6 +227,8 @@ def test_a_services_text_cannot_steer_the_terminal(box: Any) -> None:
 def test_json_is_indented_for_a_reader_at_a_terminal(box: Any) -> None:
     code, shown = in_a_terminal("health", "-j", "-u", box.url)
     assert (code, shown.splitlines()[:2]) == (0, ["{", '  "status": "ok",'])
+    code, shown = in_a_terminal("run", "x", "--stream", "-j", "-u", box.url)
+    assert [json.loads(line)["type"] for line in shown.splitlines()][-2:] == ["final", "done"]  # one a line
 
 
 def test_a_secret_is_asked_for_without_an_echo(box: Any) -> None:
