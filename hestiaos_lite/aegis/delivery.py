@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional
+from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Tuple
 
 from ..deadline import Deadline
 from ..errors import (
@@ -60,24 +60,18 @@ class FlushReport:
 
 
 class SendResult(NamedTuple):
-    """What became of one row that was sent.
+    """What became of one row of the outbox.
 
     Attributes:
         state: ``settled``, ``queued`` or ``dead``, as it is written down.
-        answer: what the service said, if it took it.
-        error: why it is not settled.
+        answer: what the service said, if it was sent and taken.
+        error: why not, if it was sent.
+        reason: why it waits, if it does.
     """
 
     state: str
     answer: Optional[ServerAnswer] = None
     error: Optional[HestiaError] = None
-
-
-class Progress(NamedTuple):
-    """How far a row of an outbox came: as it is now, what this call's own attempt brought, and why it waits."""
-
-    own: Entry
-    result: SendResult = SendResult("queued")
     reason: str = ""
 
 
@@ -92,7 +86,7 @@ def deliver(outbox: Outbox, caller: Caller, decision: Decision, deadline: Deadli
     claim = outbox.record(decision, deadline)
     if claim.own.state == "settled":
         return result_of(claim.own, DUPLICATE, 0, claim.own.answer, claim.own.confirmed)
-    own, (_, answer, error), reason = send_up_to(outbox, claim, caller, deadline)
+    own, (_, answer, error, reason) = send_up_to(outbox, claim, caller, deadline)
     if error is not None and error.at_fault == REQUEST:
         raise error
     if answer is not None:
@@ -123,17 +117,18 @@ def deliver_pending(
     return entry if entry is not None and entry.is_pending else None
 
 
-def send_up_to(outbox: Outbox, claim: Claim, caller: Caller, deadline: Deadline) -> Progress:
+def send_up_to(outbox: Outbox, claim: Claim, caller: Caller, deadline: Deadline) -> Tuple[Entry, SendResult]:
     """Send the pending rows of a partition up to the one that was asked about, as far as the deadline allows.
 
     While somebody else is sending an older one, it waits: in a partition that many write to, each goes out in its own call.
+    Gives that row as it is now, and what became of it in this call.
     """
     pause_seconds = _FIRST_PAUSE_SECONDS
     while True:
         own, entry, blocked_by = claim
         first = entry or blocked_by
         if first is None:
-            return Progress(own, reason=own.reason or "")
+            return own, SendResult(own.state)
         reason = ""
         if deadline.remaining() <= 0:
             reason = _NO_TIME
@@ -142,9 +137,8 @@ def send_up_to(outbox: Outbox, claim: Claim, caller: Caller, deadline: Deadline)
         elif entry is not None:
             result = send_claimed(outbox, entry, caller, deadline, lock_deadline=deadline)
             if entry.id == own.id:
-                return Progress(own, result, str(result.error or ""))
-            if result.state == "queued":
-                reason = str(result.error)
+                return own, result
+            reason = result.reason
             pause_seconds = _FIRST_PAUSE_SECONDS
         elif first.state == "claimed":
             time.sleep(max(0.0, min(pause_seconds, deadline.remaining())))
@@ -152,13 +146,14 @@ def send_up_to(outbox: Outbox, claim: Claim, caller: Caller, deadline: Deadline)
         else:
             reason = first.reason or "it is not due yet"
         if reason:
-            return Progress(own, reason=reason if first.id == own.id else _WAITS_FOR.format(first.id, reason))
+            reason = reason if first.id == own.id else _WAITS_FOR.format(first.id, reason)
+            return own, SendResult("queued", reason=reason)
         try:
             claim = outbox.claim_next(own, deadline)
         except HestiaError:  # the file is locked, say; at the deadline that is no more than waiting
             if deadline.remaining() > 0:
                 raise
-            return Progress(own, reason=_NO_TIME)
+            return own, SendResult("queued", reason=_NO_TIME)
 
 
 def send_claimed(
@@ -184,12 +179,14 @@ def send_claimed(
             if error.at_fault == REQUEST:
                 was_ours = outbox.fail(entry, str(error), error.status, lock_deadline)
                 # where the lease had run out and another has it, that one judges it, and a flush is done with its partition
-                return SendResult("dead" if was_ours else "queued", error=error)
+                return SendResult(
+                    "dead" if was_ours else "queued", None, error, "" if was_ours else str(error)
+                )
             outbox.release(entry, str(error), error.retry_after or 0.0, error.status, lock_deadline)
         if error.at_fault == CALLER:
             _say_it_stays_queued(error, outbox)
             raise
-        return SendResult("queued", error=error)
+        return SendResult("queued", None, error, str(error))
     except BaseException as error:
         with contextlib.suppress(HestiaError):  # should this fail too, the lease ends the claim
             outbox.release(entry, "interrupted by {}".format(type(error).__name__))
@@ -238,7 +235,7 @@ def flush(outbox: Outbox, caller: Caller, service: str, *, hosted: bool) -> Flus
             entry = outbox.claim_first(partition, last_id)
             if entry is None:
                 break  # no more, or not due; or another flusher holds it, and goes on with the partition once it is sent
-            state, answer, error = send_claimed(outbox, entry, caller, Deadline(caller.timeout_seconds))
+            state, answer, error, _ = send_claimed(outbox, entry, caller, Deadline(caller.timeout_seconds))
             unanswered = unanswered + 1 if isinstance(error, (ConnectionFailed, RequestTimeout)) else 0
             if state == "queued":
                 break
