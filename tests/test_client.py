@@ -349,15 +349,6 @@ def test_the_callers_header_wins_and_his_mapping_is_left_alone(box):
     assert headers == {"User-Agent": "mine/1"}
 
 
-@pytest.mark.parametrize("headers", [
-    {"X-A": "a\r\nX-B: b"}, {"X A": "a"}, {"X:A": "a"}, {"X-A": 5}, {"": "a"}, {"X-A": "\u2028"}, {"X-A": " a"},
-    {5: "a"},
-], ids=ascii)  # fmt: skip
-def test_headers_that_cannot_be_sent(headers):
-    with pytest.raises(InvalidInput):
-        Client("http://localhost:1", headers=headers)
-
-
 def test_one_request_id_for_all_attempts_of_a_call_and_on_its_error(box):
     box.fail_next(503, times=3)
     with Client(box.url, retries=2) as client, pytest.raises(ServerError) as caught:

@@ -9,13 +9,7 @@ import warnings
 import pytest
 
 from hestiaos_lite import Client, InvalidInput, config
-from hestiaos_lite.config import (
-    Settings,
-    check_api_key,
-    check_base_url,
-    check_timeout,
-    resolve,
-)
+from hestiaos_lite.config import Settings, check_api_key, check_base_url, check_timeout, resolve
 
 INI = """\
 [default]
@@ -77,9 +71,8 @@ def test_argument_over_environment_over_profile_over_default(monkeypatch, ini):
     monkeypatch.setenv("HESTIAOS_API_KEY", "env-key")
     monkeypatch.setenv("HESTIAOS_TIMEOUT", "13")
     assert resolved() == Settings("http://env:1", "env-key", 13.0)
-    assert resolved(base_url="http://arg:1/", api_key="arg-key", timeout=14) == Settings(
-        "http://arg:1", "arg-key", 14.0
-    )
+    given = resolved(base_url="http://arg:1/", api_key="arg-key", timeout=14)
+    assert given == Settings("http://arg:1", "arg-key", 14.0)
     assert resolved(api_key="") == Settings("http://env:1", None, 13.0)  # an empty key says: none
     for name in ("HESTIAOS_BASE_URL", "HESTIAOS_API_KEY", "HESTIAOS_TIMEOUT", "HESTIAOS_PROFILE"):
         monkeypatch.setenv(name, "")
@@ -97,14 +90,12 @@ def test_aegis_has_names_of_its_own(monkeypatch, ini):
     monkeypatch.setenv("HESTIAOS_API_KEY", "hestia-key")
     assert resolved("aegis") == Settings("http://localhost:8000", None, 10.0)
     ini(INI)
-    assert resolved("aegis") == Settings(
-        "http://ini-aegis:1", "ini-aegis-key", 10.0, "ini-tenant", "ini-thread"
-    )
+    of_file = Settings("http://ini-aegis:1", "ini-aegis-key", 10.0, "ini-tenant", "ini-thread")
+    assert resolved("aegis") == of_file
     for name in ("BASE_URL", "API_KEY", "TENANT_ID", "THREAD_ID"):
         monkeypatch.setenv("AEGIS_" + name, "http://env:1" if name == "BASE_URL" else "env-" + name.lower())
-    assert resolved("aegis") == Settings(
-        "http://env:1", "env-api_key", 10.0, "env-tenant_id", "env-thread_id"
-    )
+    of_environment = Settings("http://env:1", "env-api_key", 10.0, "env-tenant_id", "env-thread_id")
+    assert resolved("aegis") == of_environment
     assert resolve("aegis", tenant_id="arg-t", thread_id="arg-h")[3:5] == ("arg-t", "arg-h")
 
 
@@ -417,9 +408,8 @@ def test_a_key_file_that_others_can_read_is_warned_of(monkeypatch, tmp_path):
         assert resolve("aegis").api_key == "k"
     words = "others can read the API key file {}; cure: chmod 600 {}".format(path, path)
     assert [str(warning.message) for warning in warned] == [words]
-    monkeypatch.setenv(
-        "CREDENTIALS_DIRECTORY", str(tmp_path)
-    )  # systemd's is root's, with the user on its access list
+    # systemd's is root's, with the user on its access list
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert resolve("aegis").api_key == "k"
 
 
@@ -435,9 +425,8 @@ def test_a_key_that_is_no_setting_is_warned_of(ini, key, hint):
     with pytest.warns(UserWarning) as warned:
         assert resolved() == Settings("http://localhost:8000", None, 30.0)
     (warning,) = warned
-    assert str(warning.message).startswith(
-        "{!r} in [default] of {} is not a setting; {}".format(key, path, hint)
-    )
+    words = "{!r} in [default] of {} is not a setting; {}".format(key, path, hint)
+    assert str(warning.message).startswith(words)
 
 
 @posix

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
 import shlex
 import shutil
@@ -18,25 +17,10 @@ import pytest
 
 from hestiaos_lite import AegisClient, IdempotencyConflict, Outbox, idempotency_key
 from hestiaos_lite.sandbox import Sandbox
-from tests.markdown import INSTALLED, ROOT, SCRIPTS, blocks_of, jobs, run_job
+from tests.markdown import INSTALLED, ROOT, SCRIPTS, blocks_of, jobs, run_job, shell_environment
 
 EXAMPLES = ROOT / "examples"
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-
-
-def environment(box: Sandbox) -> Dict[str, str]:
-    """What a job is told by its environment; the command found first is the one of this interpreter."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HESTIAOS_", "AEGIS_"))}
-    scripts = os.path.dirname(sys.executable)
-    return dict(
-        kept,
-        PATH=scripts + os.pathsep + os.environ["PATH"],
-        HESTIAOS_BASE_URL=box.url,
-        AEGIS_BASE_URL=box.url,
-        AEGIS_TENANT_ID="acme",
-        AEGIS_THREAD_ID="nightly",
-        PAUSE_SECONDS="0",
-    )
 
 
 def run(
@@ -50,7 +34,9 @@ def run(
         input=stdin,
         capture_output=True,
         text=True,
-        env=dict(environment(box), **variables),
+        env=dict(
+            shell_environment(box), **dict({"AEGIS_THREAD_ID": "nightly", "PAUSE_SECONDS": "0"}, **variables)
+        ),
         cwd=None if cwd is None else str(cwd),
         timeout=60,
     )
@@ -110,9 +96,8 @@ def test_stream_to_terminal_ends_quietly_when_its_reader_does(box: Sandbox) -> N
 
 def test_a_decision_can_be_rerun(box: Sandbox, tmp_path: Path) -> None:
     command = (EXAMPLES / "rerunnable_decision.py", tmp_path / "outbox.db", "42", "120.00")
-    paid = "paid invoice 42: 120.00, under key {}\n".format(
-        idempotency_key("invoice", "42", amount="120.00")[:16]
-    )
+    key = idempotency_key("invoice", "42", amount="120.00")
+    paid = "paid invoice 42: 120.00, under key {}\n".format(key[:16])
     before = "invoice 42 was paid before\n"
 
     def pays(says: str) -> None:
@@ -274,9 +259,7 @@ def test_crontab(state: str, box: Sandbox, tmp_path: Path) -> None:
     """Each line of examples/crontab, run as cron runs it while the service is in each of these states."""
     url = box.url
     box.stop()
-    homes = [
-        tmp_path / str(number) for number in range(len(JOBS))
-    ]  # a home each, so that they may run at once
+    homes = [tmp_path / str(number) for number in range(len(JOBS))]  # one each: they run at once
     for home in homes:
         home.mkdir(0o700)
         with Outbox(home / "outbox.db") as outbox:
@@ -335,12 +318,10 @@ UNITS = ["hestiaos-nightly.service", "hestiaos-nightly.timer", "hestiaos-failed@
 @pytest.mark.parametrize("name", UNITS)
 def test_units_are_wellformed(name: str, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze"):
-        text = (
-            (EXAMPLES / name)
-            .read_text(encoding="utf-8")
-            .replace("/opt/hestiaos-lite/bin/hestiaos-lite", "/bin/echo")
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(
+            text.replace(INSTALLED + "/hestiaos-lite", "/bin/echo"), encoding="utf-8"
         )
-        (tmp_path / name).write_text(text, encoding="utf-8")
         if name.endswith(".timer"):
             (tmp_path / "hestiaos-nightly.service").write_text(
                 "[Service]\nExecStart=/bin/echo\n", encoding="utf-8"
@@ -365,13 +346,9 @@ def test_service_restarts_only_where_nothing_was_done(box: Sandbox, tmp_path: Pa
     documented = re.findall(r"^\| ([\d, ]+) \|", REFERENCE.partition("## Exit codes")[2], re.MULTILINE)
     codes = {code for row in documented for code in row.split(", ")}
     assert stay == codes - restart - {"0"}
-    assert (
-        run(box, *shlex.split(service["ExecStart"].replace(INSTALLED, SCRIPTS)), cwd=tmp_path).returncode == 0
-    )
-    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"
-    box.fail_next(401)
-    assert (
-        run(box, *shlex.split(service["ExecStart"].replace(INSTALLED, SCRIPTS)), cwd=tmp_path).returncode
-        == 77
-    )
-    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"
+    command = shlex.split(service["ExecStart"].replace(INSTALLED, SCRIPTS))
+    for status, code in ((None, 0), (401, 77)):
+        if status is not None:
+            box.fail_next(status)
+        assert run(box, *command, cwd=tmp_path).returncode == code
+        assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "processed: create a report\n"

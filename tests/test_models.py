@@ -28,16 +28,9 @@ from hestiaos_lite.models import (
 )
 
 PUBLISHED_METRICS = {
-    "cpu_percent": 1.5,
-    "memory_percent": 2,
-    "active_sessions": 3,
-    "requests_total": 4,
-    "avg_latency_ms": 5.5,
-    "gpu_percent": 6,
-    "vram_percent": 7,
-    "vram_used_bytes": 8,
-    "vram_total_bytes": 9,
-}
+    "cpu_percent": 1.5, "memory_percent": 2, "active_sessions": 3, "requests_total": 4, "avg_latency_ms": 5.5,
+    "gpu_percent": 6, "vram_percent": 7, "vram_used_bytes": 8, "vram_total_bytes": 9,
+}  # fmt: skip
 VIOLATION = {"reason": "destroys", "severity": "critical"}
 
 # What the wire may say and the model it must give: the full form, the smallest one, and both forms where there are two.
@@ -109,37 +102,20 @@ def test_what_the_wire_says_is_the_model_and_the_model_is_what_it_says(body, exp
     if isinstance(expected, SystemMetrics) and not isinstance(body.get("metrics"), dict):
         return  # in the flat form every field is a metric
     more = type(expected).from_dict(dict(body, future={"a": [1]}, vendor=None))
-    assert (more, repr(more), more.extra) == (
-        expected,
-        repr(expected),
-        {"future": {"a": [1]}, "vendor": None},
-    )
+    unknown = {"future": {"a": [1]}, "vendor": None}
+    assert (more, repr(more), more.extra) == (expected, repr(expected), unknown)
     assert more.to_dict() == dict(expected.to_dict(), future={"a": [1]}, vendor=None)
 
 
 def test_to_dict_names_every_field_and_absent_ones_as_none():
-    assert RunResponse("ALLOW", "t").to_dict() == {
-        "result": "ALLOW",
-        "trace_id": "t",
-        "output": None,
-        "mode": None,
-        "budget": None,
-        "latency_ms": None,
-    }
+    absent = dict.fromkeys(("output", "mode", "budget", "latency_ms"))
+    assert RunResponse("ALLOW", "t").to_dict() == dict({"result": "ALLOW", "trace_id": "t"}, **absent)
     assert TraceResponse("t", "BLOCK", (VIOLATION,)).to_dict()["violations"] == [VIOLATION]
     assert StreamEvent("done").to_dict() == {"type": "done", "data": {}, "trace_id": "", "timestamp": ""}
     assert ActionResult("k", "r", 409).to_dict() == {
-        "idempotency_key": "k",
-        "request_id": "r",
-        "status_code": 409,
-        "attempts": 0,
-        "data": {},
-        "confirmed": True,
-        "accepted": False,
-        "duplicate": True,
-        "queued": False,
-        "settled": True,
-    }
+        "idempotency_key": "k", "request_id": "r", "status_code": 409, "attempts": 0, "data": {}, "confirmed": True,
+        "accepted": False, "duplicate": True, "queued": False, "settled": True,
+    }  # fmt: skip
 
 
 REQUIRED = {
@@ -171,13 +147,9 @@ def test_every_model_is_in_the_table_of_required_fields():
 
 
 NO_STRINGS = {
-    "is null": None,
-    "is a number": 5,
-    "is a boolean": True,
-    "is a list": ["x"],
-    "is an object": {"x": 1},
-    "is missing": Ellipsis,
-}
+    "is null": None, "is a number": 5, "is a boolean": True, "is a list": ["x"], "is an object": {"x": 1}, "is missing": ...,
+}  # fmt: skip
+NO_OBJECTS = {"null": None, "a list": [], "a string": "x", "a number": 1.5, "a boolean": True}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -194,13 +166,7 @@ def test_a_required_field_is_refused_by_name_and_what_is_no_object_altogether(mo
             fault = "{}: required field {!r} {}{}".format(model.__name__, name, words, wanted)
             assert (caught.value.message, caught.value.details) == (fault, body)
             assert caught.value.trace_id == (None if name == "trace_id" else "t1")
-    for words, body in (
-        ("null", None),
-        ("a list", []),
-        ("a string", "x"),
-        ("a number", 1.5),
-        ("a boolean", True),
-    ):
+    for words, body in NO_OBJECTS.items():
         with pytest.raises(InvalidResponse) as caught:
             model.from_dict(body)
         assert caught.value.message == "expected a JSON object for {}, got {}".format(model.__name__, words)

@@ -149,9 +149,8 @@ def test_a_certificate_that_is_not_trusted_is_no_service_that_is_away(trace: Any
 
 
 def test_throttle_runs_only_where_that_is_allowed(trace: Any) -> None:
-    with FaultServer(
-        answer(ok({"decision": "THROTTLE", "reason": "busy", "policy": "p", "trace_id": "t"}))
-    ) as server:
+    ruling = {"decision": "THROTTLE", "reason": "busy", "policy": "p", "trace_id": "t"}
+    with FaultServer(answer(ok(ruling))) as server:
         done = guard(server.url, "--", "touch", str(trace))
         line = "hestiaos-lite: not run: governance says THROTTLE: busy (policy p, trace id t)\n"
         assert (done.code, done.err, trace.exists()) == (75, line, False)
