@@ -1,7 +1,7 @@
 """Random cuts, random bytes: the same events for any cut, and for any bytes an answer or one of our own errors.
 
-2,000 rounds a test; ``python -m pytest -m slow tests/test_fuzz.py`` makes it 100,000. A failure names its seed;
-``FUZZ_SEED=... python -m pytest tests/test_fuzz.py`` plays it again.
+500 rounds a test, or 250 over the wire; ``pytest -m slow tests/guarantees/test_fuzz.py`` makes it 100,000. A failure names
+its seed, and ``FUZZ_SEED=... pytest tests/guarantees/test_fuzz.py`` plays it again.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from hestiaos_lite import Client, HestiaError, InvalidResponse, StreamEvent, StreamInterrupted, models
-from hestiaos_lite.deadline import Deadline
 from hestiaos_lite.sandbox import Sandbox
 from hestiaos_lite.sse import EventTooLarge, MalformedEvent, ServerSentEvent, iter_events, iter_objects
-from hestiaos_lite.stream import EventStream
-from hestiaos_lite.wire.answers import from_answer
-from hestiaos_lite.wire.call import Call
+
+from ..faultserver import answer, chunked, error_of, head, reply, served
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
 ROUNDS = [500, pytest.param(100000, marks=pytest.mark.slow)]
+ROUNDS_OVER_THE_WIRE = [250, pytest.param(100000, marks=pytest.mark.slow)]
 
 
 @pytest.fixture
@@ -137,39 +136,25 @@ def test_any_mutation_gives_events_or_an_error_of_ours(rng, rounds):
     assert ended == {None, MalformedEvent}
 
 
-class Bytes:
-    """What EventStream reads from: chunks, and the call they belong to."""
-
-    status = 200
-
-    def __init__(self, chunks: List[bytes]) -> None:
-        self.call = Call("POST", "/x", retry=None, deadline=Deadline(1.0), max_body_bytes=1000)
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._chunks)
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-@pytest.mark.parametrize("rounds", ROUNDS)
+@pytest.mark.parametrize("rounds", ROUNDS_OVER_THE_WIRE)
 def test_an_event_stream_of_any_bytes_ends_at_done_or_with_an_error_of_ours(rng, rounds):
+    streams = [b"".join(rng.sample(OBJECTS[:6], rng.randrange(1, 6))) + OBJECTS[6] for _ in range(rounds)]
+    streams = [mutated(rng, stream) if rng.randrange(4) else stream for stream in streams]
+    headers = head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
     ended = set()
-    for _ in range(rounds):
-        stream = b"".join(rng.sample(OBJECTS[:6], rng.randrange(1, 6))) + OBJECTS[6]
-        if rng.randrange(4):
-            stream = mutated(rng, stream)
-        events, error = [], None
-        try:
-            for event in EventStream(Bytes(cut(rng, stream))):
-                events.append(event)
-        except HestiaError as ours:
-            error = ours
-            assert (ours.status, ours.delivered) == (200, True)
-        assert all(type(event) is StreamEvent for event in events)
-        assert (error is None) == bool(events and events[-1].type == "done"), stream
-        ended.add(type(error))
+    replies = [headers + chunked(filter(None, cut(rng, stream))) for stream in streams]
+    with served(answer(*replies), timeout=30) as (client, _):
+        for stream in streams:
+            events, error = [], None
+            try:
+                for event in client.run_stream("x"):
+                    events.append(event)
+            except HestiaError as ours:
+                error = ours
+                assert (ours.status, ours.delivered) == (200, True)
+            assert all(type(event) is StreamEvent for event in events)
+            assert (error is None) == bool(events and events[-1].type == "done"), stream
+            ended.add(type(error))
     assert ended == {type(None), StreamInterrupted, InvalidResponse}
 
 
@@ -285,20 +270,25 @@ def test_the_short_way_to_an_event_gives_what_the_long_way_gives(rng, rounds):
     assert rounds / 3 < good < rounds
 
 
-@pytest.mark.parametrize("rounds", ROUNDS)
+@pytest.mark.parametrize("rounds", ROUNDS_OVER_THE_WIRE)
 def test_any_error_body_makes_the_error_of_its_status(rng, rounds):
-    for _ in range(rounds):
-        body = a_body(rng) if rng.randrange(4) else rng.choice(SCALARS)
-        status = rng.choice((400, 401, 403, 404, 409, 418, 422, 429, 500, 502, 503, 599))
-        error = from_answer(status, body, governed=bool(rng.randrange(2)))
-        assert (error.status, error.delivered, error.details is body) == (status, True, True)
-        assert error.message
-        assert "\n" not in error.message
-        assert len(error.message) <= 300
-        assert error.trace_id is None or error.trace_id.strip()
-        assert str(error).startswith("[{}".format(error.code[:97]))
-        assert "\n" not in str(error)
-        assert len(str(error)) < 1000
+    statuses = (400, 401, 403, 404, 409, 418, 422, 429, 500, 502, 503, 599)
+    bodies = [
+        (rng.choice(statuses), a_body(rng) if rng.randrange(4) else rng.choice(SCALARS))
+        for _ in range(rounds)
+    ]
+    replies = [reply(status, json.dumps(body).encode()) for status, body in bodies]
+    with served(answer(*replies), timeout=30, retries=0) as (client, _):
+        for status, body in bodies:
+            error = error_of(client.health if rng.randrange(2) else lambda: client.run("x"))
+            assert (error.status, error.delivered, repr(error.details)) == (status, True, repr(body))
+            assert error.message
+            assert "\n" not in error.message
+            assert len(error.message) <= 300
+            assert error.trace_id is None or error.trace_id.strip()
+            assert str(error).startswith("[{}".format(error.code[:97]))
+            assert "\n" not in str(error)
+            assert len(str(error)) < 1000
 
 
 # -- the sandbox's request parser
@@ -367,10 +357,10 @@ def test_the_sandbox_answers_or_closes_and_takes_the_next_request(rng, caplog, k
                     for _ in range(rng.randrange(1, 4)):
                         place = rng.randrange(len(data) + 1)
                         data = data[:place] + rng.choice(PROTOCOL) + data[place + rng.randrange(3) :]
-            answer = say(box, data, rng)
-            if answer:
-                assert answer.startswith(STATUS_LINE), (data, answer)
-                statuses.add(int(answer[len(STATUS_LINE) :][:3]))
+            said = say(box, data, rng)
+            if said:
+                assert said.startswith(STATUS_LINE), (data, said)
+                statuses.add(int(said[len(STATUS_LINE) :][:3]))
             if number % 50 == 0:
                 is_well(box)
         is_well(box)
