@@ -137,6 +137,12 @@ def test_a_signal_inside_a_stream(number: int, code: int) -> None:
     assert (process.returncode, out, err) == (code, b"\n", b"")
 
 
+def test_another_process_keeps_its_handler_of_sigterm(box: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert call("health", "-u", box.url).code == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 @pytest.mark.parametrize("argv", ["run x", "batch - --out -", "guard -- true"])
 def test_signals_that_were_ignored_at_the_start_stay_ignored(box: Any, argv: str) -> None:
     """As nohup and ``trap ""`` ask for: whoever sends them to the group does not mean this one."""
