@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -141,6 +142,8 @@ def test_another_process_keeps_its_handler_of_sigterm(box: Any) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert call("health", "-u", box.url).code == 0
     assert signal.getsignal(signal.SIGTERM) is before
+    with ThreadPoolExecutor(1) as pool:  # where none may be set
+        assert pool.submit(call, "health", "-u", box.url).result().code == 0
 
 
 @pytest.mark.parametrize("argv", ["run x", "batch - --out -", "guard -- true"])
