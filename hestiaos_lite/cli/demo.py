@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import tempfile
 import time
 from typing import Any, Dict, Iterator, List, Tuple
@@ -103,7 +102,6 @@ sent: 1
 >>> aegis.close()
 >>> outbox.close()
 """
-_SETTING = re.compile(r"HESTIAOS_|AEGIS_|.*_CA_BUNDLE$|(?i:.*_proxy$)")
 
 
 def declare(parser: Parser) -> None:
@@ -170,8 +168,9 @@ def _run(title: str, lines: str, names: Dict[str, Any]) -> str:
 def _own_environment(folder: str) -> Iterator[None]:
     """Hide the user's settings: the demo shows the sandbox, whatever is configured."""
     before = dict(os.environ)
-    for name in filter(_SETTING.match, before):
-        del os.environ[name]
+    for name in before:
+        if name.startswith(("HESTIAOS_", "AEGIS_")):  # no proxy or CA bundle is used for a loopback http URL
+            del os.environ[name]
     os.environ["XDG_CONFIG_HOME"] = folder
     try:
         yield

@@ -18,6 +18,7 @@ def test_the_demo_as_a_user_starts_it() -> None:
         HESTIAOS_BASE_URL="nonsense",
         HESTIAOS_CONFIG="/nonexistent",
         HTTP_PROXY="http://127.0.0.1:9",
+        REQUESTS_CA_BUNDLE="/nonexistent",
     )
     assert (called.code, called.err) == (0, "")
     shown = "".join(
