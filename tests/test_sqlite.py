@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -96,6 +97,21 @@ def test_a_rollback_journal_is_always_synced(path):
         file._logs_ahead = False  # as on a file system without shared memory, which is hard to come by
         with file.transaction(durable=False) as connection:
             assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_where_the_file_cannot_log_ahead_a_reader_waits_for_a_writer(path):
+    with opened(path) as file:
+        write(file, "one")
+        with file.transaction(write=False) as connection:
+            pass
+        assert connection.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        other = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN EXCLUSIVE")
+        timer = threading.Timer(0.3, other.execute, ["COMMIT"])
+        timer.start()
+        assert read(file) == ["one"]
+        timer.join()
+        other.close()
 
 
 def test_a_checkpoint_leaves_all_in_the_main_file(path, tmp_path):
