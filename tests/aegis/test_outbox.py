@@ -468,7 +468,7 @@ def test_requeue_gives_a_dead_row_another_chance(four):
 
 def test_only_rows_settled_long_ago_are_pruned(path, clock):
     with Outbox(path, clock=clock, keep_days=2) as box:
-        for n, answer in enumerate((202, 202, 503, 422)):
+        for n, answer in enumerate((202, 202, 202, 202, 503, 422)):
             clock.now = NOON + n
             queue(box, "k{}".format(n), thread_id=str(n))
             flushed(box, Service(others=answer))
@@ -476,9 +476,16 @@ def test_only_rows_settled_long_ago_are_pruned(path, clock):
         assert box.prune() == 0
         clock.now += 0.001
     with Outbox(path, clock=clock, keep_days=2) as box:
-        assert len(box.list()) == 4  # reading prunes nothing
+        assert len(box.list()) == 6  # reading prunes nothing
         queue(box, "new")
-        assert [row.idempotency_key for row in box.list()] == ["k1", "k2", "k3", "new"]
+        assert [row.idempotency_key for row in box.list()] == ["k1", "k2", "k3", "k4", "k5", "new"]
+        clock.now += 1  # a process that runs on
+        queue(box, "later")
+        assert [row.idempotency_key for row in box.list()] == ["k2", "k3", "k4", "k5", "new", "later"]
+        clock.now += 1
+        with client_of(box, nobody_there()) as client:
+            client.flush()
+        assert box.get(4).idempotency_key == box.list()[0].idempotency_key == "k3"
         clock.now += 1
         assert box.prune() == 1
 
