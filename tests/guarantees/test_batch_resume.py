@@ -108,6 +108,16 @@ def test_a_journal_without_its_log_leaves_every_unfinished_row_in_doubt(
     assert "journal-wal is missing" in called.err
     assert box.requests_total == 0
     batch.check_each_id_once(ROWS)
+    in_doubt = [int(line["id"][1:]) for line in batch.lines(batch.bad)]
+    assert in_doubt == sorted(in_doubt)  # as in the input
+
+    with contextlib.closing(sqlite3.connect(batch.journal)) as damaged, damaged:
+        damaged.execute("UPDATE rows SET state = 'sent', id = '{' WHERE id = '\"r20\"'")
+    called = batch.go("--resume", "--moved")
+    assert (called.code, called.err.splitlines()[-1].partition(": Expecting")[0]) == (
+        78,
+        "hestiaos-lite: [JOURNAL] journal {}".format(batch.journal),
+    )
 
 
 def test_a_log_that_another_program_has_folded_in_is_not_missing(
