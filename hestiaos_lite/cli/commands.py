@@ -18,6 +18,7 @@ class Command:
     # no named tuple: to make such a class costs every start a five-hundredth
     def __init__(self, name: str, declared_by: str, help: str, examples: Tuple[str, ...]) -> None:
         self.name, self.declared_by, self.help, self.examples = name, declared_by, help, examples
+        self.parent, _, self.word = name.rpartition(" ")
 
 
 # fmt: off
@@ -95,7 +96,7 @@ COMMANDS: Dict[str, Command] = {command.name: command for command in (
 
 def commands_of(name: str) -> List[Command]:
     """Return the commands of a command that has any, or with ``""`` those of the program."""
-    return [command for command in COMMANDS.values() if command.name.rpartition(" ")[0] == name]
+    return [command for command in COMMANDS.values() if command.parent == name]
 
 
 def _modules() -> None:

@@ -150,16 +150,16 @@ def _print(args: Arguments, output: Output) -> int:
 
 def complete(words: Sequence[str]) -> Iterator[str]:
     """Yield the lines of the answer."""
-    if words[:1] == ["help"] and len(words) > 1:
-        words = words[1:]  # a command, as anywhere, or a page
-        yield from (page for page in PAGES if len(words) == 1 and page.startswith(words[0]))
+    *before, current = words or [""]
+    if before[:1] == ["help"]:  # a command, as anywhere, or a page
+        yield from (page for page in PAGES if len(before) == 1 and page.startswith(current))
+        del before[0]
     name = ""
     parser = build_parser(name)
-    current = words[-1] if words else ""
     awaiting: Optional[argparse.Action] = None  # an option that wants the next word as its value
     places = _places(parser)
     only_places = False  # after "--"
-    for word in words[:-1]:
+    for word in before:
         if awaiting is not None:
             awaiting = None
         elif word == "--" and not only_places:
@@ -190,9 +190,8 @@ def complete(words: Sequence[str]) -> Iterator[str]:
         yield FILES + "\t"
     else:
         for command in commands_of(name):
-            word = command.name.rpartition(" ")[2]
-            if word.startswith(current):
-                yield _line(word, command.help)
+            if command.word.startswith(current):
+                yield _line(command.word, command.help)
 
 
 def _places(parser: Parser) -> List[argparse.Action]:

@@ -299,7 +299,7 @@ def build_parser(name: str = "") -> Parser:
         getattr(importlib.import_module("." + module, __package__), function)(parser)
     else:
         parser.usage = "%(prog)s [OPTION]... COMMAND ..."
-        rows = ["  {:<19} {}".format(c.name.rpartition(" ")[2], c.help) for c in commands_of(name)]
+        rows = ["  {:<19} {}".format(c.word, c.help) for c in commands_of(name)]
         parser.description = "\n".join([str(parser.description), "", "commands:"] + rows)
     parser.add_options(explain=command is None)
     if command is None:
@@ -314,7 +314,7 @@ def build_parser(name: str = "") -> Parser:
 
 
 def _names(name: str) -> str:
-    return ", ".join(command.name.rpartition(" ")[2] for command in commands_of(name))
+    return ", ".join(command.word for command in commands_of(name))
 
 
 def _parted(words: List[str]) -> Tuple[List[str], List[str]]:
