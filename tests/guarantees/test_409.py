@@ -56,9 +56,9 @@ def test_who_decided_otherwise_first_is_told(box: Sandbox, outbox: Outbox, body:
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_a_flush_tells_the_same(box: Sandbox, outbox: Outbox, body: Any) -> None:
     box.hitl.conflict_body = body
-    with client_of(box, outbox=outbox) as aegis:
+    with client_of(box, outbox=outbox) as aegis, client_of(box) as first:
         for key, action in (("same", "approve"), ("other", "reject")):
-            client_of(box).execute(action, key)
+            first.execute(action, key)
             queue(outbox, key, base_url=box.url)
         report = aegis.flush()
     assert (report.sent, report.duplicate, report.dead) == (0, 1, 1)
@@ -75,12 +75,8 @@ def test_where_nobody_says_it_is_not_confirmed(box: Sandbox, outbox: Outbox, bod
         aegis.reject("k")
         assert facts(aegis.approve("k")) == (409, True, False)
     with client_of(box, outbox=outbox) as aegis:
-        assert facts(aegis.approve("k")) == (409, True, False)
-        assert facts(aegis.approve("k")) == (
-            409,
-            True,
-            False,
-        )  # from the outbox, which remembers that nobody said
+        for _ in range(2):  # the second is from the outbox, which remembers that nobody said
+            assert facts(aegis.approve("k")) == (409, True, False)
     options = ("-u", box.url, "--tenant", "acme", "--thread", "T")
     called = call("hitl", "approve", "k", *options)
     assert called.code == 0
@@ -89,14 +85,12 @@ def test_where_nobody_says_it_is_not_confirmed(box: Sandbox, outbox: Outbox, bod
 
 
 # How the look at the first request may fail; it never raises, and never says more than was learned.
+OTHER = {"request_id": "x", "status": "COMMITTED", "action": "approve"}
 LOOKS: Dict[str, Dict[str, Any]] = {
     "not found": {"status": 404},
     "not allowed": {"status": 401},
     "broken": {"status": 500, "times": 9},
-    "an answer about another request": {
-        "status": 200,
-        "body": {"request_id": "x", "status": "COMMITTED", "action": "approve"},
-    },
+    "an answer about another request": {"status": 200, "body": OTHER},
     "no JSON": {"status": 200, "body": "<html>"},
     "without an action": {"status": 200, "body": {"status": "COMMITTED"}},
 }
@@ -166,32 +160,18 @@ def test_an_answer_lost_after_the_commit_is_confirmed_by_the_retry(box: Sandbox)
 
 # A status
 
-STATUSES = {
-    ("COMMITTED", "approve"): 0,
-    ("COMMITTED", "reject"): 1,
-    ("COMMITTED", "REJECT"): 1,
-    ("COMMITTED", "rejected"): 1,
-    ("COMMITTED", "deny"): 1,
-    ("COMMITTED", "Approve"): 1,
-    ("COMMITTED", None): 1,
-    ("COMMITTED", 1): 1,
-    ("FAILED", "approve"): 1,
-    ("REJECTED", "approve"): 1,
-    ("rejected", None): 1,
-    ("PENDING", "approve"): 75,
-    ("QUEUED", None): 75,
-}
+STATUSES = [
+    ("COMMITTED", "approve", 0), ("COMMITTED", "reject", 1), ("COMMITTED", "REJECT", 1), ("COMMITTED", "rejected", 1),
+    ("COMMITTED", "deny", 1), ("COMMITTED", "Approve", 1), ("COMMITTED", None, 1), ("COMMITTED", 1, 1),
+    ("COMMITTED", ["approve"], 1), ("FAILED", "approve", 1), ("REJECTED", "approve", 1), ("rejected", None, 1),
+    ("PENDING", "approve", 75), ("QUEUED", None, 75),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "action"), STATUSES)
-def test_only_a_committed_approval_is_exit_0(box: Sandbox, status: str, action: Any) -> None:
+@pytest.mark.parametrize(("status", "action", "code"), STATUSES)
+def test_only_a_committed_approval_is_exit_0(box: Sandbox, status: str, action: Any, code: int) -> None:
     box.fail_next(200, body={"request_id": "r", "status": status, "action": action})
-    assert call("hitl", "status", "r", "-u", box.url).code == STATUSES[status, action]
-
-
-def test_an_action_that_is_a_list_is_no_approval(box: Sandbox) -> None:
-    box.fail_next(200, body={"request_id": "r", "status": "COMMITTED", "action": ["approve"]})
-    assert call("hitl", "status", "r", "-u", box.url).code == 1
+    assert call("hitl", "status", "r", "-u", box.url).code == code
 
 
 def test_a_status_of_another_request_is_not_taken(box: Sandbox) -> None:

@@ -40,6 +40,10 @@ def client_of(box: Sandbox, **options: Any) -> AegisClient:
     return AegisClient(box.url, **dict(FACTS, **options))
 
 
+def on(box: Sandbox) -> List[str]:
+    return ["-u", box.url, "--tenant", "acme", "--thread", "T"]
+
+
 def bring_about(box: Sandbox, outcome: str) -> None:
     """Let somebody decide so that the outcome of the key "k" is this one."""
     with client_of(box) as person:
@@ -65,38 +69,28 @@ def test_the_six_outcomes(box: Sandbox, outcome: str, body: Any) -> None:
     with client_of(box) as job:
         conclusion = job.conclude("k")
     (action,) = box.actions()
-    expected = {
-        "approved": ("COMMITTED", action["request_id"]),
-        "pending": ("PENDING", action["request_id"]),
-        "failed": ("FAILED", action["request_id"]),
-        "rejected": (conclusion.status, action["request_id"]),
-        "expired": ("PENDING", action["request_id"]),
-        "unknown": (None, None),
-    }[outcome]
-    assert conclusion == Conclusion("k", outcome, expected[1], expected[0], 1)
+    request_id = None if outcome == "unknown" else action["request_id"]
+    status = {"approved": "COMMITTED", "failed": "FAILED", "unknown": None, "rejected": conclusion.status}
+    assert conclusion == Conclusion("k", outcome, request_id, status.get(outcome, "PENDING"), 1)
     assert conclusion.approved is (outcome == "approved")
 
 
 @pytest.mark.parametrize("outcome", EXIT_CODES)
 def test_the_six_outcomes_on_the_command_line(box: Sandbox, outcome: str) -> None:
     bring_about(box, outcome)
-    options = ("-u", box.url, "--tenant", "acme", "--thread", "T")
-    called = call("hitl", "conclude", "k", *options)
+    called = call("hitl", "conclude", "k", *on(box))
     assert called.code == EXIT_CODES[outcome]
     assert called.out.split()[0] == outcome
     assert called.err.startswith(outcome + ": ")
-    again = call("hitl", "conclude", "k", "-j", "-q", *options)
+    again = call("hitl", "conclude", "k", "-j", "-q", *on(box))
     if outcome == "expired":  # what it decided is by now a decision like any other
         assert (again.code, again.json["outcome"]) == (1, "rejected")
         words = "rejected: it was rejected before, by somebody or by an earlier conclude\n"
-        assert call("hitl", "conclude", "k", *options).err == words
+        assert call("hitl", "conclude", "k", *on(box)).err == words
     else:
         assert (again.code, again.err) == (EXIT_CODES[outcome], "")
-        assert {name: again.json[name] for name in ("idempotency_key", "outcome", "attempts")} == {
-            "idempotency_key": "k",
-            "outcome": outcome,
-            "attempts": 1,
-        }
+        facts = again.json["idempotency_key"], again.json["outcome"], again.json["attempts"]
+        assert facts == ("k", outcome, 1)
 
 
 LATE = "k was rejected before this was sent: by somebody, or because its deadline had passed and it was concluded"
@@ -107,8 +101,7 @@ def test_a_late_approver_is_told(box: Sandbox) -> None:
         assert job.conclude("k").outcome == "expired"
         with pytest.raises(IdempotencyConflict, match=LATE):
             person.approve("k")
-    options = ("-u", box.url, "--tenant", "acme", "--thread", "T")
-    called = call("hitl", "approve", "k", *options)
+    called = call("hitl", "approve", "k", *on(box))
     assert called.code == 1
     assert re.search(LATE, called.err)
     assert "make a new key" not in called.err  # no job would look at it
@@ -230,11 +223,8 @@ def test_what_waits_in_the_outbox_goes_first(box: Sandbox, outbox: Outbox) -> No
         assert client.conclude("k").outcome == "approved"
         assert client.conclude("nobody").outcome == "expired"
     assert [action["idempotency_key"] for action in box.actions()] == ["older", "k", "nobody"]
-    assert [row.state for row in outbox.list()] == [
-        "settled",
-        "settled",
-        "queued",
-    ]  # the conclusion is no row
+    # the conclusion is no row
+    assert [row.state for row in outbox.list()] == ["settled", "settled", "queued"]
 
 
 def test_while_a_decision_of_the_key_cannot_be_sent_nothing_is_concluded(
@@ -249,19 +239,7 @@ def test_while_a_decision_of_the_key_cannot_be_sent_nothing_is_concluded(
         assert (conclusion.outcome, conclusion.status) == ("pending", None)
         assert box.actions() == []
         box.fail_next(503, path="*/hitl/approve")
-        arguments = (
-            "-u",
-            box.url,
-            "--tenant",
-            "acme",
-            "--thread",
-            "T",
-            "--retries",
-            "0",
-            "--outbox",
-            outbox.path,
-        )
-        called = call("hitl", "conclude", "k", *arguments)
+        called = call("hitl", "conclude", "k", *on(box), "--retries", "0", "--outbox", outbox.path)
         assert called.code == 75
         assert "waits in the outbox and cannot be sent" in called.err
         assert client.conclude("k").outcome == "approved"

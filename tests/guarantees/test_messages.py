@@ -208,29 +208,22 @@ def test_a_proxy_that_refuses_is_named(scheme: str, kind: str, monkeypatch: pyte
         session = lent if kind == "lent" else None
         with Client(scheme + "://service.example", timeout=10, retries=0, session=session) as client:
             error = error_of(client.health)
-    assert (
-        error.message
-        == "cannot connect: connection refused ({}://service.example, through the proxy http://{})".format(
-            scheme, proxy
-        )
-    )
-    assert error.delivered is False
+    said = "cannot connect: connection refused ({}://service.example, through the proxy http://{})"
+    assert (error.message, error.delivered) == (said.format(scheme, proxy), False)
+    assert KEY not in str(error)
 
 
-PAGES = {
-    "No required SSL certificate was sent": "400 No required SSL certificate was sent",
-    "The plain HTTP request was sent to HTTPS port": "400 The plain HTTP request was sent to HTTPS port",
-    "502 Bad Gateway": "502 Bad Gateway",
-}
-
-
-@pytest.mark.parametrize("title", PAGES)
+@pytest.mark.parametrize("title", [
+    "400 No required SSL certificate was sent",
+    "400 The plain HTTP request was sent to HTTPS port",
+    "502 Bad Gateway",
+])  # fmt: skip
 @pytest.mark.parametrize("status", [400, 404, 502])
 def test_a_gateway_s_page_gives_its_title(status: int, title: str) -> None:
-    page = "<html>\r\n<head><title>{}</title></head>\r\n<body>nginx</body></html>".format(PAGES[title])
+    page = "<html>\r\n<head><title>{}</title></head>\r\n<body>nginx</body></html>".format(title)
     refusal = reply(status, page.encode(), {"Content-Type": "text/html"})
     with FaultServer(answer(refusal)) as server, Client(server.url, timeout=10, retries=0) as client:
-        assert error_of(lambda: client.run("x")).message == PAGES[title]
+        assert error_of(lambda: client.run("x")).message == title
 
 
 def test_a_404_of_no_code_names_both_that_may_be_wrong() -> None:

@@ -250,17 +250,6 @@ def test_a_proxy_whose_answer_cannot_be_used(monkeypatch: pytest.MonkeyPatch) ->
     assert (caught.value.delivered, caught.value.effect) == (False, "none")
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_is_not_there(scheme: str, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(scheme + "_proxy", "http://user:hunter2@127.0.0.1:{}".format(closed_port()))
-    with Client("{}://{}".format(scheme, HOST), timeout=PATIENT, session=session, retries=0) as client:
-        with pytest.raises(ConnectionFailed) as caught:
-            client.run("hello")
-    assert caught.value.delivered is False
-    assert "connection refused" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     "url", ["http://user:hunter2@bad host:80", "http://user:hunter2@[::1", "http://user:hunter2@:1:2"]
 )
