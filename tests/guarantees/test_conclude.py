@@ -245,7 +245,7 @@ def test_while_a_decision_of_the_key_cannot_be_sent_nothing_is_concluded(
         assert client.conclude("k").outcome == "approved"
         box.hitl.delay_seconds = 60
         client.approve("k2")
-        called = call("hitl", "conclude", "k2", *arguments)
+        called = call("hitl", "conclude", "k2", *on(box), "--retries", "0", "--outbox", outbox.path)
         assert (called.code, "not committed yet" in called.err) == (75, True)  # pending at the service
 
 
