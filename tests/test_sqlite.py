@@ -157,9 +157,8 @@ def test_a_file_of_another_version_is_refused(path, version):
     before = path.read_bytes()
     with opened(path) as file, pytest.raises(HestiaError) as caught:
         read(file)
-    assert "it has schema version {}, and this hestiaos-lite reads version 3".format(version) in str(
-        caught.value
-    )
+    words = "it has schema version {}, and this hestiaos-lite reads version 3"
+    assert words.format(version) in str(caught.value)
     assert path.read_bytes() == before
 
 

@@ -31,12 +31,8 @@ def test_the_demo_as_a_user_starts_it() -> None:
 def test_the_demo_as_json() -> None:
     report = call("demo", "-j").json
     assert report.pop("seconds") > 0
-    assert report == {
-        "ok": True,
-        "steps": [
-            {"title": title, "python": lines, "ok": True, "fault": ""} for title, lines in demo.steps()
-        ],
-    }
+    steps = [{"title": title, "python": lines, "ok": True, "fault": ""} for title, lines in demo.steps()]
+    assert report == {"ok": True, "steps": steps}
 
 
 @pytest.mark.parametrize("step, fault", [
@@ -46,9 +42,7 @@ def test_the_demo_as_json() -> None:
 def test_a_step_that_fails_is_named(monkeypatch: Any, step: str, fault: str) -> None:
     monkeypatch.setattr(demo, "STEPS", "First\n>>> 1\n1\n\n{}\n\nThird\n>>> 3\n3\n".format(step))
     called = call("demo", "-q")
-    assert (called.code, called.err) == (
-        1,
-        "hestiaos-lite: step 2, {!r}, failed\n".format(step.split("\n")[0]),
-    )
+    words = "hestiaos-lite: step 2, {!r}, failed\n".format(step.split("\n")[0])
+    assert (called.code, called.err) == (1, words)
     assert fault in called.out
     assert "3. " not in called.out

@@ -76,23 +76,17 @@ def test_help_knows_every_environment_variable() -> None:
         path.read_text(encoding="utf-8") for path in Path(hestiaos_lite.__file__).parent.rglob("*.py")
     )
     read = set(re.findall(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"", source))
-    read |= {"HESTIAOS_" + name for name in ("BASE_URL", "API_KEY", "API_KEY_FILE", "TIMEOUT")}
-    read |= {
-        "AEGIS_" + name
-        for name in ("BASE_URL", "API_KEY", "API_KEY_FILE", "TIMEOUT", "TENANT_ID", "THREAD_ID")
-    }
+    settings = ("BASE_URL", "API_KEY", "API_KEY_FILE", "TIMEOUT")
+    read |= {"HESTIAOS_" + name for name in settings}
+    read |= {"AEGIS_" + name for name in (*settings, "TENANT_ID", "THREAD_ID")}
     of_the_system = {"USERNAME", "LC_CTYPE", "CREDENTIALS_DIRECTORY"}  # asked for, but no setting of ours
     assert {name for name in read - of_the_system if name not in ENVIRONMENT} == set()
 
 
 def test_help_and_the_shared_table_name_the_same_exit_codes() -> None:
     defined = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
-    named = {
-        int(code)
-        for code in re.findall(r"^ *(\d+)  |; (\d+) ", EXIT_CODES, re.MULTILINE)
-        for code in code
-        if code
-    }
+    found = re.findall(r"^ *(\d+)  |; (\d+) ", EXIT_CODES, re.MULTILINE)
+    named = {int(first or second) for first, second in found}
     assert named == defined | {130, 141, 143}
 
 

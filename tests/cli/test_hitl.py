@@ -20,11 +20,8 @@ def test_approve_and_its_duplicate(box: Any) -> None:
     word, request_id = first.out.split()
     assert (first.code, word, first.err) == (0, "accepted", "")
     again = hitl(box, "approve", "invoice-7")
-    assert again == Called(
-        0,
-        "duplicate {}\n".format(request_id),
-        "duplicate: this key was already processed; nothing was done again\n",
-    )
+    words = "duplicate: this key was already processed; nothing was done again\n"
+    assert again == Called(0, "duplicate {}\n".format(request_id), words)
     assert [(action["action"], action["payload"]) for action in box.actions()] == [("approve", {"amount": 3})]
     shown = call("hitl", "status", request_id, "-u", box.url)
     assert shown.code == 0
@@ -37,14 +34,9 @@ def test_reject_as_json_with_a_payload_from_a_file_and_from_standard_input(box: 
     result = hitl(box, "reject", "k1", "--payload", "@" + str(path), "-j").json
     del result["request_id"], result["attempts"], result["data"]
     assert result == {
-        "idempotency_key": "k1",
-        "status_code": 202,
-        "accepted": True,
-        "duplicate": False,
-        "queued": False,
-        "settled": True,
-        "confirmed": True,
-    }
+        "idempotency_key": "k1", "status_code": 202,
+        "accepted": True, "duplicate": False, "queued": False, "settled": True, "confirmed": True,
+    }  # fmt: skip
     assert hitl(box, "reject", "k2", "--payload", "-", stdin='{"a": [1]}').code == 0
     assert [action["payload"] for action in box.actions()] == [{"why": "äh"}, {"a": [1]}]
 
@@ -91,7 +83,6 @@ def test_key(arguments: Any, parts: Any, fields: Any, said: str) -> None:
 
 def test_key_as_json_says_the_types() -> None:
     called = call("hitl", "key", "invoice", "42", "--typed", "-j", "-q")
-    assert (called.err, called.json) == (
-        "",
-        {"idempotency_key": idempotency_key("invoice", 42), "types": ["string", "integer"]},
-    )
+    types = ["string", "integer"]
+    assert called.err == ""
+    assert called.json == {"idempotency_key": idempotency_key("invoice", 42), "types": types}
