@@ -77,14 +77,11 @@ def play_mocket(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["own", "callers"])
-@pytest.mark.parametrize(
-    "play",
-    [
-        pytest.param(play_requests_mock, marks=needs("requests_mock"), id="requests-mock"),
-        pytest.param(play_pook, marks=needs("pook"), id="pook"),
-        pytest.param(play_httpretty, marks=needs("httpretty"), id="httpretty"),
-        pytest.param(play_mocket, marks=needs("mocket"), id="mocket"),
-    ],
-)
+@pytest.mark.parametrize("play", [
+    pytest.param(play_requests_mock, marks=needs("requests_mock"), id="requests-mock"),
+    pytest.param(play_pook, marks=needs("pook"), id="pook"),
+    pytest.param(play_httpretty, marks=needs("httpretty"), id="httpretty"),
+    pytest.param(play_mocket, marks=needs("mocket"), id="mocket"),
+])  # fmt: skip
 def test_each_call(play: Any, kind: str) -> None:
     alone(play, kind)

@@ -70,18 +70,13 @@ def with_freezegun(url: str, kind: str) -> None:
 
 
 @KINDS
-@pytest.mark.parametrize(
-    "play",
-    [
-        pytest.param(
-            with_opentelemetry,
-            marks=needs("opentelemetry", "opentelemetry.instrumentation.requests", "opentelemetry.sdk"),
-            id="opentelemetry",
-        ),
-        pytest.param(with_sentry, marks=needs("sentry_sdk"), id="sentry"),
-        pytest.param(with_freezegun, marks=needs("freezegun"), id="freezegun"),
-    ],
-)
+@pytest.mark.parametrize("play", [
+    pytest.param(with_opentelemetry,
+        marks=needs("opentelemetry", "opentelemetry.instrumentation.requests", "opentelemetry.sdk"),
+        id="opentelemetry"),
+    pytest.param(with_sentry, marks=needs("sentry_sdk"), id="sentry"),
+    pytest.param(with_freezegun, marks=needs("freezegun"), id="freezegun"),
+])  # fmt: skip
 def test_each_call(play: Any, kind: str) -> None:
     with Sandbox() as box:
         alone(play, box.url, kind)

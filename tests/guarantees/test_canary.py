@@ -44,22 +44,14 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 QUOTED = json.dumps(CANARY)[1:-1]  # as ASCII JSON
 SCRIPTS = {
     "flat": reply(401, json.dumps({"code": "NO", "message": "bad key " + CANARY}).encode()),
-    "nested": reply(
-        500, json.dumps({"detail": {"message": CANARY + " is no key", "given": CANARY}}).encode()
-    ),
+    "nested": reply(500, json.dumps({"detail": {"message": CANARY + " is no key", "given": CANARY}}).encode()),
     "code": reply(500, json.dumps({"code": CANARY, "message": "no"}).encode()),
     "unescaped": reply(500, json.dumps({"detail": "got " + CANARY}, ensure_ascii=False).encode()),
-    "list": reply(
-        422, json.dumps({"detail": [{"loc": [CANARY], "msg": "bad " + CANARY, "input": CANARY}]}).encode()
-    ),
+    "list": reply(422, json.dumps({"detail": [{"loc": [CANARY], "msg": "bad " + CANARY, "input": CANARY}]}).encode()),
     "text": reply(500, ("upstream said: " + CANARY).encode("utf-8"), {"Content-Type": "text/plain"}),
     "escaped-text": reply(500, ("upstream said: " + QUOTED).encode("ascii"), {"Content-Type": "text/plain"}),
-    "across-the-cut": reply(
-        500, ("x " * 140 + CANARY + " y" * 100).encode("utf-8"), {"Content-Type": "text/plain"}
-    ),
-    "across-the-fold": reply(
-        500, (" " * 5987 + " x " + CANARY).encode("utf-8"), {"Content-Type": "text/plain"}
-    ),
+    "across-the-cut": reply(500, ("x " * 140 + CANARY + " y" * 100).encode("utf-8"), {"Content-Type": "text/plain"}),
+    "across-the-fold": reply(500, (" " * 5987 + " x " + CANARY).encode("utf-8"), {"Content-Type": "text/plain"}),
     "html": reply(502, ("<p>" + CANARY).encode("utf-8")),
     "title": reply(502, "<html><title>{} {}</title>".format(CANARY, html.escape(CANARY)).encode("utf-8")),
     "title-across-the-cut": reply(502, ("<title>" + "x " * 4990 + CANARY * 9 + "</title>").encode("utf-8")),
@@ -78,7 +70,7 @@ SCRIPTS = {
     "cut": head(200, {"Content-Length": 900}) + CANARY.encode("utf-8"),
     "cut-chunk": head(200, {"Transfer-Encoding": "chunked"})
     + chunked([CANARY.encode("utf-8")], end=b"zz" + KEY.encode()),
-}
+}  # fmt: skip
 # what urllib3 logs of these is kept from its log on connections of ours alone
 HEADS = {
     "header-without-colon": b"HTTP/1.1 200 OK\r\nX: y\r\nmy key is " + KEY.encode() + b"\r\nY: z\r\n\r\n{}",

@@ -533,16 +533,12 @@ def test_interim_answers_are_passed_over() -> None:
         assert server.connections == 1
 
 
-@pytest.mark.parametrize(
-    ("first", "call", "value"),
-    [
-        (drop, health, HealthResponse("ok")),
-        (answer_and_reset(b""), health, HealthResponse("ok")),
-        (answer_and_close(LENGTH_100), health, HealthResponse("ok")),
-        (drop, lambda client: client.secrets.delete("key"), None),
-    ],
-    ids=["dropped", "reset", "cut", "delete-dropped"],
-)
+@pytest.mark.parametrize(("first", "call", "value"), [
+    (drop, health, HealthResponse("ok")),
+    (answer_and_reset(b""), health, HealthResponse("ok")),
+    (answer_and_close(LENGTH_100), health, HealthResponse("ok")),
+    (drop, lambda client: client.secrets.delete("key"), None),
+], ids=["dropped", "reset", "cut", "delete-dropped"])  # fmt: skip
 def test_a_read_that_broke_is_repeated(first: Script, call: Callable[[Client], Any], value: Any) -> None:
     with served(first, answer(ok(HEALTH)), timeout=PATIENT, retries=1) as (client, server):
         assert call(client) == value
@@ -707,11 +703,9 @@ LARGE: Dict[str, Tuple[Script, str]] = {
     "stream-of-an-endless-line": (too_large(head(200, _STREAM_HEAD) + b"data: "), "InvalidResponse 200"),
     "stream-of-an-endless-comment": (too_large(head(200, _STREAM_HEAD) + b":"), "InvalidResponse 200"),
     "stream-of-an-endless-object": (answer(head(200, _STREAM_HEAD) + _ENDLESS_OBJECT), "InvalidResponse 200"),
-    "stream-of-a-bomb": (
-        answer(head(200, dict(_STREAM_HEAD, **{"Content-Encoding": "gzip"})) + BOMB),
-        "InvalidResponse 200",
-    ),
-}
+    "stream-of-a-bomb": (answer(head(200, dict(_STREAM_HEAD, **{"Content-Encoding": "gzip"})) + BOMB),
+        "InvalidResponse 200"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LARGE)

@@ -296,13 +296,11 @@ def test_any_error_body_makes_the_error_of_its_status(rng, rounds):
 
 BODY = b'{"input": "hello"}'
 GOOD = [
-    b"POST /api/v1/run HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n"
-    + BODY,
+    b"POST /api/v1/run HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n" + BODY,
     b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"POST /api/v1/run/stream HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n"
-    + BODY,
+    b"POST /api/v1/run/stream HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n" + BODY,
     b"DELETE /api/secrets/a%2Fb?x=y HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
-]
+]  # fmt: skip
 PROTOCOL = [
     b"\r\n", b"\n", b"\r\n\r\n", b":", b" ", b"\t", b"\0", b"\xff", b"HTTP/1.1", b"HTTP/9.9", b"GET ", b"%",
     b"%zz", b"%00", b"/../", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",

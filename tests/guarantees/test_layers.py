@@ -209,15 +209,12 @@ def test_a_function_has_sixty_lines_of_code_at_most():
     assert long == []
 
 
-@pytest.mark.parametrize(
-    ("module", "owners"),
-    [
-        ("argparse", (argparse.ArgumentParser, argparse.Namespace, argparse._SubParsersAction, argparse)),
-        ("importlib", (importlib, importlib.util)),
-        ("concurrent.futures", (futures.ThreadPoolExecutor, futures.Future, futures.thread, futures)),
-        ("sqlite3", (sqlite3.Connection, sqlite3.Cursor, sqlite3)),
-    ],
-)
+@pytest.mark.parametrize(("module", "owners"), [
+    ("argparse", (argparse.ArgumentParser, argparse.Namespace, argparse._SubParsersAction, argparse)),
+    ("importlib", (importlib, importlib.util)),
+    ("concurrent.futures", (futures.ThreadPoolExecutor, futures.Future, futures.thread, futures)),
+    ("sqlite3", (sqlite3.Connection, sqlite3.Cursor, sqlite3)),
+])  # fmt: skip
 def test_no_private_name_of_these_libraries(module, owners):
     """They were changed under us (3.14 calls into a parser that add_parser has just made): only what is public is promised."""
     private = {

@@ -81,11 +81,8 @@ SERVICES: Dict[str, Tuple[bytes, str]] = {
     "JSON without its type": (reply(403, b'{"code": "NO"}'), "NO"),
     "JSON that breaks off": (head(403, dict(JSON, **{"Content-Length": 99})) + b'{"co', "GOVERNANCE_BLOCK"),
     "JSON whose end alone is lost": (head(403, {"Content-Length": 99}) + b'{"code": "NO"}', "NO"),
-    "a broken gzip of JSON": (
-        reply(403, b"...", dict(JSON, **{"Content-Encoding": "gzip"})),
-        "GOVERNANCE_BLOCK",
-    ),
-}
+    "a broken gzip of JSON": (reply(403, b"...", dict(JSON, **{"Content-Encoding": "gzip"})), "GOVERNANCE_BLOCK"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("data", "code"), SERVICES.values(), ids=SERVICES.keys())
@@ -155,14 +152,8 @@ TWICE: Dict[str, Tuple[bytes, Callable[[Client, AegisClient], Any]]] = {
         b'{"decision": "ALLOW", "more": {"a": 1, "a": 2}}',
         lambda client, aegis: client.governance.require("deploy"),
     ),
-    "a run": (
-        b'{"result": "BLOCK", "result": "ALLOW", "trace_id": "t"}',
-        lambda client, aegis: client.run("x"),
-    ),
-    "a trace": (
-        b'{"trace_id": "t", "decision": "BLOCK", "decision": "ALLOW"}',
-        lambda client, aegis: client.trace("t"),
-    ),
+    "a run": (b'{"result": "BLOCK", "result": "ALLOW", "trace_id": "t"}', lambda client, aegis: client.run("x")),
+    "a trace": (b'{"trace_id": "t", "decision": "BLOCK", "decision": "ALLOW"}', lambda client, aegis: client.trace("t")),
     "an agent": (
         b'{"agent_id": "a", "status": "FAILED", "status": "COMPLETED"}',
         lambda client, aegis: client.agents("a", "x"),
@@ -175,7 +166,7 @@ TWICE: Dict[str, Tuple[bytes, Callable[[Client, AegisClient], Any]]] = {
         b'{"request_id": "r", "action": "approve", "action": "reject"}',
         lambda client, aegis: aegis.approve("key"),
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "what"), TWICE.values(), ids=TWICE.keys())
@@ -199,14 +190,11 @@ def test_a_409_with_two_actions_is_no_answer(method: str) -> None:
     assert (type(error), error.status) == (InvalidResponse, 409)
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        '{"type": "final", "trace_id": "t", "data": {"mode": "BLOCK", "mode": "ALLOW"}}',
-        '{"type": "start", "trace_id": "t", "data": {}, "data": {"mode": "BLOCK"}}',
-        '{"type": "final",\ndata: "data": {"mode": "BLOCK"}, "data": {}}',
-    ],
-)
+@pytest.mark.parametrize("event", [
+    '{"type": "final", "trace_id": "t", "data": {"mode": "BLOCK", "mode": "ALLOW"}}',
+    '{"type": "start", "trace_id": "t", "data": {}, "data": {"mode": "BLOCK"}}',
+    '{"type": "final",\ndata: "data": {"mode": "BLOCK"}, "data": {}}',
+])  # fmt: skip
 def test_an_event_that_names_a_field_twice_is_none(event: str) -> None:
     events = head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
     events += chunked(["data: {}\n\n".format(part).encode() for part in (event, '{"type": "done"}')])
@@ -215,15 +203,12 @@ def test_an_event_that_names_a_field_twice_is_none(event: str) -> None:
         assert call("run", "--stream", "x", "-u", server.url).code == 76
 
 
-@pytest.mark.parametrize(
-    ("argv", "code"),
-    [
-        (["hitl", "approve", "k", "--tenant", "t", "--thread", "T", "--payload"], 2),
-        (["agent", "a", "task", "--config"], 2),
-        (["explain", "deploy", "--input"], 2),
-        (["guard", "--input"], 125),
-    ],
-)
+@pytest.mark.parametrize(("argv", "code"), [
+    (["hitl", "approve", "k", "--tenant", "t", "--thread", "T", "--payload"], 2),
+    (["agent", "a", "task", "--config"], 2),
+    (["explain", "deploy", "--input"], 2),
+    (["guard", "--input"], 125),
+])  # fmt: skip
 def test_what_we_are_given_names_no_field_twice_either(
     argv: Any, code: int, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

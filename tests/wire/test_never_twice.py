@@ -132,14 +132,11 @@ def retrying(**counts: Any) -> HTTPAdapter:
 REPEATING: Dict[str, Any] = {
     "a total": lambda: ("", retrying(total=1)),
     "no total, and one read": lambda: ("", retrying(total=None, connect=0, read=1)),
-    "no total, and one of another kind": lambda: (
-        "",
-        retrying(total=None, connect=0, read=0, status=0, other=1),
-    ),
+    "no total, and one of another kind": lambda: ("", retrying(total=None, connect=0, read=0, status=0, other=1)),
     "a longer prefix": lambda: ("/api/v1/run", retrying(total=1)),
     "an adapter of its own": lambda: ("", Insists()),
     "a Retry of its own": lambda: ("", HTTPAdapter(max_retries=OwnRetry(1, allowed_methods=None))),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*REPEATING, "a session of its own"])
@@ -162,16 +159,12 @@ def test_a_session_that_repeats_is_not_believed_about_its_last_try(name: str) ->
         assert (server.hits, error.delivered, error.effect, error.attempts) == (1, None, "unknown", 1)
 
 
-@pytest.mark.parametrize(
-    "retry",
-    [
-        Retry(0, read=False),
-        Retry(False),
-        Retry(0),
-        Retry(None, connect=0, read=0, redirect=0, status=0, other=0),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("retry", [
+    Retry(0, read=False),
+    Retry(False),
+    Retry(0),
+    Retry(None, connect=0, read=0, redirect=0, status=0, other=0),
+], ids=str)  # fmt: skip
 def test_a_session_that_repeats_nothing_is_believed(retry: Retry) -> None:
     with requests.Session() as lent:
         lent.mount("http://", HTTPAdapter(max_retries=retry))
@@ -286,19 +279,16 @@ def test_a_lent_session_that_is_closed_under_a_call_has_sent_nothing() -> None:
         assert (server.hits, caught.value.delivered, caught.value.effect) == (0, False, "none")
 
 
-@pytest.mark.parametrize(
-    ("said", "idle_seconds", "connections"),
-    [
-        (None, 3.9, 1),
-        (None, 4.0, 2),  # uvicorn, Node and Apache close theirs after 5 s
-        ("timeout=60", 4.0, 2),
-        ("timeout=3, max=100", 1.9, 1),
-        ("timeout=3, max=100", 2.0, 2),
-        ('max=5, TIMEOUT="3"', 2.0, 2),
-        ("timeout=1", 0.0, 2),
-        ("timeout=soon", 3.9, 1),
-    ],
-)
+@pytest.mark.parametrize(("said", "idle_seconds", "connections"), [
+    (None, 3.9, 1),
+    (None, 4.0, 2),  # uvicorn, Node and Apache close theirs after 5 s
+    ("timeout=60", 4.0, 2),
+    ("timeout=3, max=100", 1.9, 1),
+    ("timeout=3, max=100", 2.0, 2),
+    ('max=5, TIMEOUT="3"', 2.0, 2),
+    ("timeout=1", 0.0, 2),
+    ("timeout=soon", 3.9, 1),
+])  # fmt: skip
 def test_a_connection_is_given_up_before_the_service_does(
     said: Any, idle_seconds: float, connections: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

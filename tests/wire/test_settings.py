@@ -56,18 +56,14 @@ def certificate_that_is_none(tmp_path: Any, patch: Any, lent: requests.Session) 
 
 
 @pytest.mark.parametrize("kind", ["own", "lent"])
-@pytest.mark.parametrize(
-    ("prepare", "names"),
-    [
-        (empty_bundle, "certificate"),
-        (empty_bundle_of_the_environment, "certificate"),
-        (key_log, "nowhere"),
-        (no_such_certificate, "none.pem does not exist"),
-        (no_such_key, "none.pem does not exist"),
-        (certificate_that_is_none, "certificate"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
+@pytest.mark.parametrize(("prepare", "names"), [
+    (empty_bundle, "certificate"),
+    (empty_bundle_of_the_environment, "certificate"),
+    (key_log, "nowhere"),
+    (no_such_certificate, "none.pem does not exist"),
+    (no_such_key, "none.pem does not exist"),
+    (certificate_that_is_none, "certificate"),
+], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
 def test_a_setting_that_cannot_be_used(
     prepare: Prepare, names: str, kind: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
