@@ -281,7 +281,7 @@ def test_more_arguments_than_the_system_takes_are_126(tmp_path: Any) -> None:
 
 def test_where_exec_does_not_replace_it_runs_waits_and_passes_the_code_on() -> None:
     driver = (
-        "import os, subprocess, sys; from hestiaos_lite.cli.exec import exec_command\n"
+        "import os, subprocess, sys; from hestiaos_lite.cli.guard import exec_command\n"
         "os.name = 'nt'\n"
         "print(exec_command(['sh', '-c', 'echo ran; exit 6']))"
     )
