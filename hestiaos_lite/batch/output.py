@@ -48,8 +48,8 @@ class Files:
         out: str,
         bad: Optional[str],
         *,
-        resume: Optional[Sequence[str]] = None,
-        sink: Callable[[str], Any] = print,
+        resume: Optional[Sequence[str]],
+        sink: Callable[[str], Any],
     ) -> None:
         self._source = source
         self._out = None if out == "-" else out
@@ -90,7 +90,7 @@ class Files:
             _refuse_content_of_others(bad)
         return bad
 
-    def begin(self, call: str, service: str, *, moved: bool = False) -> None:
+    def begin(self, call: str, service: str, *, moved: bool) -> None:
         """Take in the input (`Store.begin`) and make OUT and BAD say what the journal says."""
         try:
             self.store.begin(
