@@ -16,38 +16,19 @@ from hestiaos_lite.errors import HestiaError
 from hestiaos_lite.sandbox import Sandbox
 
 FACTS: Dict[str, Any] = {
-    "trace_id": "t-1",
-    "status": 503,
-    "request_id": "r-1",
-    "attempts": 3,
-    "delivered": None,
-    "retry_after": 1.5,
-    "code": "CODE",
-    "details": {"a": "s3cret"},
-    "advice": "go on",
-}
+    "trace_id": "t-1", "status": 503, "request_id": "r-1", "attempts": 3, "delivered": None, "retry_after": 1.5,
+    "code": "CODE", "details": {"a": "s3cret"}, "advice": "go on",
+}  # fmt: skip
 ERRORS = {
     name: value
     for name, value in ((name, getattr(hestiaos_lite, name)) for name in hestiaos_lite.__all__)
     if isinstance(value, type) and issubclass(value, HestiaError)
 }
 # what any model needs, and more than it knows
-WIRE = dict.fromkeys(
-    [
-        "agent_id",
-        "code",
-        "decision",
-        "idempotency_key",
-        "message",
-        "outcome",
-        "request_id",
-        "result",
-        "status",
-        "trace_id",
-        "type",
-    ],
-    "x",
-)
+WIRE = dict.fromkeys([
+    "agent_id", "code", "decision", "idempotency_key", "message", "outcome", "request_id", "result", "status",
+    "trace_id", "type",
+], "x")  # fmt: skip
 MODELS: Dict[str, Any] = {
     name: getattr(models, name).from_dict(
         dict(WIRE, data={"a": [1]}, metrics={"b": {"c": None}}, colour=["blue"])
@@ -82,10 +63,8 @@ def test_an_error_keeps_its_facts(name: str) -> None:
         dumped = pickle.dumps(error, protocol)
         again = pickle.loads(dumped)
         assert type(again) is type(error)
-        assert (facts_of(again), again.details) == (
-            facts_of(error),
-            None,
-        )  # what may quote a secret stays here
+        # what may quote a secret stays here
+        assert (facts_of(again), again.details) == (facts_of(error), None)
         assert b"s3cret" not in dumped
         assert (str(again), repr(again), again.args) == (str(error), repr(error), error.args)
     for again in (pickle.loads(pickle.dumps(bare)), copy.copy(bare), copy.deepcopy(bare)):

@@ -68,12 +68,8 @@ def health(client: Client, word: str) -> None:
 
 
 CALLS: List[Callable[[Client, str], None]] = [run, stream, chat, agent, trace, secret, explain, health]
-EXPECTED = (
-    ConnectionFailed,
-    RateLimited,
-    ServerError,
-    StreamInterrupted,
-)  # what the random faults may come to
+# what the random faults may come to
+EXPECTED = (ConnectionFailed, RateLimited, ServerError, StreamInterrupted)
 
 
 @pytest.mark.parametrize("calls_each", [25, pytest.param(1000, marks=pytest.mark.slow)])
@@ -282,7 +278,7 @@ def test_multiprocessing(method: str, box: Sandbox, tmp_path: Any) -> None:
             client = Client(sys.argv[1])
             client.health()
             results = context.Queue()
-            workers = [context.Process(target=work, args=(sys.argv[1], number, results)) for number in range(4)]
+            workers = [context.Process(target=work, args=(sys.argv[1], number, results)) for number in range(2)]
             for worker in workers:
                 worker.start()
             print(sorted(results.get(timeout=30) for _ in workers))
@@ -297,7 +293,7 @@ def test_multiprocessing(method: str, box: Sandbox, tmp_path: Any) -> None:
         method,
         path=tmp_path / "program.py",
     )
-    assert lines == [str(["processed: child {}".format(number) for number in range(4)]), "[0, 0, 0, 0] True"]
+    assert lines == [str(["processed: child {}".format(number) for number in range(2)]), "[0, 0] True"]
 
 
 @NEEDS_PROC
@@ -310,7 +306,7 @@ def test_no_descriptor_and_no_thread_is_left(closed: bool, box: Sandbox) -> None
         from hestiaos_lite import Client, HestiaError
 
         def use(client):
-            for number in range(20):
+            for number in range(9):
                 try:
                     client.health()
                     client.run("x")
