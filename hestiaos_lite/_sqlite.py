@@ -324,13 +324,14 @@ class SqliteFile:
                 raise self.refuse(what.format(shown, cure) + " (mkdir -m 700)")
 
     def _prepare(self, connection: sqlite3.Connection, give_up: float) -> None:
-        for pragma in (
+        # exclusive locking first: any other statement may open the log, and then with shared memory
+        for pragma in (("locking_mode = EXCLUSIVE",) if self._exclusive else ()) + (
             "synchronous = FULL",
             # macOS: a plain fsync stops at the drive's cache; elsewhere nothing
             "fullfsync = 1",
             # what the file's own schema may call; unknown to SQLite before 3.31, which ignores it
             "trusted_schema = 0",
-        ) + (("locking_mode = EXCLUSIVE",) if self._exclusive else ()):
+        ):
             _insist(connection, "PRAGMA " + pragma, give_up)
         version = _insist(connection, "PRAGMA user_version", give_up)
         if version == 0:

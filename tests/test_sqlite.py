@@ -148,6 +148,7 @@ def test_an_exclusive_file_is_one_programs_until_it_is_closed(path):
         assert read(file) == ["one"]
     with opened(path, exclusive=True) as file:
         assert read(file) == ["one"]
+        assert not os.path.exists(str(path) + "-shm")  # no shared memory, when it is opened again either
 
 
 @pytest.mark.parametrize("version", [1, 2, 4])
