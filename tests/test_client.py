@@ -126,11 +126,8 @@ def test_agents(box, client, spelling):
     answer = call("writer", "write", {"tone": "dry"})
     assert answer == AgentResult("writer", "processed: write", A(str), "COMPLETED")
     assert answer.output == "processed: write"
-    assert the_one(box) == (
-        "POST",
-        "/api/agents/run",
-        {"agent_id": "writer", "task": "write", "config": {"tone": "dry"}},
-    )
+    body = {"agent_id": "writer", "task": "write", "config": {"tone": "dry"}}
+    assert the_one(box) == ("POST", "/api/agents/run", body)
 
 
 @pytest.mark.parametrize("call", [
@@ -189,14 +186,9 @@ def test_governance_trace_is_none_on_404_alone(box):
     path = "/api/governance/trace/*"
     with Client(box.url, retries=0) as client:
         assert client.governance.trace("unknown") is None
-        for status, cls in (
-            (500, ServerError),
-            (403, PermissionDenied),
-            (400, InvalidInput),
-            (410, HestiaError),
-            (404, ServerError),  # a page: a gateway's
-        ):
-            box.fail_next(status, path=path, body="<html>" if (status, cls) == (404, ServerError) else None)
+        raised = {500: ServerError, 403: PermissionDenied, 400: InvalidInput, 410: HestiaError, 404: ServerError}
+        for status, cls in raised.items():
+            box.fail_next(status, path=path, body="<html>" if status == 404 else None)  # a gateway's page
             with pytest.raises(cls):
                 client.governance.trace("unknown")
         box.fail_next(200, body=[1], path=path)
@@ -482,12 +474,8 @@ def test_one_debug_line_a_request_and_one_info_line_a_retry(box, caplog):
         {"method": "GET", "path": "/api/v1/health", "status": "200", "attempt": "2", "request_id": ids[1]},
         {"method": "POST", "path": "/api/v1/run", "status": "403", "attempt": "1", "request_id": ids[2]},
     ]
-    assert re.match(
-        r"retry GET /api/v1/health in \d\.\d\d s after attempt 1: SCRIPTED_FAULT, request id {}\Z".format(
-            ids[0]
-        ),
-        ours[1].getMessage(),
-    )
+    retry = r"retry GET /api/v1/health in \d\.\d\d s after attempt 1: SCRIPTED_FAULT, request id {}\Z"
+    assert re.match(retry.format(ids[0]), ours[1].getMessage())
 
 
 def test_a_request_without_an_answer_is_logged_too(caplog):

@@ -311,6 +311,14 @@ def test_an_answer_that_is_no_stream(response, words):
     assert caught.value.details is not None
 
 
+def test_the_trace_of_a_stream_is_that_of_its_first_event():
+    other = StreamEvent("done", {}, "trace-2", "2026")
+    with FaultServer(answer_and_close(head(200, SSE) + encoded(START) + encoded(other))) as server:
+        client, stream = open_stream(server)
+        assert (list(stream), stream.trace_id) == ([START, other], TRACE)
+        client.close()
+
+
 # -- time
 
 
