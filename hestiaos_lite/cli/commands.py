@@ -29,7 +29,7 @@ COMMANDS: Dict[str, Command] = {command.name: command for command in (
             ('chat "hello"', 'chat "and again" --session-id ID')),
     Command("agent", "calls:declare_agent", "give a task to an agent",
             ('agent reporter "count the open issues" --config \'{"depth": 2}\'',)),
-    Command("health", "health:declare", "ask the service how it is; --nagios for a monitoring check",
+    Command("health", "calls:declare_health", "ask the service how it is; --nagios for a monitoring check",
             ("health", "health --nagios --warning 1 --critical 5 --timeout 10")),
     Command("trace", "calls:declare_trace", "show what governance decided for one run",
             ("trace TRACE_ID --get decision",)),
@@ -101,5 +101,4 @@ def commands_of(name: str) -> List[Command]:
 
 def _modules() -> None:
     """Name the modules of the table for the tools that look for imports, such as PyInstaller; it is never called."""
-    from . import approvals, batch, calls, demo, doctor, guard  # noqa: F401, I001
-    from . import health, help, sandbox  # noqa: F401
+    from . import approvals, batch, calls, demo, doctor, guard, help, sandbox  # noqa: F401
