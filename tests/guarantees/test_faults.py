@@ -132,15 +132,16 @@ def later(status: int, retry_after: str) -> Script:
     return answer(reply(status, headers={"Retry-After": retry_after}))
 
 
-def too_large(data: bytes) -> Script:
-    """One byte more than is read of a body."""
+def too_large(data: bytes, size: Optional[int] = None) -> Script:
+    """An answer that would be good if it were not too long, by a byte if no size is given: what follows it is blank."""
 
     def script(wire: Wire) -> None:
         wire.request()
-        wire.send(data)
-        for _ in range(64):
-            wire.send(b" " * 1024 * 1024)
-        wire.send(b" ")
+        wire.send(data + RUN_BYTES)
+        left = (size or TOO_LARGE) - len(RUN_BYTES)
+        while left > 0:
+            wire.send(b" " * min(65536, left))
+            left -= 65536
 
     return script
 
@@ -150,7 +151,7 @@ RUN_BYTES = json.dumps(RUN).encode("ascii")
 DEEP = b"[" * 200_000 + b"]" * 200_000
 GZIPPED = gzip.compress(RUN_BYTES)
 BOMB = gzip.compress(b" " * 70_000_000, 1)
-TOO_LARGE = 64 * 1024 * 1024 + 1
+TOO_LARGE = 8 * 1024 * 1024 + 1  # by a byte
 LINE = b"HTTP/1.1 200 OK\r\n"
 LENGTH_100 = head(200, {"Content-Type": "application/json", "Content-Length": 100})
 CHUNKED = head(200, {"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
@@ -699,9 +700,9 @@ LARGE: Dict[str, Tuple[Script, str]] = {
     "deep": (answer(reply(200, DEEP)), "InvalidResponse 200"),
     "large-error": (too_large(head(500, {"Content-Length": TOO_LARGE})), "ServerError 500"),
     "error-bomb": (answer(reply(500, BOMB, GZIP_HEAD)), "ServerError 500"),
-    "stream-of-html": (too_large(head(200, {"Content-Type": "text/html"})), "InvalidResponse 200"),
-    "stream-of-an-endless-line": (too_large(head(200, _STREAM_HEAD) + b"data: "), "InvalidResponse 200"),
-    "stream-of-an-endless-comment": (too_large(head(200, _STREAM_HEAD) + b":"), "InvalidResponse 200"),
+    "stream-of-html": (too_large(head(200, {"Content-Type": "text/html"}), 8 * TOO_LARGE), "InvalidResponse 200"),
+    "stream-of-an-endless-line": (too_large(head(200, _STREAM_HEAD) + b"data: ", 8 * TOO_LARGE), "InvalidResponse 200"),
+    "stream-of-an-endless-comment": (too_large(head(200, _STREAM_HEAD) + b":", 8 * TOO_LARGE), "InvalidResponse 200"),
     "stream-of-an-endless-object": (answer(head(200, _STREAM_HEAD) + _ENDLESS_OBJECT), "InvalidResponse 200"),
     "stream-of-a-bomb": (answer(head(200, dict(_STREAM_HEAD, **{"Content-Encoding": "gzip"})) + BOMB),
         "InvalidResponse 200"),
