@@ -17,7 +17,13 @@ def main() -> int:
         # one line: what happened, whether it may have taken effect, and what to do next
         print(error, file=sys.stderr)
         return error.exit_code
-    print(answer.text)
+    try:
+        # in one piece: unbuffered, print would drop what a full disk has no room for and go on
+        with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as report:
+            report.write(answer.text + "\n")
+    except OSError as error:
+        print("the report cannot be written: {}".format(error.strerror), file=sys.stderr)
+        return 74
     return 0
 
 

@@ -73,6 +73,17 @@ def test_nightly_report_fails_with_one_line_and_the_code_of_the_error(
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.skipif(sys.platform == "win32", reason="ulimit is a shell's")
+def test_nightly_report_fails_where_only_a_part_of_it_can_be_written(
+    box: Sandbox, tmp_path: Path, unbuffered: str
+) -> None:
+    words = [sys.executable, str(EXAMPLES / "nightly_report.py"), "word " * 1000]
+    command = "ulimit -f 1; {} > report.txt".format(" ".join(shlex.quote(word) for word in words))
+    done = run(box, "bash", "-c", command, cwd=tmp_path, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (74, "the report cannot be written: File too large\n")
+
+
 def test_stream_to_terminal(box: Sandbox) -> None:
     done = run(box, EXAMPLES / "stream_to_terminal.py", "create a report")
     assert (done.returncode, done.stdout, done.stderr) == (0, "processed: create a report\n", "")
