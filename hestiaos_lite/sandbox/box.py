@@ -163,7 +163,7 @@ class Sandbox(Faults):
     @property
     def requests_total(self) -> int:
         """How many requests were received in all."""
-        return self._metrics.requests_total
+        return self._metrics.counted("requests")
 
     def actions(self) -> List[Dict[str, Any]]:
         """The AEGIS actions accepted, oldest first.
@@ -181,7 +181,7 @@ class Sandbox(Faults):
 
     def _answer(self, request: Request) -> Reply:
         self._keep(request)
-        self._metrics.received()
+        self._metrics.count("requests")
         try:
             if self._api_key is None:
                 refuse_foreign(request, self.host)
@@ -195,7 +195,8 @@ class Sandbox(Faults):
                 return fault.reply
             started = time.perf_counter()
             reply = self._do(request)
-            self._metrics.answered(time.perf_counter() - started)
+            self._metrics.count("answers")
+            self._metrics.count("seconds", time.perf_counter() - started)
         except Refusal as refused:
             return refused.reply
         if fault is not None:  # lose: the work is done, its answer is not sent

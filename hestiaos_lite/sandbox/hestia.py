@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import uuid
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterator, Tuple
 
@@ -20,6 +20,7 @@ API_VERSION = "v1"
 MODEL = "sandbox"
 ACTIVE_SESSION_SECONDS = 1800.0
 MAX_SESSIONS = 10_000
+NO_SECRET = "no secret has this key"
 
 _CONTEXT = {"session_id": TEXT, "agent_id": TEXT, "mode_hint": TEXT}
 _OPTIONS = {"timeout_ms": COUNT, "stream": FLAG}
@@ -34,36 +35,20 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started, self._cpu_seconds = time.monotonic(), time.process_time()
-        self._received = self._answered = 0
-        self._latency_seconds = 0.0
-        self._decisions: Dict[str, int] = Counter()
+        self._counts: Dict[str, float] = {}
         self._sessions: OrderedDict[str, float] = OrderedDict()  # session id: when last seen, oldest first
 
     @property
     def uptime_seconds(self) -> float:
         return round(time.monotonic() - self._started, 3)
 
-    @property
-    def requests_total(self) -> int:
-        return self._received
-
-    def received(self) -> None:
+    def count(self, name: str, amount: float = 1) -> None:
+        """Add to what ``counted`` gives: requests, answers, the seconds they took to make, each decision."""
         with self._lock:
-            self._received += 1
+            self._counts[name] = self._counts.get(name, 0) + amount
 
-    def answered(self, latency_seconds: float) -> None:
-        """Note how long an answer took to make (for a stream: to begin)."""
-        with self._lock:
-            self._answered += 1
-            self._latency_seconds += latency_seconds
-
-    def decided(self, decision: str) -> None:
-        with self._lock:
-            self._decisions[decision] += 1
-
-    def decisions(self) -> Dict[str, int]:
-        """How often governance gave each decision."""
-        return {decision: self._decisions[decision] for decision in DECISIONS}
+    def counted(self, name: str) -> int:
+        return int(self._counts.get(name, 0))
 
     def session_seen(self, session_id: str) -> None:
         with self._lock:
@@ -77,14 +62,15 @@ class Metrics:
         now = time.monotonic()
         cpu_share = (time.process_time() - self._cpu_seconds) / max(now - self._started, 1e-3)
         with self._lock:
-            active = sum(seen >= now - ACTIVE_SESSION_SECONDS for seen in self._sessions.values())
-            return {
-                "cpu_percent": round(100.0 * cpu_share / (os.cpu_count() or 1), 2),
-                "memory_percent": 0.0,
-                "active_sessions": active,
-                "requests_total": self._received,
-                "avg_latency_ms": round(self._latency_seconds / max(1, self._answered) * 1000, 3),
-            }
+            seen, counts = list(self._sessions.values()), dict(self._counts)
+        latency_seconds = counts.get("seconds", 0.0) / max(1, counts.get("answers", 0))
+        return {
+            "cpu_percent": round(100.0 * cpu_share / (os.cpu_count() or 1), 2),
+            "memory_percent": 0.0,
+            "active_sessions": sum(at >= now - ACTIVE_SESSION_SECONDS for at in seen),
+            "requests_total": self.counted("requests"),
+            "avg_latency_ms": round(latency_seconds * 1000, 3),
+        }
 
 
 class HestiaRoutes:
@@ -181,7 +167,7 @@ class HestiaRoutes:
         """Judge a text and keep the trace; raises the 403 with the trace's id when the ruling is BLOCK."""
         ruling = self._policy.judge(text)
         trace_id = str(uuid.uuid4())
-        self._metrics.decided(ruling.decision)
+        self._metrics.count(ruling.decision)
         allowed = ruling.decision == "ALLOW"
         violations = [] if allowed else [{"reason": ruling.reason, "severity": ruling.severity}]
         document = dict(ruling.shown(), trace_id=trace_id, command=command, violations=violations)
@@ -226,10 +212,7 @@ class HestiaRoutes:
         return {name: value for name, value in kept.items() if name not in _GOVERNANCE_FIELDS}
 
     def governance_trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
-        document = self._store.trace(trace_id)
-        if document is None:
-            raise refusal(404, "NOT_FOUND", "no trace has this id")
-        return document
+        return dict(_found(self._store.trace(trace_id), "no trace has this id"))
 
     def status(self, request: Request) -> Dict[str, Any]:
         return {
@@ -253,7 +236,7 @@ class HestiaRoutes:
             "deterministic": True,
             "policy": self._policy.source,
             "rules": len(self._policy.rules),
-            "decisions": self._metrics.decisions(),
+            "decisions": {decision: self._metrics.counted(decision) for decision in DECISIONS},
         }
 
     # -- secrets
@@ -265,15 +248,17 @@ class HestiaRoutes:
         return {"credential_ref": body["credential_ref"], "status": "stored"}
 
     def get_secret(self, request: Request, key: str) -> Dict[str, Any]:
-        value = self._store.secret(key)
-        if value is None:
-            raise refusal(404, "NOT_FOUND", "no secret has this key")
-        return {"value": value}
+        return {"value": _found(self._store.secret(key), NO_SECRET)}
 
     def delete_secret(self, request: Request, key: str) -> Dict[str, Any]:
-        if not self._store.delete_secret(key):
-            raise refusal(404, "NOT_FOUND", "no secret has this key")
+        _found(self._store.delete_secret(key) or None, NO_SECRET)
         return {"credential_ref": key, "status": "deleted"}
+
+
+def _found(value: Any, message: str) -> Any:
+    if value is None:
+        raise refusal(404, "NOT_FOUND", message)
+    return value
 
 
 def _output(text: str) -> str:

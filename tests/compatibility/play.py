@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, List, NamedTuple
 
 from hestiaos_lite import AegisClient, Client, HestiaError
 from hestiaos_lite.models import RunResponse
@@ -54,58 +54,37 @@ class Exchange(NamedTuple):
 
 
 RUN = {"result": "ALLOW", "trace_id": "t-1", "output": "hello"}
-EXCHANGES = [
-    Exchange("run", "POST", "/api/v1/run", 200, RUN, lambda c, a: c.run("x"), RunResponse.from_dict(RUN)),
-    Exchange("run_stream", "POST", "/api/v1/run/stream", 200,
-             _STREAM, lambda c, a: [(event.type, event.text) for event in c.run_stream("x")],
-             [("start", ""), ("token", "naïve"), ("done", "")]),
-    Exchange("health", "GET", "/api/v1/health", 200, {"status": "ok"}, lambda c, a: c.health().ok, True),
-    Exchange("trace", "GET", "/api/v1/trace/t-1", 200,
-             {"trace_id": "t-1", "decision": "ALLOW"}, lambda c, a: c.trace("t-1").decision, "ALLOW"),
-    Exchange("chat", "POST", "/api/chat", 200, {"response": "hi"}, lambda c, a: c.chat("x").response, "hi"),
-    Exchange("agents", "POST", "/api/agents/run", 200,
-             {"agent_id": "a", "output": "done"}, lambda c, a: c.agents("a", "task").output, "done"),
-    Exchange("status", "GET", "/api/system/status", 200,
-             {"status": "ok", "ollama": True}, lambda c, a: c.system.status().ollama, True),
-    Exchange("config", "GET", "/api/system/config", 200, {"a": [1]}, lambda c, a: c.system.config(), {"a": [1]}),
-    Exchange("metrics", "GET", "/api/system/metrics", 200,
-             {"metrics": {"cpu_percent": 5.0}}, lambda c, a: c.system.metrics().metrics,
-             {"cpu_percent": 5.0}),
-    Exchange("get", "GET", "/api/secrets/k", 200, {"value": "v"}, lambda c, a: c.secrets.get("k"), "v"),
-    Exchange("set", "POST", "/api/secrets", 201, {}, lambda c, a: c.secrets.set("k", "v"), None),
-    Exchange("delete", "DELETE", "/api/secrets/k", 200, {}, lambda c, a: c.secrets.delete("k"), None),
-    Exchange("explain", "POST", "/api/governance/explain", 200,
-             {"decision": "BLOCK"}, lambda c, a: c.governance.explain("rm"), {"decision": "BLOCK"}),
-    Exchange("no-trace", "GET", "/api/governance/trace/c", 404, {}, lambda c, a: c.governance.trace("c"), None),
-    Exchange(
-        "approve",
-        "POST",
-        "/api/v1/hitl/approve",
-        202,
-        {"request_id": "r-1", "status": "PENDING", "action": "approve"},
-        lambda c, a: a.approve("key").accepted,
-        True,
-    ),
-    Exchange(
-        "duplicate",
-        "POST",
-        "/api/v1/hitl/approve",
-        409,
-        {"request_id": "r-1", "status": "COMMITTED", "action": "approve"},
-        lambda c, a: (a.approve("key").duplicate, a.approve("key").request_id),
-        (True, "r-1"),
-    ),
-    Exchange(
-        "action",
-        "GET",
-        "/api/v1/hitl/status/r-1",
-        200,
-        {"request_id": "r-1", "status": "COMMITTED", "action": "approve"},
-        lambda c, a: a.get_status("r-1").approved,
-        True,
-    ),
-    Exchange("blocked", "POST", "/api/v1/run", 403, {"code": "X"}, lambda c, a: c.run("x"), ("GovernanceBlock", 403)),
-    Exchange("stream-blocked", "POST", "/api/v1/run/stream", 403,
-             {"code": "X"}, lambda c, a: c.run_stream("x"), ("GovernanceBlock", 403)),
-    Exchange("down", "GET", "/api/v1/health", 503, {}, lambda c, a: c.health(), ("ServerError", 503)),
-]  # fmt: skip
+BLOCKED = ("GovernanceBlock", 403)
+
+
+def action(status: str) -> Any:
+    return {"request_id": "r-1", "status": status, "action": "approve"}
+
+
+# fmt: off
+ROWS: List[Any] = [
+    # name, method, path, status, what comes, the call, what the caller has
+    ("run", "POST", "/api/v1/run", 200, RUN, lambda c, a: c.run("x"), RunResponse.from_dict(RUN)),
+    ("run_stream", "POST", "/api/v1/run/stream", 200, _STREAM, lambda c, a: [(event.type, event.text) for event in c.run_stream("x")],
+        [("start", ""), ("token", "naïve"), ("done", "")]),
+    ("health", "GET", "/api/v1/health", 200, {"status": "ok"}, lambda c, a: c.health().ok, True),
+    ("trace", "GET", "/api/v1/trace/t-1", 200, {"trace_id": "t-1", "decision": "ALLOW"}, lambda c, a: c.trace("t-1").decision, "ALLOW"),
+    ("chat", "POST", "/api/chat", 200, {"response": "hi"}, lambda c, a: c.chat("x").response, "hi"),
+    ("agents", "POST", "/api/agents/run", 200, {"agent_id": "a", "output": "done"}, lambda c, a: c.agents("a", "task").output, "done"),
+    ("status", "GET", "/api/system/status", 200, {"status": "ok", "ollama": True}, lambda c, a: c.system.status().ollama, True),
+    ("config", "GET", "/api/system/config", 200, {"a": [1]}, lambda c, a: c.system.config(), {"a": [1]}),
+    ("metrics", "GET", "/api/system/metrics", 200, {"metrics": {"cpu_percent": 5.0}}, lambda c, a: c.system.metrics().metrics, {"cpu_percent": 5.0}),
+    ("get", "GET", "/api/secrets/k", 200, {"value": "v"}, lambda c, a: c.secrets.get("k"), "v"),
+    ("set", "POST", "/api/secrets", 201, {}, lambda c, a: c.secrets.set("k", "v"), None),
+    ("delete", "DELETE", "/api/secrets/k", 200, {}, lambda c, a: c.secrets.delete("k"), None),
+    ("explain", "POST", "/api/governance/explain", 200, {"decision": "BLOCK"}, lambda c, a: c.governance.explain("rm"), {"decision": "BLOCK"}),
+    ("no-trace", "GET", "/api/governance/trace/c", 404, {}, lambda c, a: c.governance.trace("c"), None),
+    ("approve", "POST", "/api/v1/hitl/approve", 202, action("PENDING"), lambda c, a: a.approve("key").accepted, True),
+    ("duplicate", "POST", "/api/v1/hitl/approve", 409, action("COMMITTED"), lambda c, a: (a.approve("key").duplicate, a.approve("key").request_id), (True, "r-1")),
+    ("action", "GET", "/api/v1/hitl/status/r-1", 200, action("COMMITTED"), lambda c, a: a.get_status("r-1").approved, True),
+    ("blocked", "POST", "/api/v1/run", 403, {"code": "X"}, lambda c, a: c.run("x"), BLOCKED),
+    ("stream-blocked", "POST", "/api/v1/run/stream", 403, {"code": "X"}, lambda c, a: c.run_stream("x"), BLOCKED),
+    ("down", "GET", "/api/v1/health", 503, {}, lambda c, a: c.health(), ("ServerError", 503)),
+]
+# fmt: on
+EXCHANGES = [Exchange(*row) for row in ROWS]
