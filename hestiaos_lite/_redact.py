@@ -50,58 +50,47 @@ class Secrets(Tuple[str, ...]):
     def mask(self, text: str, stop: Optional[int] = None) -> str:
         """Return ``text`` up to ``stop`` with each of these masked, one that begins before it whole."""
         stop = len(text) if stop is None else min(stop, len(text))
-        if "_finder" not in self.__dict__:
-            self._finder = _Finder(self)
+        if "_pattern" not in self.__dict__:
+            self._index()
         pieces: List[str] = []
         kept = 0
-        found = self._finder.find(text, 0)
-        while found is not None and found[0] < stop:
-            pieces += [text[kept : found[0]], MASK]
-            kept = found[1]
-            found = self._finder.find(text, kept)
+        match = self._pattern.search(text)
+        while match is not None and match.start() < stop:
+            end = self._end_of_longest(text, match.start())
+            if end:
+                pieces += [text[kept : match.start()], MASK]
+                kept = end
+            match = self._pattern.search(text, end or match.start() + 1)
         return "".join(pieces) + text[kept:stop]
 
-
-class _Finder:
-    """Finds the first of many secrets in a text: by one pattern, or where they are too many for that, by how they begin."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self._is_word: Dict[str, bool] = {}  # each form -> whether it must be a whole word
-        for value in filter(None, secrets):
+    def _index(self) -> None:
+        """Sort every form by how it begins: a pattern of many whole forms would take seconds to compile."""
+        is_word: Dict[str, bool] = {}  # each form -> whether it must be a whole word
+        for value in filter(None, self):
             forms = {str(value)}
             if not (value.isascii() and value.isprintable()) or '"' in value or "\\" in value:
                 forms |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-            self._is_word.update(dict.fromkeys(forms, len(value) < _LONG_ENOUGH))
-        self._is_many = len(self._is_word) > 100
-        if self._is_many:
-            lengths: Dict[str, Set[int]] = {}
-            for form in self._is_word:
-                lengths.setdefault(form[:_LONG_ENOUGH], set()).add(len(form))
-            self._lengths = {begin: sorted(found, reverse=True) for begin, found in lengths.items()}
-            self._widths = sorted({len(begin) for begin in lengths}, reverse=True)
-            patterns = [re.escape(begin) for begin in {begin[0] for begin in lengths}]
-        else:
-            longest_first = sorted(self._is_word, key=len, reverse=True)
-            patterns = [
-                (r"(?<!\w){}(?!\w)" if self._is_word[form] else "{}").format(re.escape(form))
-                for form in longest_first
-            ]
-        self._pattern = re.compile("|".join(patterns) or r"(?!)")
+            is_word.update(dict.fromkeys(forms, len(value) < _LONG_ENOUGH))
+        lengths: Dict[str, Set[int]] = {}
+        for form in is_word:
+            lengths.setdefault(form[:_LONG_ENOUGH], set()).add(len(form))
+        # whole values, and the pattern last: threads may share this
+        self._is_word = is_word
+        self._lengths = {begin: sorted(found, reverse=True) for begin, found in lengths.items()}
+        self._widths = sorted({len(begin) for begin in lengths}, reverse=True)
+        searched = _LONG_ENOUGH if len(lengths) <= 100 else 1  # characters that the pattern looks for
+        self._pattern = re.compile("|".join({re.escape(begin[:searched]) for begin in lengths}) or r"(?!)")
 
-    def find(self, text: str, at: int) -> Optional[Tuple[int, int]]:
-        """Return where the first one from a place on begins and ends."""
-        match = self._pattern.search(text, at)
-        while self._is_many and match is not None:
-            begin = match.start()
-            for width in self._widths:
-                for length in self._lengths.get(text[begin : begin + width], ()):
-                    end = begin + length
-                    is_word = self._is_word.get(text[begin:end])
-                    beside = text[max(0, begin - 1) : begin] + text[end : end + 1]
-                    if is_word is False or is_word and not re.search(r"\w", beside):
-                        return begin, end
-            match = self._pattern.search(text, begin + 1)
-        return None if match is None else match.span()
+    def _end_of_longest(self, text: str, begin: int) -> Optional[int]:
+        """Return where the longest one that begins at a place ends; None where none does."""
+        for width in self._widths:
+            for length in self._lengths.get(text[begin : begin + width], ()):
+                end = begin + length
+                is_word = self._is_word.get(text[begin:end])
+                beside = text[max(0, begin - 1) : begin] + text[end : end + 1]
+                if is_word is False or is_word and not re.search(r"\w", beside):
+                    return end
+        return None
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
