@@ -363,15 +363,16 @@ def test_a_row_in_flight_at_a_kill_is_for_retry_unknown_alone_also_a_mended_one(
 
 
 def test_failed_rows_are_repeated_when_asked_also_with_a_mended_row(box: Sandbox, batch: Batch) -> None:
-    batch.give_rows(4)
+    batch.give([{"id": "r{}".format(n), "input": "row {}".format(n), "session_id": "s"} for n in range(4)])
     box.fail_next(422)
     assert batch.go("--jobs", "1").code == 1
     assert batch.ids(batch.bad) == ["r0"]
     rows = batch.lines(batch.input)
-    batch.give([dict(rows[0], input="row 0, mended")] + rows[1:])
+    others = [dict(reversed(list(row.items()))) for row in rows[1:]]  # in another order is no change
+    batch.give([dict(rows[0], input="row 0, mended")] + others)
     changed = batch.go("--resume")
     assert changed.code == 65
-    assert 'the input is no longer what was sent: line 1 (id "r0")' in changed.err
+    assert 'the input is no longer what was sent: line 1 (id "r0"); put it back' in changed.err
     assert batch.go("--retry-failed").code == 0
     assert box.requests_total == 5
     batch.give([*batch.lines(batch.input), {"id": "r4", "input": "added"}])
