@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 import requests
 
@@ -30,7 +30,7 @@ _ANYONES = (401, 407, 408, 413, 414, 415, 425, 429, 431)
 _PERMISSION_CODES = ("FORBIDDEN", "INSUFFICIENT_PERMISSIONS", "INSUFFICIENT_SCOPE", "PERMISSION_DENIED")
 
 
-class Answer(NamedTuple):
+class Answer:
     """An answer whose status matters.
 
     Attributes:
@@ -39,10 +39,11 @@ class Answer(NamedTuple):
         earlier_effect: the most serious effect of the attempts before this one: not ``none`` where an answer was lost.
     """
 
-    status: int
-    body: Any
-    attempts: int
-    earlier_effect: str = errors.NONE
+    def __init__(self, status: int, body: Any, call: Call) -> None:
+        self.status = status
+        self.body = body
+        self.attempts = call.attempts
+        self.earlier_effect = call.earlier_effect
 
     def __repr__(self) -> str:
         return "<Answer {}>".format(self.status)  # what the service wrote may echo a key
@@ -65,8 +66,8 @@ def as_answer(call: Call, response: requests.Response, attempt: Attempt) -> Answ
             raise refused(call, response, attempt, refusal)
         if refusal.fault:
             raise invalid(call, response, refusal.fault, refusal.body)
-        return Answer(status, refusal.body, call.attempts, call.earlier_effect)
-    return Answer(status, _json_or_nothing(call, response, attempt), call.attempts, call.earlier_effect)
+        return Answer(status, refusal.body, call)
+    return Answer(status, _json_or_nothing(call, response, attempt), call)
 
 
 def as_nothing(call: Call, response: requests.Response, attempt: Attempt) -> None:
@@ -90,9 +91,11 @@ def _whole_body(call: Call, response: requests.Response, attempt: Attempt) -> by
 def decoded(call: Call, response: requests.Response, body: bytearray, decode: Callable[[Any], _T]) -> _T:
     """Parse and decode the body of a good answer."""
     try:
-        text = body.decode("utf-8-sig")
+        text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise invalid(call, response, "is not UTF-8", bytes(body[:1000])) from error.with_traceback(None)
+    if text[:1] == "\ufeff":  # a byte order mark (RFC 8259, 8.1); the codec for it is a module more to load
+        text = text[1:]
     try:
         value = loads(text)
     except NamedTwice as error:
@@ -217,7 +220,7 @@ def invalid(call: Call, response: requests.Response, fault: str, body: Any) -> e
     )
 
 
-class Refusal(NamedTuple):
+class Refusal:
     """The body of an answer that is no 2xx, as far as it could be read.
 
     Attributes:
@@ -226,9 +229,10 @@ class Refusal(NamedTuple):
         fault: why it cannot be trusted though it is JSON, or "".
     """
 
-    body: Any
-    is_json: bool
-    fault: str = ""
+    def __init__(self, body: Any, is_json: bool, fault: str = "") -> None:
+        self.body = body
+        self.is_json = is_json
+        self.fault = fault
 
     def is_gateways(self, status: int) -> bool:
         """True where a gateway answered in the service's place: of a 4xx its page decides nothing."""

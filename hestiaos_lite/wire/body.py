@@ -25,12 +25,10 @@ MAX_BODY_BYTES = 8 * 1024 * 1024  # decoding may take twenty times as much memor
 _PIECE_BYTES = 64 * 1024
 # the last three are none, and said by services that mean none; requests and curl pass over them
 _NO_CODING = ("", "identity", "none", "utf-8", "utf8")
-_LENGTH = re.compile(r"\s*([0-9]{1,18})(\s*,\s*\1)*\s*\Z")  # the same one twice is one (RFC 9110, 8.6)
 _READ_BUFFER_BYTES = 32 * 1024
 # A NAT or firewall forgets a silent connection without a word, and what is then sent on it waits for the whole deadline.
 # Less than the 5 s after which uvicorn, Node and Apache close one, so that no request meets the close on its way.
 LONGEST_IDLE_SECONDS = 4
-_KEPT_FOR = re.compile(r"timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE)
 
 
 class UnusableBody(ValueError):
@@ -91,9 +89,11 @@ def _framing(response: Any) -> Tuple[bool, Optional[int]]:
     """Return whether a body comes in chunks, and if not how many bytes were promised, where they were."""
     if "chunked" in (response.headers.get("Transfer-Encoding") or "").lower():
         return True, None
-    promised = _LENGTH.match(response.headers.get("Content-Length") or "")
-    status = response.status_code
-    return False, int(promised.group(1)) if promised and status not in (204, 304) and status >= 200 else None
+    lengths = {length.strip() for length in (response.headers.get("Content-Length") or "").split(",")}
+    promised = lengths.pop() if len(lengths) == 1 else ""  # the same one twice is one (RFC 9110, 8.6)
+    if response.status_code in (204, 304) or not promised.isdecimal() or len(promised) > 18:
+        return False, None
+    return False, int(promised)
 
 
 def _wire_bytes(response: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
@@ -205,10 +205,7 @@ class Response(http.client.HTTPResponse):
             # to http.client the end of the connection ends the headers as a blank line does
             self.close()
             raise http.client.RemoteDisconnected("the connection was closed inside the answer's head")
-        said = _KEPT_FOR.search(self.msg.get("Keep-Alive", ""))
-        # one second less than it says: a request that is on its way then meets a service that still listens
-        seconds = LONGEST_IDLE_SECONDS if said is None else min(LONGEST_IDLE_SECONDS, int(said.group(1)) - 1)
-        self._connection.longest_idle_seconds = seconds
+        self._connection.longest_idle_seconds = _longest_idle_seconds(self.msg.get("Keep-Alive"))
         mend_head(self)
 
     def _read_status(self) -> Any:
@@ -225,6 +222,16 @@ class Response(http.client.HTTPResponse):
             if not 100 <= status < 200 or status == 101:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+
+
+def _longest_idle_seconds(keep_alive: Optional[str]) -> int:
+    """Say for how long a connection may be idle, by an answer's header; one second less than that says.
+
+    A request that is on its way then meets a service that still listens.
+    """
+    # compiled here: most services send no such header
+    said = keep_alive and re.search(r"timeout\s*=\s*\"?([0-9]{1,9})", keep_alive, re.IGNORECASE)
+    return min(LONGEST_IDLE_SECONDS, int(said.group(1)) - 1) if said else LONGEST_IDLE_SECONDS
 
 
 # of a line without a colon, with a blank before it, or with nothing before it

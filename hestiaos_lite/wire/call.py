@@ -17,7 +17,6 @@ from .._redact import Secrets
 from ..deadline import Deadline
 from ..errors import NONE, ConnectionFailed, HestiaError
 
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?\Z")
 # what HestiaOS, or a gateway before it, says when it may be well again soon
 _PASSING = frozenset({408, 425, 429, 502, 503, 504})
 _SERVER_ERRORS = frozenset(range(500, 600))
@@ -88,7 +87,7 @@ def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time
     if not value:
         return None
     value = value.strip()
-    if _SECONDS.match(value):
+    if re.match(r"[0-9]+(\.[0-9]+)?\Z", value):
         seconds = float(value)
     else:
         from datetime import timezone  # here: only a date needs them

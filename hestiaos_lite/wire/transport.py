@@ -48,7 +48,7 @@ _T = TypeVar("_T")
 USER_AGENT = "hestiaos-sdk/1.0.1 hestiaos-lite/" + __version__
 _HARMLESS_HEADERS = ("accept", "accept-language", "user-agent")
 # what the first look-up of a host, the first answer and the first page or date in one load
-load_before_fork("encodings.idna", "encodings.utf_8_sig", "email.utils", "html")
+load_before_fork("encodings.idna", "email.utils", "html")
 
 
 class Transport:

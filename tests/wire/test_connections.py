@@ -12,9 +12,11 @@ from typing import Any, Iterator, List
 
 import pytest
 import requests
+import urllib3
 
-from hestiaos_lite import AuthenticationError, Client, ConnectionFailed, InvalidInput
+from hestiaos_lite import AuthenticationError, Client, ConnectionFailed, InvalidInput, RequestTimeout
 
+from ..compatibility import needs
 from ..faultserver import (
     TLS_AUTHORITY,
     FaultServer,
@@ -28,7 +30,7 @@ from ..faultserver import (
     reply,
     served,
 )
-from ..proxies import http_proxy
+from ..proxies import http_proxy, socks_reply, socks_request
 
 PATIENT = 10.0
 HEALTHY = ok({"status": "ok"})
@@ -284,6 +286,47 @@ def test_the_deadline_holds_through_a_proxy_that_takes_its_time(monkeypatch: pyt
             assert error_of(lambda: client.run("hello")).delivered is False
     assert len(granted) == 1
     assert 0 < granted[0] <= PATIENT - 0.5
+
+
+@pytest.mark.filterwarnings("ignore:verify=False", "ignore:Unverified HTTPS")
+@pytest.mark.parametrize(
+    "by",
+    [
+        pytest.param(
+            "https",
+            marks=pytest.mark.skipif(
+                urllib3.__version__ == "1.26.5", reason="it makes no TLS to a proxy named by an address"
+            ),
+        ),
+        "https, and its own TLS hangs",
+        pytest.param("socks5h", marks=needs("socks")),
+    ],
+)
+def test_the_deadline_holds_through_a_proxy_behind_tls_or_socks(
+    by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of the deadline goes into connecting, and then the TLS handshake hangs: it must not have the whole once more."""
+    deadline_seconds = 2.0
+
+    def late_and_silent(wire: Wire) -> None:
+        if by == "socks5h":
+            socks_request(wire)
+        elif not hangs:
+            wire.request()
+        wire.pause(0.8 * deadline_seconds)
+        if not hangs:
+            wire.send(socks_reply(0) if by == "socks5h" else b"HTTP/1.1 200 Connection established\r\n\r\n")
+        wire.pause(20)
+
+    scheme, _, hangs = by.partition(",")
+    with FaultServer(late_and_silent, tls=scheme == "https" and not hangs) as middle:
+        monkeypatch.setenv("https_proxy", "{}://127.0.0.1:{}".format(scheme, middle.port))
+        started = time.monotonic()
+        with Client("https://" + HOST, timeout=deadline_seconds, verify=False) as client:
+            with pytest.raises(RequestTimeout) as caught:
+                client.run("hello", timeout_ms=100)
+        assert time.monotonic() - started < 1.6 * deadline_seconds
+        assert caught.value.delivered is False
 
 
 # -- ~/.netrc
