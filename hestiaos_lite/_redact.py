@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -123,6 +122,8 @@ def harmless_json(text: str) -> str:
 
 def pasteable(path: str) -> str:
     """Return a path as a word that a shell reads back: quoted where it must be, odd bytes as in ``$'\\xff'``."""
+    import shlex  # here: a client that runs nothing else has no use for it
+
     if path.isprintable():  # what stands for a byte that is no text is not
         return shlex.quote(path) if os.name == "posix" else path
     return "$'{}'".format(
