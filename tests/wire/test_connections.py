@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 import warnings
 from typing import Any, Iterator, List
 
