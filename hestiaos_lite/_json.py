@@ -41,7 +41,7 @@ def dumps(value: Any, *, indent: Optional[int] = None, ascii: bool = False) -> s
     except (
         ValueError,
         RecursionError,
-    ):  # json's own writer goes less deep than its reader, where the stack is deeper
+    ):  # json's writer goes less deep than its reader, where the stack is deeper
         return "".join(_pieces(value, ascii))
 
 

@@ -124,7 +124,7 @@ def pasteable(path: str) -> str:
     """Return a path as a word that a shell reads back: quoted where it must be, odd bytes as in ``$'\\xff'``."""
     import shlex  # here: a client that runs nothing else has no use for it
 
-    if path.isprintable():  # what stands for a byte that is no text is not
+    if path.isprintable():  # a surrogate, in place of a byte that is no text, is not
         return shlex.quote(path) if os.name == "posix" else path
     return "$'{}'".format(
         "".join(

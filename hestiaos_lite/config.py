@@ -17,11 +17,8 @@ DEFAULT_BASE_URL = "http://localhost:8000"
 _OF_HESTIAOS = ("base_url", "api_key", "api_key_file", "timeout")
 _OF_AEGIS = (*_OF_HESTIAOS, "tenant_id", "thread_id")
 KNOWN = (*_OF_HESTIAOS, *("aegis_" + name for name in _OF_AEGIS))  # what a section of the file may hold
-_SHOWN = (
-    "timeout",
-    "tenant_id",
-    "thread_id",
-)  # of a file; any other value may be a key, a misspelt name's too
+# what may be shown of a file; any other value may be a key, a misspelt name's too
+_SHOWN = ("timeout", "tenant_id", "thread_id")
 _LARGEST_FILE = 1 << 20  # characters
 CONFIGURATION = "CONFIGURATION"  # the code of an InvalidInput that a setting is to blame for
 
@@ -93,7 +90,7 @@ def resolve(
     The environment's names are ``HESTIAOS_BASE_URL`` and so on; the profile's keys are ``base_url`` and so on for
     HestiaOS, ``aegis_base_url`` and so on for AEGIS. An empty variable counts as not set.
 
-    ``mounted`` are the prefixes of the adapters of a session that was lent.
+    ``mounted`` are the prefixes of the adapters of the caller's session.
 
     Warns of a key in the file that is not a setting, of a file with an API key that others can read, and of one from which
     nothing was read.
@@ -111,13 +108,14 @@ def resolve(
         sources[name] = "default" if argument is None else "argument"
         if argument is not None:
             return argument
-        for given in (name, name + "_file") if name == "api_key" else (name,):
+        spellings = (name, name + "_file") if name == "api_key" else (name,)
+        for given in spellings:
             variable = "{}_{}".format(service, given).upper()
             if os.environ.get(variable):
                 sources[name] = variable
                 value = os.environ[variable] if given.endswith(_SHOWN) else Secret(os.environ[variable])
                 return written(given, value)
-        for given in (name, name + "_file") if name == "api_key" else (name,):
+        for given in spellings:
             key = given if service == "hestiaos" else "{}_{}".format(service, given)
             if file.values.get(key):
                 if file.fault and name != "timeout":
@@ -198,7 +196,7 @@ def _fault_of(url: str, mounted: Iterable[str]) -> str:
 
 
 def _bare(url: str) -> str:
-    """Return a faulty URL fit for a message: a password may stand where only a well-formed URL keeps none."""
+    """Return a faulty URL fit for a message: a password may be where only a well-formed URL keeps none."""
     start, at, rest = url.rpartition("@")
     return MASK + at + bare_url("//" + rest)[2:] if at else bare_url(url)
 

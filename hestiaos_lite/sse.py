@@ -90,7 +90,7 @@ def iter_events(
 def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BYTES) -> Iterator[Any]:
     """Yield the decoded JSON objects of a stream, each with the line that completes it.
 
-    ``data:`` lines are read as they come; a blank line is not waited for. One object may stand on several of them. A
+    ``data:`` lines are read as they come; a blank line is not waited for. One object may span several of them. A
     ``[DONE]`` sentinel, empty data, comments and all other fields are passed over. A last line without an ending counts if
     it completes an object; whatever else is pending at the end is discarded, as the standard asks.
 

@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from collections import abc
 from dataclasses import MISSING, field, fields
-from typing import (
-    Any,
-    Callable,
-    ClassVar,
-    Dict,
-    List,
-    Mapping,
-    Tuple,
-    Type,
-    TypeVar,
-    get_type_hints,
-)
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Tuple, Type, TypeVar, get_type_hints
 
 from ..errors import InvalidResponse
 

@@ -137,7 +137,7 @@ def load_policy(policy: Union[None, str, os.PathLike[str], Sequence[Mapping[str,
 def text_of(*values: Any) -> str:
     """Every string and number inside the given values, in order, joined by spaces: what governance looks at.
 
-    So ``{"argv": ["rm", "-rf", "/"]}`` is judged like the text ``rm -rf /``.
+    So ``{"argv": ["rm", "-rf", "/"]}`` is checked like the text ``rm -rf /``.
     """
     words: List[str] = []
     pending = list(reversed(values))
