@@ -187,14 +187,8 @@ class HestiaRoutes:
         for word in _WORD.findall(output):  # the tokens joined are the output
             self._pause()
             yield event("token", text=word)
-        yield event(
-            "final",
-            result=ruling.decision,
-            output=output,
-            mode=ruling.decision,
-            budget=ruling.budget,
-            latency_ms=_milliseconds_since(started),
-        )
+        facts = {"mode": ruling.decision, "budget": ruling.budget, "latency_ms": _milliseconds_since(started)}
+        yield event("final", result=ruling.decision, output=output, **facts)
         yield event("done")
 
     # -- looking

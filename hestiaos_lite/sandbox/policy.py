@@ -15,8 +15,11 @@ DECISIONS = ("ALLOW", "THROTTLE", "BLOCK")
 SEVERITIES = {"none": 0.0, "low": 0.25, "medium": 0.5, "high": 0.75, "critical": 1.0}  # with risk score
 MAX_REPEATS = 100_000
 
-_DEFAULT_SEVERITY = {"ALLOW": "none", "THROTTLE": "medium", "BLOCK": "high"}
-_DEFAULT_BUDGET = {"ALLOW": 1.0, "THROTTLE": 0.5, "BLOCK": 0.0}
+_DEFAULTS = {
+    "ALLOW": ("none", 1.0),
+    "THROTTLE": ("medium", 0.5),
+    "BLOCK": ("high", 0.0),
+}  # severity and budget
 _RULE_FIELDS = ("pattern", "decision", "severity", "policy", "reason", "budget")
 
 # An escape, or a class of characters: what looks like a repetition in one is none.
@@ -93,12 +96,11 @@ class Rule(NamedTuple):
 NO_RULE = Rule(0, re.compile(""), "ALLOW", "none", "default-allow", "no rule matched", 1.0)
 
 
-class Policy:
+class Policy(NamedTuple):
     """An ordered table of rules. ``source`` says where it came from."""
 
-    def __init__(self, rules: Sequence[Rule], source: str) -> None:
-        self.rules = tuple(rules)
-        self.source = source
+    rules: Sequence[Rule]
+    source: str
 
     def judge(self, text: str) -> Rule:
         """The first rule whose pattern is found in the text."""
@@ -170,8 +172,8 @@ def _rule(number: int, values: Any) -> Rule:
         raise ValueError("must be an object")  # noqa: TRY004
     unknown = sorted(str(name) for name in values if name not in _RULE_FIELDS)
     if unknown:
-        message = "unknown field {}; known are {}"
-        raise ValueError(message.format(", ".join(unknown), ", ".join(_RULE_FIELDS)))
+        known = ", ".join(_RULE_FIELDS)
+        raise ValueError("unknown field {}; known are {}".format(", ".join(unknown), known))
     for name in ("pattern", "decision"):
         if name not in values:
             raise ValueError("{} is missing".format(name))
@@ -179,8 +181,9 @@ def _rule(number: int, values: Any) -> Rule:
         if name in values and not (isinstance(values[name], str) and values[name]):
             raise ValueError("{} must be a text that is not empty".format(name))
     decision = _one_of("decision", values["decision"], DECISIONS)
-    severity = _one_of("severity", values.get("severity", _DEFAULT_SEVERITY[decision]), tuple(SEVERITIES))
-    budget = values.get("budget", _DEFAULT_BUDGET[decision])
+    usual_severity, usual_budget = _DEFAULTS[decision]
+    severity = _one_of("severity", values.get("severity", usual_severity), tuple(SEVERITIES))
+    budget = values.get("budget", usual_budget)
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget <= 1:
         raise ValueError("budget must be a number from 0 to 1, not {!r}".format(budget))
     policy = values.get("policy", "rule-{}".format(number))

@@ -35,7 +35,9 @@ CREATE TABLE actions (
     UNIQUE (tenant, thread_id, idempotency_key)
 );
 CREATE INDEX actions_by_request ON actions (request_id);
-"""
+PRAGMA application_id = {};
+PRAGMA user_version = {}
+""".format(APPLICATION_ID, SCHEMA_VERSION)
 
 # Uniqueness of (tenant, thread, key) is the table's UNIQUE constraint and the quota a condition of the same INSERT,
 # so no two callers can both read that theirs was accepted, in whatever thread or process.
@@ -117,21 +119,14 @@ class Store:
         return self._write(_ADD_ACTION, values) == 1
 
     def action_by_key(self, tenant: str, thread_id: str, idempotency_key: str) -> Optional[Dict[str, Any]]:
-        found = self._actions(
-            "WHERE tenant = :tenant AND thread_id = :thread_id AND idempotency_key = :key",
-            tenant=tenant,
-            thread_id=thread_id,
-            key=idempotency_key,
-        )
+        condition = "WHERE tenant = :tenant AND thread_id = :thread_id AND idempotency_key = :key"
+        found = self._actions(condition, tenant=tenant, thread_id=thread_id, key=idempotency_key)
         return found[0] if found else None
 
     def action_by_request(self, request_id: str, tenant: Optional[str] = None) -> Optional[Dict[str, Any]]:
         """The newest action of that request id, of any tenant unless one is given."""
-        found = self._actions(
-            "WHERE request_id = :request_id AND (:tenant IS NULL OR tenant = :tenant) ORDER BY id DESC LIMIT 1",
-            request_id=request_id,
-            tenant=tenant,
-        )
+        condition = "WHERE request_id = :request_id AND (:tenant IS NULL OR tenant = :tenant) ORDER BY id DESC LIMIT 1"
+        found = self._actions(condition, request_id=request_id, tenant=tenant)
         return found[0] if found else None
 
     def actions(self) -> List[Dict[str, Any]]:
@@ -201,8 +196,6 @@ def _adopt(connection: sqlite3.Connection) -> None:
     if not (application_id or version or tables):
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
-        connection.execute("PRAGMA application_id = {}".format(APPLICATION_ID))
-        connection.execute("PRAGMA user_version = {}".format(SCHEMA_VERSION))
     elif application_id != APPLICATION_ID:
         raise ValueError("this SQLite file is not a sandbox's; use another file")
     elif version != SCHEMA_VERSION:
