@@ -14,8 +14,6 @@ from unittest import mock
 
 from hestiaos_lite.cli import main
 
-from .faultserver import head
-
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -54,6 +52,8 @@ def call(*argv: str, stdin: Union[str, bytes] = b"") -> Called:
 
 def stream_of(*events: Any) -> bytes:
     body = "".join("data: {}\n\n".format(json.dumps(event)) for event in events).encode("utf-8")
+    from .faultserver import head  # here: it loads ssl, which a test's Python may be without
+
     return head(200, {"Content-Type": "text/event-stream", "Content-Length": len(body)}) + body
 
 

@@ -290,18 +290,9 @@ def test_the_deadline_holds_through_a_proxy_that_takes_its_time(monkeypatch: pyt
 
 
 @pytest.mark.filterwarnings("ignore:verify=False", "ignore:Unverified HTTPS")
+@pytest.mark.skipif(urllib3.__version__ == "1.26.5", reason="it makes no TLS to a proxy named by an address")
 @pytest.mark.parametrize(
-    "by",
-    [
-        pytest.param(
-            "https",
-            marks=pytest.mark.skipif(
-                urllib3.__version__ == "1.26.5", reason="it makes no TLS to a proxy named by an address"
-            ),
-        ),
-        "https, and its own TLS hangs",
-        pytest.param("socks5h", marks=needs("socks")),
-    ],
+    "by", ["https", "https, and its own TLS hangs", pytest.param("socks5h", marks=needs("socks"))]
 )
 def test_the_deadline_holds_through_a_proxy_behind_tls_or_socks(
     by: str, monkeypatch: pytest.MonkeyPatch
