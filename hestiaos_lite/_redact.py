@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import os
 import re
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 MASK = "***"
@@ -63,32 +64,41 @@ class Secrets(Tuple[str, ...]):
         return "".join(pieces) + text[kept:stop]
 
     def _index(self) -> None:
-        """Sort every form by how it begins: a pattern of many whole forms would take seconds to compile."""
+        """Sort every form, and search for how each begins: a pattern of many whole forms would take seconds to compile."""
         is_word: Dict[str, bool] = {}  # each form -> whether it must be a whole word
         for value in filter(None, self):
             forms = {str(value)}
             if not (value.isascii() and value.isprintable()) or '"' in value or "\\" in value:
                 forms |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
             is_word.update(dict.fromkeys(forms, len(value) < _LONG_ENOUGH))
-        lengths: Dict[str, Set[int]] = {}
-        for form in is_word:
-            lengths.setdefault(form[:_LONG_ENOUGH], set()).add(len(form))
+        ordered = sorted(is_word)
+        shorter: Dict[str, str] = {}  # each form -> the longest other one that it begins with, or ""
+        begun = [""]
+        for form in ordered:
+            while not form.startswith(begun[-1]):
+                begun.pop()
+            shorter[form] = begun[-1]
+            begun.append(form)
+        begins = {form[:_LONG_ENOUGH] for form in ordered}
+        if len(begins) > 100:
+            begins = {begin[0] for begin in begins}
         # whole values, and the pattern last: threads may share this
-        self._is_word = is_word
-        self._lengths = {begin: sorted(found, reverse=True) for begin, found in lengths.items()}
-        self._widths = sorted({len(begin) for begin in lengths}, reverse=True)
-        searched = _LONG_ENOUGH if len(lengths) <= 100 else 1  # characters that the pattern looks for
-        self._pattern = re.compile("|".join({re.escape(begin[:searched]) for begin in lengths}) or r"(?!)")
+        self._forms, self._is_word, self._shorter = ordered, is_word, shorter
+        self._longest = max(map(len, ordered), default=0)
+        self._pattern = re.compile("|".join(map(re.escape, begins)) or r"(?!)")
 
     def _end_of_longest(self, text: str, begin: int) -> Optional[int]:
         """Return where the longest one that begins at a place ends; None where none does."""
-        for width in self._widths:
-            for length in self._lengths.get(text[begin : begin + width], ()):
-                end = begin + length
-                is_word = self._is_word.get(text[begin:end])
+        # in order, each form that the text begins with here is the last one before the text, or a beginning of that one
+        place = bisect.bisect_right(self._forms, text[begin : begin + self._longest])
+        form = self._forms[place - 1] if place else ""
+        while form:
+            if text.startswith(form, begin):
+                end = begin + len(form)
                 beside = text[max(0, begin - 1) : begin] + text[end : end + 1]
-                if is_word is False or is_word and not re.search(r"\w", beside):
+                if not (self._is_word[form] and re.search(r"\w", beside)):
                     return end
+            form = self._shorter[form]
         return None
 
 
