@@ -279,6 +279,7 @@ def test_models_are_what_dataclasses_are_to_their_users():
     assert hash(answer) == hash(RunResponse("ALLOW", "t", "hi"))
     assert answer != RunResponse("ALLOW", "t", "ho")
     assert ChatResponse("x") != HealthResponse("x")
+    assert (answer == "ALLOW") is False
     with pytest.raises(dataclasses.FrozenInstanceError):
         answer.output = "ho"  # type: ignore[misc]
     with pytest.raises(TypeError):

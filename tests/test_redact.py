@@ -22,6 +22,7 @@ KEY = "hunter2-c4n4ry"
     (["test"], "test: the latest test-key, testing (test)", "***: the latest ***-key, testing (***)"),
     (['qu"o\\te-here'], 'as qu"o\\te-here and "qu\\"o\\\\te-here"', 'as *** and "***"'),
     (["gr\u00fc\u00dfe-42"], "gr\u00fc\u00dfe-42 gr\\u00fc\\u00dfe-42", "*** ***"),
+    (['gr\u00fc"\u00dfe-42'], 'gr\u00fc\\"\u00dfe-42 gr\\u00fc\\"\\u00dfe-42', "*** ***"),
     (["two  words\nlong"], "of two  words\nlong", "of ***"),
     (["", KEY], "nothing", "nothing"),
     ([], "nothing", "nothing"),
