@@ -315,13 +315,14 @@ class Dispatcher:
         in_flight.rejections += 1
         if in_flight.rejections == 1:
             in_flight.first_rejected_at = time.monotonic()
-        if self._was_tried_enough(in_flight) and self._is_no_outage(in_flight):
+        since = backoff.until if backoff.rejected_since is None else backoff.rejected_since
+        patience_is_over = backoff.until - since > self._patience_seconds
+        if self._was_tried_enough(in_flight) and self._is_no_outage(in_flight) and not patience_is_over:
             self._finish(in_flight.result(error=error))
             return
-        since = backoff.until if backoff.rejected_since is None else backoff.rejected_since
         if (
             (backoff.accepted_at is None and backoff.rejections > self._retries)  # it was never there
-            or backoff.until - since > self._patience_seconds
+            or patience_is_over
             or backoff.until >= self._deadline_at
         ):
             self._stop(error)
