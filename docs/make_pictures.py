@@ -1,4 +1,4 @@
-"""Draw docs/demo.svg and docs/batch.svg: what a terminal shows of the demo, and of a batch at three moments.
+"""Draw docs/demo.svg and docs/batch.svg: what a terminal shows of the demo, and of a batch at two moments and its end.
 
     pip install rich && python docs/make_pictures.py [FOLDER]
 
@@ -38,7 +38,9 @@ def shown_by(command: List[str], folder: str, url: str) -> str:
     environment = dict(
         os.environ, HESTIAOS_BASE_URL=url, TERM="xterm", COLUMNS=str(COLUMNS), PYTHONPATH=sys.path[0]
     )
-    command = [sys.executable, "-m", "hestiaos_lite", *command]
+    # as somebody sees it who has installed the two dependencies alone
+    program = "import sys; sys.modules['tqdm'] = None; from hestiaos_lite.__main__ import run; run()"
+    command = [sys.executable, "-c", program, *command]
     process = subprocess.Popen(  # noqa: S603 - our own words
         command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=its_end, stderr=its_end
     )

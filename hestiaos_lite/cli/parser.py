@@ -37,7 +37,7 @@ exit codes                                             run it again?
  78  configuration                                     no
 130  interrupted (Ctrl-C); 143 terminated              look first
 141  the reader of standard output went away           look first
-guard ends with its command's own code; its codes 125, 126 and 127 are explained by: hestiaos-lite help guard
+guard ends with its command's own code; its codes 75, 125, 126 and 127 are explained by: hestiaos-lite help guard
 """
 _DESCRIPTION = "The synchronous client for HestiaOS and AEGIS that a cron job can trust."
 _EPILOG = """\
