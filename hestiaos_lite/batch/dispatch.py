@@ -317,8 +317,14 @@ class Dispatcher:
             in_flight.first_rejected_at = time.monotonic()
         since = backoff.until if backoff.rejected_since is None else backoff.rejected_since
         patience_is_over = backoff.until - since > self._patience_seconds
-        if self._was_tried_enough(in_flight) and self._is_no_outage(in_flight) and not patience_is_over:
+        if self._was_tried_enough(in_flight) and self._is_no_outage(in_flight):
             self._finish(in_flight.result(error=error))
+            if patience_is_over and not self._stopped:
+                following = None if self._waiting else self._next()
+                self._to_submit += [] if following is None else [following]
+                if self._waiting or following is not None:
+                    self._stop(error)
+                    self._cancel()
             return
         if (
             (backoff.accepted_at is None and backoff.rejections > self._retries)  # it was never there
