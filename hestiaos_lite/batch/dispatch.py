@@ -19,8 +19,9 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from ..errors import NONE, HestiaError, InvalidInput, RequestTimeout
+from ..wire.call import new_request_id
 from .rate import Backoff, TokenBucket
-from .rows import BatchResult, BatchRow, Report, concerns_every_row, error_facts, was_rejected
+from .rows import BatchResult, BatchRow, Report, Sending, concerns_every_row, error_facts, was_rejected
 from .threads import Interrupts, Threads
 
 _STOP_POLL_SECONDS = 0.2
@@ -39,6 +40,7 @@ class InFlight:
 
     def __init__(self, row: Any) -> None:
         self.row = row
+        self.request_id = ""  # of the submission that was made last, or is to be made
         self.future: Optional[Future[Any]] = None
         self.submissions = 0
         self.attempts = 0
@@ -52,6 +54,8 @@ class InFlight:
     ) -> BatchResult:
         """Make its result."""
         facts, request_id = (None, None) if error is None else (error_facts(error), error.request_id)
+        if error is not None and response is None and request_id is None and error.effect != NONE:
+            request_id = self.request_id  # a worker that was lost has sent it under this one, if it has
         return BatchResult(
             self.row.id, error is None, response, facts, self.attempts, self.seconds, request_id
         )
@@ -61,7 +65,7 @@ class Dispatcher:
     """Sends rows through an executor.
 
     Args:
-        work: called in a worker with a row and the number of its sending; returns a `Report`.
+        work: called in a worker with a row, the number of its sending and a request id; returns a `Report`.
         rows: the source of the rows.
         read: makes of what the source gives a row, or the result of one that cannot be sent; None: it gives rows.
         jobs: most rows in flight.
@@ -71,7 +75,7 @@ class Dispatcher:
         executor: None starts threads for this run; a caller's executor is never shut down.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
-        before_send: called with the rows that are about to be sent, as many as may be sent now, which are fetched together
+        before_send: called with the rows that are about to be sent and their request ids, as many as may be sent now, which are fetched together
             for it, and with none before each wait; nothing is sent when it raises. None: a row is sent once it is drawn.
         on_rejected: called with a row that was certainly not executed and waits to be sent again.
         on_done: takes results from the left of a queue, before anything further is sent.
@@ -79,7 +83,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        work: Callable[[BatchRow, int], Report],
+        work: Callable[[BatchRow, int, str], Report],
         rows: Iterable[Any],
         *,
         jobs: int,
@@ -90,7 +94,7 @@ class Dispatcher:
         executor: Optional[Executor] = None,
         bucket: Optional[TokenBucket] = None,
         stop: Any = None,
-        before_send: Optional[Callable[[Sequence[BatchRow]], None]] = None,
+        before_send: Optional[Callable[[Sequence[Sending]], None]] = None,
         on_rejected: Optional[Callable[[BatchRow], None]] = None,
         on_done: Optional[Callable[[Deque[Finished]], Any]] = None,
     ) -> None:
@@ -181,7 +185,7 @@ class Dispatcher:
     def _record(self) -> None:
         if self._before_send is not None:
             try:
-                self._before_send([in_flight.row for in_flight in self._to_submit])
+                self._before_send([(one.row, one.request_id) for one in self._to_submit])
             except Exception as error:  # noqa: BLE001 - the caller's journal failed: raised at the end
                 self._before_send = None
                 self._stop(error)
@@ -195,6 +199,7 @@ class Dispatcher:
                 return
             if self._bucket is not None:
                 self._bucket.take()
+            in_flight.request_id = new_request_id()
             self._to_submit.append(in_flight)
 
     def _next(self) -> Optional[InFlight]:
@@ -233,7 +238,9 @@ class Dispatcher:
         in_flight.future = None
         self._in_flight[in_flight] = None
         try:
-            future = self._executor.submit(self._work, in_flight.row, in_flight.submissions)
+            future = self._executor.submit(
+                self._work, in_flight.row, in_flight.submissions, in_flight.request_id
+            )
             in_flight.future = future
             future.add_done_callback(lambda _: self._completed.put(in_flight))
         except InvalidInput as error:  # what was to be sent cannot be pickled, so nothing has left

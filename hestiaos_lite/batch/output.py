@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Callable, Deque, Iterator, List, Optional, Seq
 from ..errors import HestiaError, InvalidInput
 from .dispatch import Finished
 from .input import MAX_ROW_CHARS, BatchInput
-from .rows import UNKNOWN, BatchResult, BatchRow, RowId
+from .rows import UNKNOWN, BatchResult, BatchRow, RowId, Sending
 from .store import UNSENT, Store
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -148,7 +148,7 @@ class Files:
         """Note that a row was certainly not executed: `before_send` records it."""
         self._not_executed.append(row.id)
 
-    def before_send(self, rows: Sequence[BatchRow]) -> None:
+    def before_send(self, rows: Sequence[Sending]) -> None:
         """Record what is done, and that these rows are about to be sent: in one step, since each waits for the disk."""
         if rows:
             try:

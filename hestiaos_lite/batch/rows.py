@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from .. import errors
 from .._check import check_optional_mapping, check_text, check_whole_number, is_encodable
@@ -27,6 +27,9 @@ class BatchRow(NamedTuple):
 
     id: RowId
     arguments: Dict[str, Any]
+
+
+Sending = Tuple[BatchRow, str]  # a row that is about to be sent, and the request id that it is sent under
 
 
 class Form(NamedTuple):
@@ -142,7 +145,8 @@ class BatchResult:
             or None. Where a good answer's content says no (BLOCK, an agent that FAILED) there is a response as well.
         attempts: how many times the request was tried; 0 when it was never sent.
         seconds: time spent in calls for this row, its repetitions included, pauses between them not.
-        request_id: the ``X-Request-Id`` of the last request that failed, by which an unknown row may be looked up; else None.
+        request_id: the ``X-Request-Id`` of the last request that failed, or whose answer was lost, by which an unknown row
+            may be looked up in the service's log; else None.
     """
 
     id: Optional[RowId]

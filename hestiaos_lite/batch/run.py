@@ -40,6 +40,7 @@ from typing import (
 from .._check import check_seconds, check_whole_number
 from ..errors import HestiaError, InvalidInput
 from ..models import objection
+from ..wire.call import choose_request_id
 from .dispatch import Dispatcher, Finished
 from .rate import TokenBucket, parse_rate
 from .rows import FORMS, BatchResult, BatchRow, Report, RowId, check_row, error_facts, is_row_id
@@ -208,6 +209,7 @@ def work(
     claim: Optional[Callable[[RowId], Any]],
     row: BatchRow,
     sending: int,
+    request_id: str,
 ) -> Report:
     """Send one row and return what became of it.
 
@@ -218,6 +220,7 @@ def work(
         claim: says whether a row may be sent, or was before; see `run_batch`.
         sending: counts the sendings of this row, so that an executor that caches by arguments (dask with ``pure=True``)
             takes no earlier answer for this one.
+        request_id: to be sent under, since it was noted before.
     """
     began = time.perf_counter()
     response, error, attempts = None, None, 1
@@ -225,11 +228,14 @@ def work(
         client = _client(factory, key)
         if claim is not None:
             _claim(claim, row.id, sending)
+        choose_request_id(request_id)
         response = operator.attrgetter(_CALLS[call])(client)(**row.arguments).to_dict()
         error = objection(call, response)
     except HestiaError as failure:
         # without its traceback: this frame is in it, and holds the error in turn
         error, attempts = failure.with_traceback(None), failure.attempts
+    finally:
+        choose_request_id(None)
     return Report(response, error, attempts, time.perf_counter() - began)
 
 

@@ -24,7 +24,18 @@ from .._json import dumps
 from .._sqlite import Kind, SqliteFile
 from ..errors import HestiaError, InvalidInput
 from .input import BatchInput
-from .rows import AGAIN, OUTCOMES, REFUSED, UNKNOWN, BatchResult, BatchRow, digest, error_facts, id_key
+from .rows import (
+    AGAIN,
+    OUTCOMES,
+    REFUSED,
+    UNKNOWN,
+    BatchResult,
+    BatchRow,
+    Sending,
+    digest,
+    error_facts,
+    id_key,
+)
 
 UNSENT = "unsent"
 SENT = "sent"  # or about to be: nobody knows yet what became of it
@@ -42,14 +53,14 @@ MOVES: Mapping[str, Sequence[str]] = {
 
 _SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    # run: the last one whose input had the row; result: its number in the other table
+    # run: the last one whose input had the row; result: its number in the other table; request_id: it was last sent under
     "CREATE TABLE rows (id TEXT PRIMARY KEY, line INTEGER NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL,"
-    " run INTEGER NOT NULL, result INTEGER) WITHOUT ROWID",
+    " run INTEGER NOT NULL, result INTEGER, request_id TEXT) WITHOUT ROWID",
     "CREATE TABLE results (number INTEGER PRIMARY KEY, ok INTEGER NOT NULL, text TEXT NOT NULL)",
 )
 
 
-JOURNAL = Kind("journal", "JOURNAL", 0x48_4C_42_6A, 1, _SCHEMA, json.JSONDecodeError)
+JOURNAL = Kind("journal", "JOURNAL", 0x48_4C_42_6A, 2, _SCHEMA, json.JSONDecodeError)
 BAD_DATA = "BAD_DATA"
 _LOGGING, _WHOLE = 1, 2
 _SET_MARK = "UPDATE facts SET value = ? WHERE name = 'mark'"
@@ -152,7 +163,7 @@ class Store:
                 ).fetchone()
                 if found is None:
                     new = (key, number, content, UNSENT, self.run)
-                    db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, NULL)", new)
+                    db.execute("INSERT INTO rows VALUES (?, ?, ?, ?, ?, NULL, NULL)", new)
                     continue
                 line, before, state, run = found
                 if run == self.run:
@@ -189,11 +200,15 @@ class Store:
     def _report_doubts(self, db: sqlite3.Connection) -> None:
         """Finish the rows that an earlier run sent without learning what became of them."""
         # a table of their own: they may be all there are, and those of the other change as this goes on
-        db.execute("CREATE TEMP TABLE doubts AS SELECT id FROM rows WHERE state = ? ORDER BY line", (SENT,))
-        for (key,) in db.execute("SELECT id FROM doubts"):
+        db.execute(
+            "CREATE TEMP TABLE doubts AS SELECT id, request_id FROM rows WHERE state = ? ORDER BY line",
+            (SENT,),
+        )
+        for key, request_id in db.execute("SELECT id, request_id FROM doubts"):
             what = "an earlier run sent it and ended before its answer was recorded; it may have taken effect"
             error = HestiaError("OUTCOME_UNKNOWN", what)
-            self._finish(db, BatchResult(json.loads(key), False, error=error_facts(error), attempts=1))
+            result = BatchResult(json.loads(key), False, None, error_facts(error), 1, request_id=request_id)
+            self._finish(db, result)
         db.execute("DROP TABLE doubts")
 
     # -- while it goes on
@@ -217,7 +232,7 @@ class Store:
             yield from found  # type: ignore[misc]
 
     def record(
-        self, results: Sequence[BatchResult], unsent: Sequence[Any], rows: Sequence[BatchRow]
+        self, results: Sequence[BatchResult], unsent: Sequence[Any], rows: Sequence[Sending]
     ) -> List[str]:
         """Record results, ids of rows that were certainly not executed, and rows that are about to be sent.
 
@@ -231,8 +246,8 @@ class Store:
             taken_back = sum(
                 db.execute(take_back, (UNSENT, id_key(row_id), SENT)).rowcount for row_id in unsent
             )
-            for row in rows:
-                self._move(db, id_key(row.id), UNSENT, SENT)
+            for row, request_id in rows:
+                self._move(db, id_key(row.id), UNSENT, SENT, request_id=request_id)
         for result in results:
             self._count(SENT, result.outcome, 1)
         self._count(SENT, UNSENT, taken_back - len(rows))
@@ -251,12 +266,18 @@ class Store:
         return line
 
     def _move(
-        self, db: sqlite3.Connection, key: str, state: str, to: str, result: Optional[int] = None
+        self,
+        db: sqlite3.Connection,
+        key: str,
+        state: str,
+        to: str,
+        result: Optional[int] = None,
+        request_id: Optional[str] = None,
     ) -> None:
         if to not in MOVES[state]:
             raise ValueError("a row that is {} never becomes {}".format(state, to))
-        statement = "UPDATE rows SET state = ?, result = ? WHERE id = ? AND state = ?"
-        if db.execute(statement, (to, result, key, state)).rowcount != 1:
+        statement = "UPDATE rows SET state = ?, result = ?, request_id = ? WHERE id = ? AND state = ?"
+        if db.execute(statement, (to, result, request_id, key, state)).rowcount != 1:
             what = "the row of the id {} was sent before; was it given twice?".format(key)
             raise InvalidInput(what, code=BAD_DATA)
 

@@ -54,6 +54,12 @@ def test_a_row_whose_submit_raised_is_in_doubt(box: Sandbox) -> None:
     executor.pool.shutdown()
     assert executions(box) == {"row 0": 1, "row 1": 1, "row 2": 1}
     assert {result.id: result.outcome for result in results} == {"r0": "ok", "r1": "ok", "r2": "unknown"}
+    sent = {request.json["input"]: request.headers["X-Request-Id"] for request in box.requests}
+    assert {result.id: result.request_id for result in results} == {
+        "r0": None,
+        "r1": None,
+        "r2": sent["row 2"],
+    }
 
 
 def test_a_lent_executor_is_not_believed_about_cancel(box: Sandbox) -> None:
