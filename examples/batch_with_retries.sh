@@ -6,8 +6,8 @@ set -u
 
 tries=0
 while :; do
-    if [ -e "$2" ]; then resume=--resume; else resume=; fi
-    hestiaos-lite batch "$1" --out "$2" --failed "$3" $resume --retry-failed --jobs 4 --quiet
+    # --retry-failed resumes, too; of a first run there is nothing to resume
+    hestiaos-lite batch "$1" --out "$2" --failed "$3" --retry-failed --jobs 4 --quiet
     code=$?
     tries=$((tries + 1))
     # 75 asks for another try later; whatever else it is, another try would not change it

@@ -194,7 +194,7 @@ class BatchInput:
         delimiter, header = max(read.items(), key=lambda item: len(item[1]))
         names = next(names for names in needed if not set(names) & set(header))
         if any("\0" in cell for cell in header):
-            what = "{} is not {} text: save it as UTF-8, or name its --encoding"
+            what = "{} is not {} text: save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)"
             return InvalidInput(what.format(self.name, self.encoding))
         separated = "separated by {}, ".format(_NAMED.get(delimiter, delimiter)) if len(header) > 1 else ""
         what = "{}: its header names no column {}; {}it has {}: choose with {}"
@@ -239,7 +239,7 @@ class BatchInput:
             except csv.Error as error:
                 yield number, "is not CSV: {}".format(error)
                 continue
-            if cells:
+            if len(cells) == 1 or any(cells):  # a spreadsheet may write its empty rows, as separators alone
                 yield number, cells
 
     # -- bytes and text
@@ -259,7 +259,7 @@ class BatchInput:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             name = "UTF-8" if self.encoding.startswith("utf-8") else self.encoding
-            what = "is not {} text (after {} characters): save it as UTF-8, or name its --encoding"
+            what = "is not {} text (after {} characters): save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)"
             return what.format(name, error.start)
         return ""
 

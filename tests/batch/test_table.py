@@ -44,6 +44,7 @@ def read(
     ),
     ("input\nZürich \U0001f600\n".encode(), [(2, {"input": "Zürich \U0001f600"})]),
     (b"input\n", []),
+    (b"id,input\nx,a\n,\n,,,\ny,b\n,\n", [("x", {"input": "a"}), ("y", {"input": "b"})]),
     (
         b'input,n\na,1\nb\n"c"d,1\n,4\n\xff,5\ne,6\n',
         [
@@ -51,7 +52,7 @@ def read(
             (3, "has 1 cells, and the header has 2"),
             (4, "is not CSV: ',' expected after '\"'"),
             (5, "input is missing"),
-            (6, "is not UTF-8 text (after 0 characters): save it as UTF-8, or name its --encoding"),
+            (6, "is not UTF-8 text (after 0 characters): save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)"),
             (7, {"input": "e"}),
         ],
     ),

@@ -112,7 +112,7 @@ def test_every_fault_is_reported_with_its_line_and_nothing_is_sent(box: Sandbox,
         prefix + " line 8: input must be a string, not float",
         prefix + " line 9: a row must be an object, not list",
         prefix
-        + " line 10: is not UTF-8 text (after 20 characters): save it as UTF-8, or name its --encoding",
+        + " line 10: is not UTF-8 text (after 20 characters): save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)",
         "hestiaos-lite: [BAD_DATA] {}: 8 faulty lines; nothing was sent".format(batch.input),
     ]
     assert box.requests_total == 0
