@@ -3,8 +3,8 @@
 #
 #     hestiaos-lite hitl approve invoice-42-eur-1200
 #
-# At the deadline the job concludes the key: somebody has approved it, or from now on nobody can. Both need AEGIS_TENANT_ID and
-# AEGIS_THREAD_ID, in the crontab too. Running it again is safe, and silent once it is paid, so that its line in the crontab, for the
+# At the deadline the job concludes the key: somebody has approved it, or from now on nobody can. Both need AEGIS_BASE_URL,
+# AEGIS_TENANT_ID and AEGIS_THREAD_ID, the crontab too (examples/crontab has them, and a PATH). Running it again is safe, and silent once it is paid, so that its line in the crontab, for the
 # evening of 27 November and to be taken out afterwards, may be:
 # 0,15,30 18 27 11 *  /opt/hestiaos-lite/bin/pay_if_approved.sh invoice-42-eur-1200 /var/lib/hestiaos-lite pay 1200
 # The amount is twice in it: in the key, which is what people approve, and in what is paid.

@@ -223,7 +223,10 @@ class _Run:
         if output.json and self._args.out != "-":
             output.document(dict(_tally(counts), exit_code=code))
         else:
-            output.notice(", ".join("{} {}".format(name, number) for name, number in _tally(counts).items()))
+            tally = ", ".join("{} {}".format(name, number) for name, number in _tally(counts).items())
+            # the one line of a run that has not gone well, for cron's mail; a failure has its own
+            is_all = output.quiet and failure is None and code != DONE
+            (output.complain if is_all else output.notice)(tally)
         if self._unknown and not output.json:
             more = " and more" if counts.get("unknown", 0) > len(self._unknown) else ""
             output.notice("unknown: {}{}".format(", ".join(self._unknown), more))

@@ -47,6 +47,8 @@ def test_a_run_leaves_each_id_in_one_of_both_files(box: Sandbox, batch: Batch) -
         {"id": "b", "input": "ho", "session_id": "s", "timeout_ms": 700},
     ])  # fmt: skip
     assert batch.go("--timeout", "4") == Called(1, "", said(3, ok=2, blocked=1))
+    # what cron mails of a run that has not gone well
+    assert batch.go("--resume", "--quiet") == Called(1, "", "hestiaos-lite: " + said(3, ok=2, blocked=1))
     outputs = {line["id"]: line["response"]["output"] for line in batch.lines(batch.out)}
     assert outputs == {"a": "processed: hi", "b": "processed: ho"}
     (blocked,) = batch.lines(batch.bad)
