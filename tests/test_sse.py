@@ -301,14 +301,17 @@ SHAPE_IDS = ["{}-{}-{}".format(read.__name__, make.__name__, size) for read, mak
 
 @pytest.mark.parametrize(("read", "make", "chunk_bytes"), SHAPES, ids=SHAPE_IDS)
 def test_time_is_linear_in_the_bytes(read, make, chunk_bytes):
-    """Four times the bytes in at most eight times the time; quadratic work would take sixteen, at every try."""
+    """Eight times the bytes in at most 24 times the time; quadratic work would take 64, at every try.
+
+    That leaves a factor of three to memory: what is small is in a cache, and what is large was fetched anew from the system.
+    """
     size = MIB if chunk_bytes > 1 else MIB // 8
-    small, large = make(size // 4), make(size)
+    small, large = make(size // 8), make(size)
     ratios = []
-    while not ratios or (ratios[-1] > 8 and len(ratios) < 5):
+    while not ratios or (ratios[-1] > 24 and len(ratios) < 5):
         base = seconds_for(read, pieces_of(small, chunk_bytes))
         ratios.append(seconds_for(read, pieces_of(large, chunk_bytes)) / base)
-    assert min(ratios) <= 8, ratios
+    assert min(ratios) <= 24, ratios
 
 
 def peak_bytes(read: Callable[..., Any], chunks: Iterable[bytes]) -> int:
