@@ -75,8 +75,9 @@ class Dispatcher:
         executor: None starts threads for this run; a caller's executor is never shut down.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
-        before_send: called with the rows that are about to be sent and their request ids, as many as may be sent now, which are fetched together
-            for it, and with none before each wait; nothing is sent when it raises. None: a row is sent once it is drawn.
+        before_send: called with the rows that are about to be sent and their request ids, as many as may be sent now, which
+            are fetched together for it, and with none before each wait; nothing is sent when it raises. None: a row is
+            sent once it is drawn.
         on_rejected: called with a row that was certainly not executed and waits to be sent again.
         on_done: takes results from the left of a queue, before anything further is sent.
     """
@@ -327,9 +328,10 @@ class Dispatcher:
         if self._was_tried_enough(in_flight) and self._is_no_outage(in_flight):
             self._finish(in_flight.result(error=error))
             if patience_is_over and not self._stopped:
+                # only the source knows whether a row is left; one that it gives is not sent
                 following = None if self._waiting else self._next()
                 self._to_submit += [] if following is None else [following]
-                if self._waiting or following is not None:
+                if self._anything_left:
                     self._stop(error)
                     self._cancel()
             return

@@ -22,6 +22,7 @@ _BY_BOM = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (cod
 _DELIMITERS = ",;\t|"
 _NAMED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|"}
 _UNDECODABLE = "hestiaos_lite.undecodable"  # surrogateescape knows single bytes only, and so fails for UTF-16
+_SAVE_AS = "save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)"
 _TOO_LONG = "is longer than {} MiB".format(MAX_ROW_CHARS >> 20)
 
 
@@ -194,8 +195,7 @@ class BatchInput:
         delimiter, header = max(read.items(), key=lambda item: len(item[1]))
         names = next(names for names in needed if not set(names) & set(header))
         if any("\0" in cell for cell in header):
-            what = "{} is not {} text: save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)"
-            return InvalidInput(what.format(self.name, self.encoding))
+            return InvalidInput("{} is not {} text: {}".format(self.name, self.encoding, _SAVE_AS))
         separated = "separated by {}, ".format(_NAMED.get(delimiter, delimiter)) if len(header) > 1 else ""
         what = "{}: its header names no column {}; {}it has {}: choose with {}"
         option = "--column" if names is needed[0] else "--id-column"
@@ -259,8 +259,7 @@ class BatchInput:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             name = "UTF-8" if self.encoding.startswith("utf-8") else self.encoding
-            what = "is not {} text (after {} characters): save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)"
-            return what.format(name, error.start)
+            return "is not {} text (after {} characters): {}".format(name, error.start, _SAVE_AS)
         return ""
 
     def _encoding(self, given: Optional[str]) -> str:

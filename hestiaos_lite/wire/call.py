@@ -145,7 +145,7 @@ class Call:
         self.governed = governed
         self.secrets = Secrets(secrets)
         self.accept = accept
-        self.request_id = request_id or _chosen.__dict__.pop("request_id", "") or new_request_id()
+        self.request_id = request_id or _chosen.__dict__.pop("request_id", None) or new_request_id()
         self.changes = method != "GET" if changes is None else changes
         self.max_body_bytes = max_body_bytes
         self.base_url = ""  # the transport's
@@ -168,9 +168,7 @@ _chosen = threading.local()
 
 def choose_request_id(request_id: Optional[str]) -> None:
     """Give this thread's next call a request id that was noted before it is sent; None takes it back."""
-    _chosen.__dict__.pop("request_id", None)
-    if request_id is not None:
-        _chosen.request_id = request_id
+    _chosen.request_id = request_id
 
 
 def new_request_id() -> str:
