@@ -288,6 +288,7 @@ class Dispatcher:
         for in_flight in completed:
             if in_flight in self._in_flight and in_flight is not None and in_flight.future is not None:
                 self._take_in(in_flight, in_flight.future)
+                in_flight.future = None  # whose callback holds the row: a cycle would wait for the collector
                 del self._in_flight[in_flight]
         self._tell()
 

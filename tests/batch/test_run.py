@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import multiprocessing
@@ -352,6 +353,19 @@ def test_endless_rows_are_not_read_ahead(box: Sandbox) -> None:
     assert len(drawn) <= 20 + 2 * 3  # the window, and what completed meanwhile
     results.close()  # type: ignore[attr-defined]
     assert box.requests_total <= len(drawn)
+
+
+@pytest.mark.parametrize("lent", [False, True], ids=["own threads", "ThreadPoolExecutor"])
+def test_a_row_that_is_complete_leaves_nothing_to_the_garbage_collector(box: Sandbox, lent: bool) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(3) as executor:
+            for _ in run_batch(Client(box.url), rows(40), jobs=3, executor=executor if lent else None):
+                pass
+        assert [one for one in gc.get_objects() if isinstance(one, Future)] == []
+    finally:
+        gc.enable()
 
 
 def test_no_more_than_jobs_are_in_flight() -> None:
