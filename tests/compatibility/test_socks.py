@@ -23,11 +23,8 @@ from ..faultserver import (
     ok,
 )
 from ..proxies import socks_proxy, socks_reply, socks_request
-from . import needs
 
-pytestmark = needs("socks") + [
-    pytest.mark.filterwarnings("ignore:verify=False", "ignore:Unverified HTTPS request")
-]
+pytestmark = pytest.mark.filterwarnings("ignore:verify=False", "ignore:Unverified HTTPS request")
 
 PATIENT = 20.0
 HASTY = 1.0
