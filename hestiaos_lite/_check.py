@@ -7,8 +7,10 @@ quoted.
 from __future__ import annotations
 
 import math
+import os
 import re
-from typing import Any, Dict, Mapping, Optional, Union
+import stat
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import quote
 
 from .errors import InvalidInput
@@ -110,6 +112,19 @@ def check_verify(verify: Any) -> Union[bool, str, None]:
     raise InvalidInput(
         "verify must be True, False or the path of a CA bundle, not {!r}".format(verify), code="CONFIGURATION"
     )
+
+
+def others(found: os.stat_result) -> Tuple[str, bool]:
+    """Say which other user but root a file or folder belongs to, if any, and whether others than its owner may write it.
+
+    Root, too, takes no file of another user's. SQLite run as root gives the -wal and -shm files to the owner of the main
+    file (https://www.sqlite.org/src/file/src/os_unix.c, robustFchown), and so, through a hard link that he made there,
+    any file of root's.
+    """
+    if not hasattr(os, "geteuid"):
+        return "", False
+    owner = "" if found.st_uid in (0, os.geteuid()) else "uid {}".format(found.st_uid)
+    return owner, bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:

@@ -29,6 +29,7 @@ import time
 import weakref
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple, Type
 
+from ._check import others
 from ._redact import pasteable
 from .deadline import Deadline
 from .errors import HestiaError
@@ -60,7 +61,7 @@ _LEFT_ALONE = "it was left unchanged: use another path"
 _HEADER_BYTES = 100
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 _SHORT_WAIT_MS = 10
-_SETTLE_SECONDS = 1.0  # an answer in hand is worth so much beyond the deadline
+_GRACE_SECONDS = 1.0  # an answer in hand is worth so much beyond the deadline
 
 _gate = threading.RLock()  # held while any connection is used, and by a fork
 _files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
@@ -129,7 +130,6 @@ class SqliteFile:
         durable: bool = True,
         delivered: Optional[bool] = None,
         deadline: Optional[Deadline] = None,
-        settles: bool = False,
     ) -> Iterator[sqlite3.Connection]:
         """Run the block in one transaction, on disk before this returns; an exception undoes it.
 
@@ -138,12 +138,12 @@ class SqliteFile:
             durable: False: it may be undone by a loss of power (never by a kill), until a later one that is durable has
                 written something; whatever is lost then is lost from the end. Where the file cannot log ahead, all are.
             delivered: goes into the `HestiaError` of a failure: whether the decision at hand reached the service.
-            deadline: bounds the wait for others, beside ``busy_seconds``.
-            settles: it writes down what the service said, for which a little is waited even after the deadline.
+            deadline: bounds the wait for others, beside ``busy_seconds``. What may have been delivered is written down, for
+                which a little is waited even after it.
         """
         wait_seconds = self._busy_seconds
         if deadline is not None:
-            least = min(_SETTLE_SECONDS, wait_seconds) if settles else 0.0
+            least = 0.0 if delivered is False else min(_GRACE_SECONDS, wait_seconds)
             wait_seconds = max(least, min(wait_seconds, deadline.remaining()))
         with self._connected(wait_seconds, delivered) as (connection, give_up):
             try:
@@ -231,23 +231,21 @@ class SqliteFile:
         if self._read_only:
             # SQLite needs a write-ahead log even to read, and cannot make one here; where there is none, nobody writes.
             mode = "ro" if os.path.exists(self.path + "-wal") else "ro&immutable=1"
-        connection = None
+        connection = sqlite3.connect(
+            "{}?mode={}".format(pathlib.Path(self.path).as_uri(), mode),
+            timeout=_SHORT_WAIT_MS / 1000,
+            isolation_level=None,  # we say BEGIN ourselves: the module's own rules changed in 3.6 and 3.12
+            check_same_thread=False,  # the gate sees to that
+            uri=True,
+        )
         try:
-            connection = sqlite3.connect(
-                "{}?mode={}".format(pathlib.Path(self.path).as_uri(), mode),
-                timeout=_SHORT_WAIT_MS / 1000,
-                isolation_level=None,  # we say BEGIN ourselves: the module's own rules changed in 3.6 and 3.12
-                check_same_thread=False,  # the gate sees to that
-                uri=True,
-            )
-            # Also when the file is forgotten unclosed, when the interpreter ends, and when an interrupt strikes here.
+            # Also when the file is forgotten unclosed, and when the interpreter ends.
             self._disconnect = weakref.finalize(self, connection.close)
             # Text that is not UTF-8 is a malformed row, which is named, rather than a failed statement.
             connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
             self._prepare(connection, give_up)
         except BaseException:
-            if connection is not None:
-                connection.close()
+            connection.close()
             raise
         return connection
 
@@ -295,7 +293,7 @@ class SqliteFile:
 
     def _refuse_file_of_others(self, found: os.stat_result) -> None:
         """Refuse a file that others may write: it decides nothing."""
-        owner, may_write = _others(found)
+        owner, may_write = others(found)
         if owner:
             what = "it belongs to another user ({}), who could send anything as you; {}use another path"
             raise self.refuse(what.format(owner, _AS_THAT_USER.format(found.st_uid)))
@@ -313,7 +311,7 @@ class SqliteFile:
         for path in (real, *real.parents):
             found = os.stat(path)
             shown = pasteable(str(path))
-            owner, may_write = _others(found)
+            owner, may_write = others(found)
             if owner:
                 what = "its folder {} belongs to another user ({}); {}use a folder of your own"
                 raise self.refuse(what.format(shown, owner, _AS_THAT_USER.format(found.st_uid)))
@@ -384,19 +382,6 @@ class SqliteFile:
         text = str(error)
         cause, cure = next((found[1:] for found in _CAUSES if found[0] in text), ("", "SQLite refused"))
         return self.refuse("{} ({})".format(cure, text), delivered, cause)
-
-
-def _others(found: os.stat_result) -> Tuple[str, bool]:
-    """Say which other user but root a file or folder belongs to, if any, and whether others than its owner may write it.
-
-    Root, too, takes no file of another user's. SQLite run as root gives the -wal and -shm files to the owner of the main
-    file (https://www.sqlite.org/src/file/src/os_unix.c, robustFchown), and so, through a hard link that he made there,
-    any file of root's.
-    """
-    if not hasattr(os, "geteuid"):
-        return "", False
-    owner = "" if found.st_uid in (0, os.geteuid()) else "uid {}".format(found.st_uid)
-    return owner, bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _insist(connection: sqlite3.Connection, statement: str, give_up: float) -> Any:

@@ -9,7 +9,7 @@ import warnings
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
-from ._check import check_seconds, check_text
+from ._check import check_seconds, check_text, others
 from ._redact import MASK, Secret, bare_url, secret
 from .errors import InvalidInput
 
@@ -57,11 +57,6 @@ class Settings(NamedTuple):
     tenant_id: Optional[str] = None
     thread_id: Optional[str] = None
     sources: Mapping[str, str] = {}
-
-    def __repr__(self) -> str:
-        return "Settings(base_url={!r}, api_key={}, timeout_seconds={!r})".format(
-            self.base_url, "***" if self.api_key else None, self.timeout_seconds
-        )
 
 
 class Profile(NamedTuple):
@@ -114,23 +109,24 @@ def resolve(
             if os.environ.get(variable):
                 sources[name] = variable
                 value = os.environ[variable] if given.endswith(_SHOWN) else Secret(os.environ[variable])
-                return written(given, value)
+                return written(given, value, variable)
         for given in spellings:
             key = given if service == "hestiaos" else "{}_{}".format(service, given)
             if file.values.get(key):
                 if file.fault and name != "timeout":
                     raise _configuration("{} would be read from it, but {}".format(key, file.fault))
                 sources[name] = "{} in [{}] of {}".format(key, file.section, file.path)
-                if re.search(r"\s[;#]", file.values[key]):
-                    raise _misread(given, "a comment behind it", "put a comment on its own line", sources)
-                return written(given, file.values[key])
+                return written(given, file.values[key], sources[name], in_file=True)
         return None
 
-    def written(name: str, value: Any) -> Any:
+    def written(name: str, value: Any, source: str, *, in_file: bool = False) -> Any:
         """Return a value as it was written, or what is in the key file that it names."""
-        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            raise _misread(name, "quotes around it", "leave them out", sources)
-        return read_key_file(value) if name == "api_key_file" else value
+        fault = "quotes around it, read as part of the value: leave them out"
+        if in_file and re.search(r"\s[;#]", value):
+            fault = "a comment behind it, read as part of the value: put a comment on its own line"
+        elif not (len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"):
+            return read_key_file(value) if name == "api_key_file" else value
+        raise _configuration("{} has {} ({})".format(name, fault, source))
 
     def checked(name: str, value: Any, check: Callable[[Any], Any]) -> Any:
         try:
@@ -178,21 +174,17 @@ def _fault_of(url: str, mounted: Iterable[str]) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError:
         return "is malformed"
-    fault = ""
-    others = [prefix for prefix in mounted if prefix.startswith("http+")]
-    if parts.scheme not in ("http", "https") and not url.startswith(tuple(others)):
-        fault = "must begin with http:// or https://"
-    elif "@" in parts.netloc:
-        fault = "must not hold a user name or password; give the key as api_key"
-    elif not host:
-        fault = "names no host"
-    elif parts.query or parts.fragment or "?" in url or "#" in url:
-        fault = "must not have a query or fragment"
-    elif any(char.isspace() or ord(char) < 33 for char in url):
-        fault = "must not contain white space"
-    elif any(part in (".", "..") for part in parts.path.split("/")):
-        fault = "must not have dot segments"
-    return fault
+    others = tuple(prefix for prefix in mounted if prefix.startswith("http+"))
+    is_http = parts.scheme in ("http", "https") or url.startswith(others)
+    faults = {
+        "must begin with http:// or https://": not is_http,
+        "must not hold a user name or password; give the key as api_key": "@" in parts.netloc,
+        "names no host": not host,
+        "must not have a query or fragment": "?" in url or "#" in url,
+        "must not contain white space": any(char.isspace() or ord(char) < 33 for char in url),
+        "must not have dot segments": any(part in (".", "..") for part in parts.path.split("/")),
+    }
+    return next((fault for fault, is_so in faults.items() if is_so), "")
 
 
 def _bare(url: str) -> str:
@@ -244,7 +236,7 @@ def read_key_file(path: str) -> str:
     key = Secret(text.strip())
     if not key:
         raise _configuration("{} is empty".format(what))
-    if _is_readable_by_others(found) and not _is_credential(path):
+    if _others_can_read(found, path):
         warnings.warn("others can read {}; cure: chmod 600 {}".format(what, path), stacklevel=2)
     return key
 
@@ -305,7 +297,7 @@ def read_profile(profile: Optional[str] = None) -> Profile:
         if name not in KNOWN:
             _warn_of_unknown(name, section, path)
     holds_key = any(key in parser[name] for name in parser for key in ("api_key", "aegis_api_key"))
-    if holds_key and _is_readable_by_others(found):
+    if holds_key and _others_can_read(found, path):
         warnings.warn(
             "others can read {}, which holds an API key; cure: chmod 600 {}".format(path, path), stacklevel=3
         )
@@ -349,30 +341,21 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _is_readable_by_others(found: os.stat_result) -> bool:
-    return os.name == "posix" and bool(found.st_mode & 0o044)
-
-
-def _is_credential(path: str) -> bool:
-    """True for a file in systemd's credential folder, whose access list shows in the mode as if a group could read it."""
+def _others_can_read(found: os.stat_result, path: str) -> bool:
+    """False in systemd's credential folder, where an access list shows in the mode as if a group could read the file."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    return bool(folder) and os.path.dirname(os.path.abspath(path)) == os.path.abspath(str(folder))
+    is_credential = folder and os.path.dirname(os.path.abspath(path)) == os.path.abspath(folder)
+    return os.name == "posix" and bool(found.st_mode & 0o044) and not is_credential
 
 
 def _distrust(found: os.stat_result, what: str, path: str) -> str:
     """Say why a file must not decide who gets the key: somebody else may write it; "" where nobody else may."""
-    if not hasattr(os, "geteuid"):
-        return ""
-    if found.st_uid not in (0, os.geteuid()):
-        return "{} belongs to another user (uid {}); cure: make it your own".format(what, found.st_uid)
-    if found.st_mode & 0o022:
+    owner, may_write = others(found)
+    if owner:
+        return "{} belongs to another user ({}); cure: make it your own".format(what, owner)
+    if may_write:
         return "others may write to {}; cure: check what it holds, then chmod go-w {}".format(what, path)
     return ""
-
-
-def _misread(name: str, what: str, cure: str, sources: Mapping[str, str]) -> InvalidInput:
-    source = sources[name.replace("api_key_file", "api_key")]
-    return _configuration("{} has {}, read as part of the value: {} ({})".format(name, what, cure, source))
 
 
 def _configuration(message: str) -> InvalidInput:

@@ -9,7 +9,7 @@ What became of a request is decided here and nowhere else: retries, the outbox, 
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from ._redact import one_line
 
@@ -271,7 +271,7 @@ class HestiaError(Exception):
     def __reduce__(self) -> Tuple[Any, ...]:
         # The constructors differ, so an error is rebuilt from its attributes; `details` stays in this process.
         state = {name: value for name, value in self.__dict__.items() if name not in ("details", "__notes__")}
-        return _rebuild, (type(self), self.args, state)
+        return type(self).__new__, (type(self),), dict(state, args=self.args)
 
 
 def _hundred(status: Optional[int]) -> str:
@@ -288,18 +288,15 @@ def class_of(status: int) -> Type[HestiaError]:
     return found
 
 
-def _rebuild(cls: Type[HestiaError], args: Tuple[Any, ...], state: Dict[str, Any]) -> HestiaError:
-    error = cls.__new__(cls)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
 class _CodedError(HestiaError):
-    """An error whose class names its code: ``ServerError("the service failed", status=503)``."""
+    """An error whose class names its code and message: ``ServerError("the service failed", status=503)``."""
 
     default_code = "ERROR"
     default_message = ""
+
+    def __init_subclass__(cls, code: str = "", message: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.default_code, cls.default_message = code or cls.default_code, message or cls.default_message
 
     def __init__(
         self,
@@ -314,14 +311,11 @@ class _CodedError(HestiaError):
         super().__init__(code, message, trace_id, details=details, **facts)
 
 
-class GovernanceBlock(_CodedError):
+class GovernanceBlock(_CodedError, code="GOVERNANCE_BLOCK", message="blocked by governance"):
     """403 on run, run_stream, chat or agents, or a ruling by which a command must not run: nothing was executed.
 
     With the code ``GOVERNANCE_THROTTLE`` it is the ruling THROTTLE, which may be ALLOW at another time.
     """
-
-    default_code = "GOVERNANCE_BLOCK"
-    default_message = "blocked by governance"
 
     def __init__(self, trace_id: Optional[str] = None, message: str = "", **facts: Any) -> None:
         facts.setdefault(
@@ -330,97 +324,73 @@ class GovernanceBlock(_CodedError):
         super().__init__(message, trace_id, **facts)
 
 
-class PermissionDenied(_CodedError):
+class PermissionDenied(_CodedError, code="PERMISSION_DENIED", message="the service denies permission"):
     """403 on any other call: this key may not do that."""
 
-    default_code = "PERMISSION_DENIED"
-    default_message = "the service denies permission"
 
-
-class AuthenticationError(_CodedError):
+class AuthenticationError(
+    _CodedError, code="AUTHENTICATION", message="the service does not accept the credentials"
+):
     """401: no API key, or an unknown one; 407: a proxy asks for credentials of its own; 511: a network's sign-in page."""
 
-    default_code = "AUTHENTICATION"
-    default_message = "the service does not accept the credentials"
 
-
-class InvalidInput(_CodedError):
+class InvalidInput(_CodedError, code="INVALID_INPUT", message="invalid input"):
     """400, 413, 414, 415, 422 or 431, or an argument that could not be sent: nothing was done.
 
     Raised before anything is sent, it has ``status`` None and ``delivered`` False; with the code ``CONFIGURATION`` a
     setting is at fault (file, URL, environment) rather than an argument of the call.
     """
 
-    default_code = "INVALID_INPUT"
-    default_message = "invalid input"
     delivered = False
 
 
-class NotFound(_CodedError):
+class NotFound(_CodedError, code="NOT_FOUND", message="not found"):
     """404: the service has no such thing."""
 
-    default_code = "NOT_FOUND"
-    default_message = "not found"
 
-
-class Conflict(_CodedError):
+class Conflict(_CodedError, code="CONFLICT", message="conflicts with the current state"):
     """409 from HestiaOS: the request does not fit the current state. (Of AEGIS it is a result, or `IdempotencyConflict`.)"""
 
-    default_code = "CONFLICT"
-    default_message = "conflicts with the current state"
 
-
-class RateLimited(_CodedError):
+class RateLimited(_CodedError, code="RATE_LIMITED", message="too many requests"):
     """429: too many requests or quota used up. ``retry_after`` is the wait the service asks for, in seconds, or None."""
 
-    default_code = "RATE_LIMITED"
-    default_message = "too many requests"
 
-
-class ServerError(_CodedError):
+class ServerError(_CodedError, code="SERVER_ERROR", message="the service failed"):
     """5xx: the service, or a gateway before it, failed. A gateway's page under a 4xx has the code ``GATEWAY``."""
 
-    default_code = "SERVER_ERROR"
-    default_message = "the service failed"
 
-
-class ConnectionFailed(_CodedError):
+class ConnectionFailed(_CodedError, code="CONNECTION_FAILED", message="the connection failed"):
     """No answer, or not all of it: refused, unknown host, TLS, reset. ``delivered`` says whether it may have arrived."""
 
-    default_code = "CONNECTION_FAILED"
-    default_message = "the connection failed"
 
-
-class RequestTimeout(_CodedError, TimeoutError):
+class RequestTimeout(_CodedError, TimeoutError, code="TIMEOUT", message="the deadline passed"):
     """The deadline passed, or a stream fell silent; 408, 425: the service did not take it. Also a ``TimeoutError``."""
 
-    default_code = "TIMEOUT"
-    default_message = "the deadline passed"
 
-
-class InvalidResponse(_CodedError):
+class InvalidResponse(
+    _CodedError, code="INVALID_RESPONSE", message="the service's answer breaks the contract"
+):
     """A 2xx or 3xx answer that the contract does not allow: not JSON, wrong shape, a redirect, too large.
 
     ``details`` holds the body where there was one.
     """
 
-    default_code = "INVALID_RESPONSE"
-    default_message = "the service's answer breaks the contract"
 
-
-class StreamInterrupted(_CodedError):
+class StreamInterrupted(
+    _CodedError,
+    code="STREAM_INTERRUPTED",
+    message="the stream ended before its done event; what arrived is not the whole answer",
+):
     """The stream ended before its ``done`` event: what arrived is not the whole answer."""
 
-    default_code = "STREAM_INTERRUPTED"
-    default_message = "the stream ended before its done event; what arrived is not the whole answer"
 
-
-class IdempotencyConflict(_CodedError):
+class IdempotencyConflict(
+    _CodedError, code="IDEMPOTENCY_CONFLICT", message="this idempotency key was used for another decision"
+):
     """One idempotency key was used for two different payloads or actions.
 
     Raised by the outbox before anything is sent, or for the service's 409 that names the other action.
     """
 
-    default_code = "IDEMPOTENCY_CONFLICT"
-    default_message = "this idempotency key was used for another decision"
     delivered = False

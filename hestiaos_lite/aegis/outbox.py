@@ -271,7 +271,7 @@ class Outbox:
 
     def claim_next(self, own: Entry, deadline: Optional[Deadline] = None) -> Claim:
         """Look at a row again, and claim the first pending one of its partition if it is due."""
-        with self._file.transaction(deadline=deadline) as connection:
+        with self._file.transaction(delivered=False, deadline=deadline) as connection:
             return self._claim_for(connection, _get(connection, own.id))
 
     def claim_first(self, partition: Partition, last_id: int) -> Optional[Entry]:
@@ -293,7 +293,7 @@ class Outbox:
         the lease ran out meanwhile would only make the next owner send it once more.
         """
         text = json.dumps(answer.body, default=str)
-        with self._file.transaction(delivered=True, deadline=deadline, settles=True) as connection:
+        with self._file.transaction(delivered=True, deadline=deadline) as connection:
             facts = {"status_code": answer.status, "answer": text, "confirmed": answer.confirmed}
             return self._move(connection, "complete", entry.id, **facts)
 
@@ -307,7 +307,7 @@ class Outbox:
     ) -> bool:
         """Queue a claimed row again, due after the delay. False when the claim was lost: the row is another process's to judge."""
         delay_ms = math.ceil(min(delay_seconds, _MAX_DELAY_SECONDS) * 1000) if delay_seconds > 0 else 0
-        with self._file.transaction(deadline=deadline, settles=True) as connection:
+        with self._file.transaction(deadline=deadline) as connection:
             facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}
             facts["next_attempt_ms"] = self._now_ms() + delay_ms
             return self._move(connection, "release", entry.id, **facts)
@@ -316,7 +316,7 @@ class Outbox:
         self, entry: Entry, reason: str, status_code: Optional[int], deadline: Optional[Deadline] = None
     ) -> bool:
         """Mark a claimed row as dead, and keep it with the reason. False when the claim was lost."""
-        with self._file.transaction(delivered=True, deadline=deadline, settles=True) as connection:
+        with self._file.transaction(delivered=True, deadline=deadline) as connection:
             facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}
             return self._move(connection, "fail", entry.id, **facts)
 
@@ -348,7 +348,7 @@ class Outbox:
         return mine, total - mine
 
     def _read(self, where: str, values: Sequence[Any], deadline: Optional[Deadline] = None) -> List[Entry]:
-        with self._file.transaction(write=False, deadline=deadline) as connection:
+        with self._file.transaction(write=False, delivered=False, deadline=deadline) as connection:
             return _select(connection, where, values)
 
     # Within a transaction

@@ -23,8 +23,8 @@ PACKAGE = os.path.dirname(os.path.abspath(hestiaos_lite.__file__))
 
 # Row by row; a file or folder may import from the rows above its own, and from itself.
 ROWS = [
-    ["_version", "_redact", "_lazy", "_json"], ["deadline", "errors", "sse"], ["_check", "_sqlite", "_stdio"],
-    ["models", "config"], ["wire"], ["stream", "namespaces", "aegis"], ["client", "batch"], ["cli"],
+    ["_version", "_redact", "_lazy", "_json"], ["deadline", "errors", "sse"], ["_check", "_stdio"],
+    ["models", "config", "_sqlite"], ["wire"], ["stream", "namespaces", "aegis"], ["client", "batch"], ["cli"],
 ]  # fmt: skip
 # An outbox opens without requests.
 WITHOUT_WIRE = {"aegis/__init__", "aegis/keys", "aegis/rows", "aegis/outbox"}
