@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
+import time
 import uuid
-from typing import Any, Callable, Dict, Mapping, Optional
+from functools import partial
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from .messages import Refusal, Reply, Request, Routes, canned, need_headers, read_object, refusal
+from .messages import Reply, Request, Routes, canned, need_headers, read_object, refusal
 from .store import Store
+
+# Uniqueness of (tenant, thread, key) is the table's UNIQUE constraint and the quota a condition of the same INSERT,
+# so no two callers can both read that theirs was accepted, in whatever thread or process.
+_ADD = """
+INSERT OR IGNORE INTO actions
+    (tenant, thread_id, idempotency_key, action, payload, request_id, outcome, accepted_ms, ready_ms)
+SELECT :tenant, :thread_id, :idempotency_key, :action, :payload, :request_id, :outcome, :now_ms, :now_ms + :delay_ms
+WHERE :quota IS NULL OR (SELECT COUNT(*) FROM actions WHERE tenant = :tenant) < :quota
+"""
+_LOOK = """
+SELECT tenant, thread_id, idempotency_key, action, payload, request_id, accepted_ms,
+    CASE WHEN ready_ms <= :now_ms THEN outcome ELSE 'PENDING' END AS status
+FROM actions
+"""
+_OF_KEY = "WHERE tenant = :tenant AND thread_id = :thread_id AND idempotency_key = :idempotency_key"
+_OF_REQUEST = (
+    "WHERE request_id = :request_id AND (:tenant IS NULL OR tenant = :tenant) ORDER BY id DESC LIMIT 1"
+)
+_PUBLIC = ("request_id", "status", "action", "idempotency_key", "thread_id")
 
 
 class AegisRoutes:
@@ -25,7 +47,7 @@ class AegisRoutes:
             ``detail``. Bytes and text are sent as they are, anything else as JSON.
     """
 
-    def __init__(self, store: Store, delay_seconds: float = 0.0, quota: Optional[int] = None) -> None:
+    def __init__(self, store: Store, delay_seconds: float, quota: Optional[int]) -> None:
         self._store = store
         self.delay_seconds = delay_seconds
         self.quota = quota
@@ -37,9 +59,9 @@ class AegisRoutes:
         """The table of endpoints."""
         table: Routes = {}
         for prefix in ("/api/v1", ""):
-            table[prefix + "/hitl/approve"] = {"POST": lambda request: self._decide(request, "approve")}
-            table[prefix + "/hitl/reject"] = {"POST": lambda request: self._decide(request, "reject")}
-            table[prefix + "/hitl/status/{request_id}"] = {"GET": self.status}
+            for action in ("approve", "reject"):
+                table["{}/hitl/{}".format(prefix, action)] = {"POST": partial(self._decide, action)}
+            table[prefix + "/hitl/status/{request_id}"] = {"GET": self._status}
         return table
 
     def fail_next(self, times: int = 1) -> None:
@@ -47,50 +69,51 @@ class AegisRoutes:
         with self._lock:
             self._failures += times
 
-    def status(self, request: Request, request_id: str) -> Dict[str, Any]:
-        # Self-hosted clients may look with another tenant's header or none, so only a key narrows the search.
-        found = self._store.action_by_request(request_id, _tenant_of_key(request))
-        if found is None:
-            raise refusal(404, "NOT_FOUND", "no action has this request id")
-        return _public(found)
+    def actions(self, condition: str = "ORDER BY id", **values: Any) -> List[Dict[str, Any]]:
+        """Every action, oldest first, or those that meet a condition in SQL."""
+        rows = self._store.read(_LOOK + condition, dict(values, now_ms=_now_ms()))
+        return [dict(row, payload=json.loads(row["payload"])) for row in rows]
 
-    def _decide(self, request: Request, action: str) -> Reply:
+    def _status(self, request: Request, request_id: str) -> Dict[str, Any]:
+        # Self-hosted clients may look with another tenant's header or none, so only a key narrows the search.
+        found = self.actions(_OF_REQUEST, request_id=request_id, tenant=_tenant_of_key(request))
+        if not found:
+            raise refusal(404, "NOT_FOUND", "no action has this request id")
+        return {name: found[0][name] for name in _PUBLIC}
+
+    def _decide(self, action: str, request: Request) -> Reply:
         tenant = _tenant_of_key(request)
         needed = ["Thread-Id", "Idempotency-Key"]
         need_headers(request, needed if tenant else ["Tenant-Id"] + needed)
-        payload = read_object(request, empty_allowed=True)
-        tenant = tenant or request.headers["tenant-id"]
-        thread_id = request.headers["thread-id"]
-        key = request.headers["idempotency-key"]
-        request_id = request.headers.get("x-request-id") or str(uuid.uuid4())
-        failing = self._take_failure()
         values = {
-            "tenant": tenant,
-            "thread_id": thread_id,
-            "idempotency_key": key,
+            "tenant": tenant or request.headers["tenant-id"],
+            "thread_id": request.headers["thread-id"],
+            "idempotency_key": request.headers["idempotency-key"],
             "action": action,
-            "payload": payload,
-            "request_id": request_id,
-            "outcome": "FAILED" if failing else "COMMITTED",
+            "request_id": request.headers.get("x-request-id") or str(uuid.uuid4()),
+            "status": "PENDING",
         }
-        if self._store.add_action(values, self.delay_seconds, self.quota):
-            return Reply(
-                202,
-                {"request_id": request_id, "status": "PENDING", "action": action, "idempotency_key": key},
-            )
-        if failing:
-            self.fail_next()  # not used up: nothing was accepted
-        original = self._store.action_by_key(tenant, thread_id, key)
-        if original is None:
+        payload = json.dumps(read_object(request, empty_allowed=True))
+        if self._add(values, payload):
+            return Reply(202, {name: values[name] for name in _PUBLIC[:-1]})
+        first = self.actions(_OF_KEY, **values)
+        if not first:
             raise refusal(429, "QUOTA_EXCEEDED", "this tenant has used up its {} actions".format(self.quota))
-        raise Refusal(canned(409, self.conflict_body(_public(original))))
+        return canned(409, self.conflict_body({name: first[0][name] for name in _PUBLIC}))
 
-    def _take_failure(self) -> bool:
+    def _add(self, values: Mapping[str, Any], payload: str) -> bool:
+        """Accept an action once: False when its key is taken or the tenant's quota is used up."""
         with self._lock:
-            if self._failures <= 0:
-                return False
-            self._failures -= 1
-            return True
+            failing = self._failures > 0
+            facts: Dict[str, Any] = {
+                "payload": payload,
+                "outcome": "FAILED" if failing else "COMMITTED",
+                "quota": self.quota,
+            }
+            facts.update(now_ms=_now_ms(), delay_ms=int(self.delay_seconds * 1000))
+            added = self._store.write(_ADD, dict(values, **facts)) == 1
+            self._failures -= added and failing  # not used up where nothing was accepted
+        return added
 
 
 def flat_and_detail(action: Mapping[str, Any]) -> Dict[str, Any]:
@@ -110,5 +133,5 @@ def _tenant_of_key(request: Request) -> Optional[str]:
     return "key-" + hashlib.sha256(key.strip().encode("utf-8")).hexdigest()[:32]
 
 
-def _public(action: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: action[name] for name in ("request_id", "status", "action", "idempotency_key", "thread_id")}
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -7,14 +7,15 @@ import os
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from .aegis import AegisRoutes
 from .faults import Faults
 from .hestia import VERSION, HestiaRoutes, Metrics
 from .http import MAX_BODY_BYTES, Server, is_loopback, refuse_foreign
-from .messages import Drop, Refusal, Reply, Request, Router, refusal
-from .policy import load_policy
+from .messages import Drop, Refusal, Reply, Request, dispatch, refusal
+from .policy import Policy, load_policy
 from .store import Store
 
 MAX_KEPT_REQUESTS = 10_000
@@ -82,18 +83,14 @@ class Sandbox(Faults):
         self.token_delay_seconds = token_delay_seconds
         self.silence_seconds = 120.0
         self._api_key = None if api_key is None else api_key.strip().encode("utf-8")
-        self._policy = load_policy(policy)
+        rules = load_policy(policy)
         self._store = Store(db)
         self._metrics = Metrics()
         self.hitl = AegisRoutes(self._store, hitl_delay_seconds, hitl_quota)
-        hestia = HestiaRoutes(
-            self._store,
-            self._policy,
-            self._metrics,
-            self._config,
-            lambda: self._pause(self.token_delay_seconds),
-        )
-        self._router = Router({**hestia.routes(), **self.hitl.routes()})
+        # No handler knows this object, which would else be part of a cycle: see Store.__del__.
+        config = partial(_config, self._store.path, rules, api_key is not None, self.hitl)
+        hestia = HestiaRoutes(self._store, rules, self._metrics, config)
+        self._routes = {**hestia.routes(), **self.hitl.routes()}
         self._life = threading.RLock()  # of starting and stopping; a signal may stop what is being started
         self._lock = threading.Lock()
         self._kept: Deque[Request] = deque()
@@ -171,7 +168,7 @@ class Sandbox(Faults):
         Each a dict of tenant, thread_id, idempotency_key, action, status, request_id, payload, accepted_ms.
         Works after ``stop`` too.
         """
-        return self._store.actions()
+        return self.hitl.actions()
 
     def fail_next_action(self, times: int = 1) -> None:
         """Let the next ``times`` accepted AEGIS actions end FAILED instead of COMMITTED."""
@@ -201,16 +198,29 @@ class Sandbox(Faults):
             return refused.reply
         if fault is not None:  # lose: the work is done, its answer is not sent
             raise Drop
-        cut = self._scripted(request, "drop_stream") if reply.events is not None else None
-        if cut is not None and reply.events is not None:
-            reply.events = _cut(reply.events, cut.after_events)
+        if reply.events is not None:
+            cut = self._scripted(request, "drop_stream")
+            reply.events = self._paced(reply.events, None if cut is None else cut.after_events)
         return reply
+
+    def _paced(
+        self, events: Iterator[Mapping[str, Any]], after_events: Optional[int]
+    ) -> Iterator[Mapping[str, Any]]:
+        """A stream's events, each token after its pause; raises Drop after so many, or where the sandbox stops."""
+        for number, event in enumerate(events):
+            if number == after_events:
+                break
+            if event["type"] == "token":
+                self._pause(self.token_delay_seconds)
+            yield event
+        if after_events is not None:
+            raise Drop
 
     def _do(self, request: Request) -> Reply:
         """What the service itself answers."""
         try:
             self._authenticate(request)
-            return self._router.dispatch(request)
+            return dispatch(self._routes, request)
         except Refusal as refused:
             return refused.reply
 
@@ -236,21 +246,15 @@ class Sandbox(Faults):
             while len(self._kept) > MAX_KEPT_REQUESTS or self._kept_bytes > MAX_KEPT_BYTES:
                 self._kept_bytes -= len(self._kept.popleft().body)
 
-    def _config(self) -> Dict[str, Any]:
-        return {
-            "service": "hestiaos-sandbox",
-            "version": VERSION,
-            "storage": "memory" if self._store.path is None else "file",
-            "policy": {"source": self._policy.source, "rules": len(self._policy.rules)},
-            "authentication": "none" if self._api_key is None else "bearer",
-            "hitl": {"delay_seconds": self.hitl.delay_seconds, "quota": self.hitl.quota},
-            "limits": {"body_bytes": MAX_BODY_BYTES},
-        }
 
-
-def _cut(events: Iterator[Mapping[str, Any]], after_events: int) -> Iterator[Mapping[str, Any]]:
-    for number, event in enumerate(events):
-        if number >= after_events:
-            break
-        yield event
-    raise Drop
+def _config(path: Optional[str], policy: Policy, has_key: bool, hitl: AegisRoutes) -> Dict[str, Any]:
+    """What ``GET /api/system/config`` shows."""
+    return {
+        "service": "hestiaos-sandbox",
+        "version": VERSION,
+        "storage": "memory" if path is None else "file",
+        "policy": {"source": policy.source, "rules": len(policy.rules)},
+        "authentication": "bearer" if has_key else "none",
+        "hitl": {"delay_seconds": hitl.delay_seconds, "quota": hitl.quota},
+        "limits": {"body_bytes": MAX_BODY_BYTES},
+    }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterator, Tuple
 
@@ -22,8 +22,16 @@ ACTIVE_SESSION_SECONDS = 1800.0
 MAX_SESSIONS = 10_000
 NO_SECRET = "no secret has this key"
 
-_CONTEXT = {"session_id": TEXT, "agent_id": TEXT, "mode_hint": TEXT}
-_OPTIONS = {"timeout_ms": COUNT, "stream": FLAG}
+# What a request's body is; a secret's provider and tools are of no effect here.
+_RUN = {
+    "input": TEXT,
+    "context?": {"session_id?": TEXT, "agent_id?": TEXT, "mode_hint?": TEXT},
+    "options?": {"timeout_ms?": COUNT, "stream?": FLAG},
+}
+_CHAT = {"message": TEXT, "session_id?": TEXT}
+_AGENT = {"agent_id": NAME, "task": TEXT, "config?": OBJECT}
+_EXPLAIN = {"command_type": NAME, "command_input?": OBJECT}
+_SECRET = {"credential_ref": NAME, "secret": TEXT, "provider?": TEXT, "allowed_tools?": TEXTS}
 # What a kept trace has beyond what ``GET /api/v1/trace/{id}`` shows: its published client refuses any further field.
 _GOVERNANCE_FIELDS = ("command", "rule")
 _WORD = re.compile(r"\s*\S+|\s+")
@@ -36,7 +44,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._started, self._cpu_seconds = time.monotonic(), time.process_time()
         self._counts: Dict[str, float] = {}
-        self._sessions: OrderedDict[str, float] = OrderedDict()  # session id: when last seen, oldest first
+        self._sessions: Dict[str, float] = {}  # session id: when last seen, oldest first
 
     @property
     def uptime_seconds(self) -> float:
@@ -52,10 +60,10 @@ class Metrics:
 
     def session_seen(self, session_id: str) -> None:
         with self._lock:
+            self._sessions.pop(session_id, None)
             self._sessions[session_id] = time.monotonic()
-            self._sessions.move_to_end(session_id)
             if len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
+                del self._sessions[next(iter(self._sessions))]
 
     def published(self) -> Dict[str, float]:
         """The published flat metrics that are required. Memory is not measured."""
@@ -74,21 +82,12 @@ class Metrics:
 
 
 class HestiaRoutes:
-    """The HestiaOS half of the sandbox.
-
-    ``config`` makes what ``GET /api/system/config`` shows; ``pause`` is called before each token of a stream.
-    """
+    """The HestiaOS half of the sandbox; ``config`` makes what ``GET /api/system/config`` shows."""
 
     def __init__(
-        self,
-        store: Store,
-        policy: Policy,
-        metrics: Metrics,
-        config: Callable[[], Dict[str, Any]],
-        pause: Callable[[], None],
+        self, store: Store, policy: Policy, metrics: Metrics, config: Callable[[], Dict[str, Any]]
     ) -> None:
-        self._store, self._policy, self._metrics = store, policy, metrics
-        self._config, self._pause = config, pause
+        self._store, self._policy, self._metrics, self._config = store, policy, metrics, config
 
     def routes(self) -> Routes:
         """The table of endpoints."""
@@ -128,17 +127,20 @@ class HestiaRoutes:
         started = time.perf_counter()
         text = self._run_input(request)
         ruling, trace_id = self._govern("run_stream", started, text)
-        return Reply(events=self._events(text, ruling, trace_id, started))
+        return Reply(
+            events=_events(text, ruling, trace_id, started),
+            headers={"Cache-Control": "no-cache"},
+            content_type="text/event-stream; charset=utf-8",
+        )
 
     def chat(self, request: Request) -> Dict[str, Any]:
         started = time.perf_counter()
-        body = read(request, {"message": TEXT}, {"session_id": TEXT})
-        message = body["message"]
+        body = read(request, _CHAT)
         session_id = body["session_id"] or "session-" + uuid.uuid4().hex
         self._metrics.session_seen(session_id)
-        _, trace_id = self._govern("chat", started, message)
+        _, trace_id = self._govern("chat", started, body["message"])
         return {
-            "response": _output(message),
+            "response": _output(body["message"]),
             "session_id": session_id,
             "processing_time": round(time.perf_counter() - started, 6),
             "model": MODEL,
@@ -147,7 +149,7 @@ class HestiaRoutes:
 
     def agent(self, request: Request) -> Dict[str, Any]:
         started = time.perf_counter()
-        body = read(request, {"agent_id": NAME, "task": TEXT}, {"config": OBJECT})
+        body = read(request, _AGENT)
         _, trace_id = self._govern("agent", started, text_of(body["task"], body["config"]))
         return {
             "agent_id": body["agent_id"],
@@ -158,7 +160,7 @@ class HestiaRoutes:
         }
 
     def _run_input(self, request: Request) -> str:
-        body = read(request, {"input": TEXT}, {"context": _CONTEXT, "options": _OPTIONS})
+        body = read(request, _RUN)
         if body["context"]["session_id"]:
             self._metrics.session_seen(body["context"]["session_id"])
         return str(body["input"])
@@ -172,24 +174,11 @@ class HestiaRoutes:
         violations = [] if allowed else [{"reason": ruling.reason, "severity": ruling.severity}]
         document = dict(ruling.shown(), trace_id=trace_id, command=command, violations=violations)
         document.update(mode=ruling.decision, latency_ms=_milliseconds_since(started), timestamp=_timestamp())
-        self._store.add_trace(trace_id, document)
+        self._store.write("INSERT INTO traces VALUES (?, ?)", (trace_id, json.dumps(document)))
         if ruling.decision == "BLOCK":
             message = "blocked by policy {}: {}".format(ruling.policy, ruling.reason)
             raise refusal(403, "GOVERNANCE_BLOCK", message, trace_id=trace_id)
         return ruling, trace_id
-
-    def _events(self, text: str, ruling: Rule, trace_id: str, started: float) -> Iterator[Dict[str, Any]]:
-        def event(kind: str, **data: Any) -> Dict[str, Any]:
-            return {"type": kind, "data": data, "trace_id": trace_id, "timestamp": _timestamp()}
-
-        output = _output(text)
-        yield event("start", mode=ruling.decision, budget=ruling.budget)
-        for word in _WORD.findall(output):  # the tokens joined are the output
-            self._pause()
-            yield event("token", text=word)
-        facts = {"mode": ruling.decision, "budget": ruling.budget, "latency_ms": _milliseconds_since(started)}
-        yield event("final", result=ruling.decision, output=output, **facts)
-        yield event("done")
 
     # -- looking
 
@@ -206,7 +195,8 @@ class HestiaRoutes:
         return {name: value for name, value in kept.items() if name not in _GOVERNANCE_FIELDS}
 
     def governance_trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
-        return dict(_found(self._store.trace(trace_id), "no trace has this id"))
+        kept = self._kept("SELECT document FROM traces WHERE trace_id = ?", trace_id, "no trace has this id")
+        return dict(json.loads(kept))
 
     def status(self, request: Request) -> Dict[str, Any]:
         return {
@@ -220,7 +210,7 @@ class HestiaRoutes:
         }
 
     def explain(self, request: Request) -> Dict[str, Any]:
-        body = read(request, {"command_type": NAME}, {"command_input": OBJECT})
+        body = read(request, _EXPLAIN)
         ruling = self._policy.judge(text_of(body["command_type"], body["command_input"]))
         return dict(ruling.shown(), command_type=body["command_type"], severity=ruling.severity)
 
@@ -236,23 +226,36 @@ class HestiaRoutes:
     # -- secrets
 
     def set_secret(self, request: Request) -> Dict[str, Any]:
-        known = {"provider": TEXT, "allowed_tools": TEXTS}  # accepted, and of no effect here
-        body = read(request, {"credential_ref": NAME, "secret": TEXT}, known)
-        self._store.set_secret(body["credential_ref"], body["secret"])
+        body = read(request, _SECRET)
+        self._store.write("INSERT OR REPLACE INTO secrets VALUES (:credential_ref, :secret)", body)
         return {"credential_ref": body["credential_ref"], "status": "stored"}
 
     def get_secret(self, request: Request, key: str) -> Dict[str, Any]:
-        return {"value": _found(self._store.secret(key), NO_SECRET)}
+        return {"value": self._kept("SELECT secret FROM secrets WHERE credential_ref = ?", key, NO_SECRET)}
 
     def delete_secret(self, request: Request, key: str) -> Dict[str, Any]:
-        _found(self._store.delete_secret(key) or None, NO_SECRET)
+        if not self._store.write("DELETE FROM secrets WHERE credential_ref = ?", (key,)):
+            raise refusal(404, "NOT_FOUND", NO_SECRET)
         return {"credential_ref": key, "status": "deleted"}
 
+    def _kept(self, statement: str, key: str, missing: str) -> Any:
+        rows = self._store.read(statement, (key,))
+        if not rows:
+            raise refusal(404, "NOT_FOUND", missing)
+        return rows[0][0]
 
-def _found(value: Any, message: str) -> Any:
-    if value is None:
-        raise refusal(404, "NOT_FOUND", message)
-    return value
+
+def _events(text: str, ruling: Rule, trace_id: str, started: float) -> Iterator[Dict[str, Any]]:
+    def event(kind: str, **data: Any) -> Dict[str, Any]:
+        return {"type": kind, "data": data, "trace_id": trace_id, "timestamp": _timestamp()}
+
+    output = _output(text)
+    yield event("start", mode=ruling.decision, budget=ruling.budget)
+    for word in _WORD.findall(output):  # the tokens joined are the output
+        yield event("token", text=word)
+    facts = {"mode": ruling.decision, "budget": ruling.budget, "latency_ms": _milliseconds_since(started)}
+    yield event("final", result=ruling.decision, output=output, **facts)
+    yield event("done")
 
 
 def _output(text: str) -> str:

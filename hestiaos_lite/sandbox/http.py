@@ -13,8 +13,8 @@ import threading
 import time
 from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Callable, Dict, Optional
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _logger = logging.getLogger("hestiaos_lite.sandbox")
 
 
-class Server(ThreadingHTTPServer):
+class Server(ThreadingMixIn, TCPServer):
     """Listens from the moment it is made; a thread for each connection.
 
     Args:
@@ -42,7 +42,6 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
     # A restart on the same port must not wait for old connections to fade; on Windows it would share the port.
     allow_reuse_address = os.name == "posix"
-    allow_reuse_port = False
 
     def __init__(
         self, answer: Callable[[Request], Reply], host: str, port: int, silence_seconds: float
@@ -50,16 +49,13 @@ class Server(ThreadingHTTPServer):
         self.answer = answer
         self.silence_seconds = silence_seconds
         self._process_id = os.getpid()
-        self._thread_of: Dict[
-            socket.socket, threading.Thread
-        ] = {}  # by connection; only the acceptor changes it
+        # By connection; only the acceptor changes it.
+        self._thread_of: Dict[socket.socket, threading.Thread] = {}
         found: Any = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, _, _, _, address = found[0]
         super().__init__(address, Handler)
         self.port: int = self.server_address[1]
-        self._acceptor = threading.Thread(
-            target=self.serve_forever, args=(0.1,), name="sandbox-accept", daemon=True
-        )
+        self._acceptor = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
         self._acceptor.start()
 
     def stop(self) -> None:
@@ -79,16 +75,9 @@ class Server(ThreadingHTTPServer):
 
     # -- what socketserver calls
 
-    def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer's own asks DNS for the host's name
-
     def process_request(self, request: Any, client_address: Any) -> None:
-        thread = threading.Thread(
-            target=self.process_request_thread,
-            args=(request, client_address),
-            name="sandbox-connection",
-            daemon=True,
-        )
+        answer = self.process_request_thread
+        thread = threading.Thread(target=answer, args=(request, client_address), daemon=True)
         thread.start()
         self._thread_of = {known: each for known, each in self._thread_of.items() if each.is_alive()}
         self._thread_of[request] = thread
@@ -172,17 +161,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply, request_id: str = "") -> None:
         """Send a whole reply; a stream event by event, chunked unless the client speaks HTTP/1.0."""
+        headers, body = dict(reply.headers), b""
         chunked = reply.events is not None and self.request_version != "HTTP/1.0"
-        body = b"" if reply.events is not None or reply.status in (204, 304) else reply.body()
-        headers = dict(reply.headers)
         if request_id and request_id.isprintable():
             headers["X-Request-Id"] = request_id
-        if reply.events is not None:
-            headers.update({"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"})
-            if chunked:
-                headers["Transfer-Encoding"] = "chunked"
-        elif reply.status not in (204, 304):
-            headers.update({"Content-Type": reply.content_type, "Content-Length": str(len(body))})
+        if reply.status not in (204, 304):
+            headers["Content-Type"] = reply.content_type
+        if chunked:
+            headers["Transfer-Encoding"] = "chunked"
+        elif reply.events is None and reply.status not in (204, 304):
+            body = reply.body()
+            headers["Content-Length"] = str(len(body))
         if self.close_connection:
             headers["Connection"] = "close"
         self.send_response(reply.status)

@@ -61,11 +61,12 @@ class Reply:
 
 
 class Refusal(Exception):
-    """A handler answers with an error: ``raise Refusal(Reply(404, ...))``."""
+    """A handler answers with an error in FastAPI's form; an object's facts are both under ``detail`` and flat."""
 
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.status)
-        self.reply = reply
+    def __init__(self, status: int, detail: Any, headers: Optional[Dict[str, str]] = None) -> None:
+        super().__init__(status)
+        facts = detail if isinstance(detail, dict) else {}
+        self.reply = Reply(status, dict(facts, detail=detail), headers or {})
 
 
 class Drop(Exception):
@@ -73,9 +74,8 @@ class Drop(Exception):
 
 
 def refusal(http_status: int, code: str, message: str, **facts: Any) -> Refusal:
-    """An error of the service's own, its facts both flat and under ``detail``: clients read either."""
-    body = dict(facts, code=code, message=message)
-    return Refusal(Reply(http_status, dict(body, detail=body)))
+    """An error of the service's own."""
+    return Refusal(http_status, dict(facts, code=code, message=message))
 
 
 def canned(status: int, body: Any) -> Reply:
@@ -124,77 +124,68 @@ FLAG = Kind(lambda value: isinstance(value, bool), "Input should be a valid bool
 COUNT = Kind(_is_count, "Input should be greater than 0", "greater_than")
 # fmt: on
 
-Fields = Mapping[str, Union[Kind, Dict[str, Kind]]]
-Problem = Dict[str, Any]
+Shape = Mapping[str, Any]
+"""An object's fields by name, each a Kind or a Shape of its own; one that may be absent or null ends in ``?``."""
 
 
-def read(request: Request, required: Fields, optional: Fields) -> Dict[str, Any]:
-    """The fields of a request's body, a JSON object; an optional one that is absent or null is None.
-
-    A mapping in place of a kind is an object with optional fields of its own, empty when absent.
+def read(request: Request, shape: Shape) -> Dict[str, Any]:
+    """The fields of a request's body, a JSON object; what is absent is None, or an object of None.
 
     Raises Refusal: 400 when the body is not JSON, 422 listing whatever does not hold.
     """
-    problems: List[Problem] = []
-    found = _fields(read_object(request), required, optional, ("body",), problems)
-    _raise_for(problems)
+    problems: List[Dict[str, Any]] = []
+    found = _fields(read_object(request), shape, ("body",), problems)
+    if problems:
+        raise Refusal(422, problems)
     return found
 
 
 def read_object(request: Request, *, empty_allowed: bool = False) -> Dict[str, Any]:
     """The request's body, any JSON object; ``{}`` where an empty body is allowed. Raises as ``read``."""
-    if not request.body and empty_allowed:
-        return {}
     if not request.body:
-        _raise_for([_problem(("body",), "Field required", "missing")])
+        if empty_allowed:
+            return {}
+        raise Refusal(422, [_problem(("body",), "Field required", "missing")])
     # Nothing else is read as JSON: a page in a browser may send any other type, or none, without asking.
-    kind = (request.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-        _raise_for([_problem(("body",), "Content-Type must be application/json", "model_attributes_type")])
+    content_type = (request.headers.get("Content-Type") or "").partition(";")[0].strip()
+    if not re.fullmatch(r"application/(.*\+)?json", content_type, re.IGNORECASE):
+        message = "Content-Type must be application/json"
+        raise Refusal(422, [_problem(("body",), message, "model_attributes_type")])
     try:
         values = request.json
     except ValueError as error:
         raise refusal(400, "INVALID_JSON", "the body is not JSON: {}".format(error)) from None
     if not isinstance(values, dict):
-        _raise_for([_problem(("body",), "Input should be an object", "model_attributes_type")])
-    return dict(values)
+        raise Refusal(422, [_problem(("body",), OBJECT.message, "model_attributes_type")])
+    return values
 
 
 def need_headers(request: Request, names: Sequence[str]) -> None:
     """Raise a 422 that names every header of ``names`` the request lacks or leaves empty."""
     lacking = [name.lower() for name in names if not request.headers.get(name)]
-    _raise_for([_problem(("header", name), "Field required", "missing") for name in lacking])
-
-
-def _raise_for(problems: List[Problem]) -> None:
-    if problems:
-        raise Refusal(Reply(422, {"detail": problems}))
+    if lacking:
+        raise Refusal(422, [_problem(("header", name), "Field required", "missing") for name in lacking])
 
 
 def _fields(
-    values: Mapping[str, Any],
-    required: Fields,
-    optional: Fields,
-    location: Tuple[str, ...],
-    problems: List[Problem],
+    values: Mapping[str, Any], shape: Shape, location: Tuple[str, ...], problems: List[Dict[str, Any]]
 ) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
-    for name, kind in {**required, **optional}.items():
+    for spelled, inner in shape.items():
+        name = spelled.rstrip("?")
         value, place = values.get(name), location + (name,)
-        if isinstance(kind, dict):
-            if value is not None and not isinstance(value, dict):
-                problems.append(_problem(place, OBJECT.message, OBJECT.type))
-                value = None
-            value = _fields(value or {}, {}, kind, place, problems)
-        elif name in required and name not in values:
+        kind = inner if isinstance(inner, Kind) else OBJECT
+        if name not in values and spelled == name:
             problems.append(_problem(place, "Field required", "missing"))
-        elif (name in required or value is not None) and not kind.holds(value):
+        elif not kind.holds(value) and (spelled == name or value is not None):
             problems.append(_problem(place, kind.message, kind.type))
+        if kind is not inner:
+            value = _fields(value if isinstance(value, dict) else {}, inner, place, problems)
         found[name] = value
     return found
 
 
-def _problem(location: Tuple[str, ...], message: str, kind: str) -> Problem:
+def _problem(location: Tuple[str, ...], message: str, kind: str) -> Dict[str, Any]:
     # FastAPI adds the offending input; left out here, since it may be a secret.
     return {"loc": list(location), "msg": message, "type": kind}
 
@@ -206,28 +197,24 @@ Routes = Dict[str, Dict[str, Handler]]
 """By path (``"/api/v1/trace/{trace_id}"``: a ``{name}`` is one segment) and method; a dict is a 200 of this JSON."""
 
 
-class Router:
-    """A table of routes; a handler gets the request, and the decoded segments as keywords."""
+def dispatch(routes: Routes, request: Request) -> Reply:
+    """Let the request's handler answer; it gets the request, and the decoded segments as keywords.
 
-    def __init__(self, routes: Routes) -> None:
-        self._table = [
-            (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), handlers)
-            for path, handlers in routes.items()
-        ]
-
-    def dispatch(self, request: Request) -> Reply:
-        """Answer a request. Raises Refusal: 404 unknown path, 405 wrong method, or the handler's own."""
-        for pattern, handlers in self._table:
-            found = pattern.fullmatch(request.path)
-            if found is None:
-                continue
-            if request.method not in handlers:
-                allowed = ", ".join(sorted(handlers))
-                raise Refusal(Reply(405, {"detail": "Method Not Allowed"}, {"Allow": allowed}))
-            try:  # decoded after they were told apart: "team%2F..%2Fadmin" is one segment, ".." a name like any other
-                segments = {name: unquote(raw, errors="strict") for name, raw in found.groupdict().items()}
-            except UnicodeDecodeError:
-                raise Refusal(Reply(400, {"detail": "the path is not UTF-8"})) from None
-            answer = handlers[request.method](request, **segments)
-            return answer if isinstance(answer, Reply) else Reply(200, answer)
-        raise Refusal(Reply(404, {"detail": "Not Found"}))
+    Raises Refusal: 404 unknown path, 405 wrong method, or the handler's own.
+    """
+    sent = request.path.split("/")
+    for path, handlers in routes.items():
+        pairs = list(zip(path.split("/"), sent))
+        if path.count("/") != len(sent) - 1 or not all(
+            part and name[:1] == "{" or part == name for name, part in pairs
+        ):
+            continue
+        if request.method not in handlers:
+            raise Refusal(405, "Method Not Allowed", {"Allow": ", ".join(sorted(handlers))})
+        try:  # decoded after they were told apart: "team%2F..%2Fadmin" is one segment, ".." a name like any other
+            segments = {name[1:-1]: unquote(part, errors="strict") for name, part in pairs if name[:1] == "{"}
+        except UnicodeDecodeError:
+            raise Refusal(400, "the path is not UTF-8") from None
+        answer = handlers[request.method](request, **segments)
+        return answer if isinstance(answer, Reply) else Reply(200, answer)
+    raise Refusal(404, "Not Found")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from typing import Any
 
 import pytest
@@ -207,6 +209,20 @@ def test_a_forked_child_can_neither_stop_it_nor_hold_its_port_and_connections() 
         os.waitpid(child, 0)
         for descriptor in (reader, writer, forked, tell):
             os.close(descriptor)
+
+
+def test_a_stopped_sandbox_goes_with_its_last_name_and_does_not_wait_for_the_collector() -> None:
+    """Python drops what a signal's handler raises in a finalizer that the collector runs."""
+    gc.disable()
+    try:
+        with Sandbox() as box:
+            assert call(box, "GET", "/api/system/config").status == 200
+            assert call(box, "POST", SECRETS, DB).status == 200
+        gone = weakref.ref(box)
+        del box
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_fault_of_ours_costs_one_request(box: Any, caplog: Any) -> None:
