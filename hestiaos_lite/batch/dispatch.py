@@ -35,6 +35,9 @@ class Finished(NamedTuple):
     unsent: bool
 
 
+Recorder = Callable[[Deque[Finished], List[BatchRow], Sequence[Sending]], Any]
+
+
 class InFlight:
     """A row and what was tried so far. Its future is None before it was submitted, and while it is being."""
 
@@ -45,8 +48,9 @@ class InFlight:
         self.submissions = 0
         self.attempts = 0
         self.seconds = 0.0
-        self.rejections = 0
         self.sent_at = 0.0
+        self.rejections = 0
+        self.rejection: Optional[HestiaError] = None  # the last
         self.first_rejected_at = 0.0
 
     def result(
@@ -75,11 +79,11 @@ class Dispatcher:
         executor: None starts threads for this run; a caller's executor is never shut down.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
-        before_send: called with the rows that are about to be sent and their request ids, as many as may be sent now, which
-            are fetched together for it, and with none before each wait; nothing is sent when it raises. None: a row is
-            sent once it is drawn.
-        on_rejected: called with a row that was certainly not executed and waits to be sent again.
-        on_done: takes results from the left of a queue, before anything further is sent.
+        record: takes what is finished, and rows that were certainly not executed and wait to be sent again, out of its first
+            two arguments, before anything further is sent; nothing is sent once it has raised. None: nobody is told.
+        is_journal: `record` is also given the rows that are about to be sent, with their request ids, and they are fetched
+            together for it, as many as may be sent now; what is finished is recorded with them, or before each wait.
+            Otherwise a row is sent once it is drawn, and a result recorded before it is yielded.
     """
 
     def __init__(
@@ -95,9 +99,8 @@ class Dispatcher:
         executor: Optional[Executor] = None,
         bucket: Optional[TokenBucket] = None,
         stop: Any = None,
-        before_send: Optional[Callable[[Sequence[Sending]], None]] = None,
-        on_rejected: Optional[Callable[[BatchRow], None]] = None,
-        on_done: Optional[Callable[[Deque[Finished]], Any]] = None,
+        record: Optional[Recorder] = None,
+        is_journal: bool = False,
     ) -> None:
         self._work = work
         self._rows = iter(rows)
@@ -111,20 +114,21 @@ class Dispatcher:
         self._own: Optional[Threads] = None
         self._bucket = bucket
         self._stop_event = stop
-        self._before_send = before_send
-        self._on_rejected = on_rejected
-        self._on_done = on_done
+        self._recorder = record
+        self._is_journal = is_journal
         self.backoff = Backoff()
         self._drawn: List[Any] = []  # of the source, at most one, and not yet read
         self._to_submit: List[InFlight] = []
         self._in_flight: Dict[InFlight, None] = {}
         self._waiting: Deque[InFlight] = deque()  # rejected, to be sent again
         self._completed: queue.SimpleQueue[Optional[InFlight]] = queue.SimpleQueue()
-        self._untold: Deque[Finished] = deque()
+        self._unrecorded: Deque[Finished] = deque()
+        self._not_executed: List[BatchRow] = []  # likewise
         self._ready: Deque[Finished] = deque()
         self._exhausted = False
         self._stopped = False
         self._failure: Optional[BaseException] = None  # raised once what was in flight is in
+        self._rejection: Optional[HestiaError] = None  # the last
         self._interrupts = Interrupts(functools.partial(self._completed.put, None))
 
     def finished(self) -> Iterator[Finished]:
@@ -161,12 +165,13 @@ class Dispatcher:
             self._executor = self._own = Threads(self._size)
             self._size = self._own.size
         self._fill()
-        if not self._ready:
-            if not self._in_flight and (self._stopped or not self._anything_left):
-                return False
+        goes_on = bool(self._ready or self._in_flight or (self._anything_left and not self._stopped))
+        if goes_on and not self._ready:
             self._receive(self._wait_seconds())
             self._interrupts.check()
-        return True
+        if not self._is_journal:
+            self._record()
+        return goes_on
 
     # -- sending
 
@@ -176,24 +181,18 @@ class Dispatcher:
             self._interrupts.check()
             self._check_limits()
             self._fetch()
+            if self._to_submit and not self._stopped and self._is_journal:
+                self._record([(one.row, one.request_id) for one in self._to_submit])
+            if self._stopped:
+                self._cancel()
             if not self._to_submit:
                 return
-            self._record()
             while self._to_submit and not self._stopped:
                 self._submit(self._to_submit.pop(0))
-            self._cancel()
-
-    def _record(self) -> None:
-        if self._before_send is not None:
-            try:
-                self._before_send([(one.row, one.request_id) for one in self._to_submit])
-            except Exception as error:  # noqa: BLE001 - the caller's journal failed: raised at the end
-                self._before_send = None
-                self._stop(error)
 
     def _fetch(self) -> None:
         """Fetch the rows that may be sent now: all of them for a journal, else one, since it is sent at once."""
-        most = self._room if self._before_send is not None else min(1, self._room)
+        most = self._room if self._is_journal else min(1, self._room)
         while len(self._to_submit) < most and not self._ready and not self._stopped:
             in_flight = self._next() if self._pause_seconds() <= 0 else None
             if in_flight is None:
@@ -230,7 +229,6 @@ class Dispatcher:
         if isinstance(row, BatchRow):
             return InFlight(row)
         self._finish(row)
-        self._tell()
         return None
 
     def _submit(self, in_flight: InFlight) -> None:
@@ -244,18 +242,12 @@ class Dispatcher:
             )
             in_flight.future = future
             future.add_done_callback(lambda _: self._completed.put(in_flight))
-        except InvalidInput as error:  # what was to be sent cannot be pickled, so nothing has left
-            self._stop(error)
-            self._not_sent(in_flight, error.message)
         except Exception as error:  # noqa: BLE001 - a pool that is broken or closed, or has no thread for what it queued
+            self._without_report(in_flight, "the executor failed when it was given the row", error)
             failure = HestiaError("EXECUTOR", "the executor accepts no more rows: {}".format(_named(error)))
             failure.__cause__ = error
             self._stop(failure)
-            self._lost(in_flight, "the executor failed when it was given the row: {}".format(_named(error)))
-        else:
-            return
-        del self._in_flight[in_flight]
-        self._tell()
+            del self._in_flight[in_flight]
 
     # -- receiving
 
@@ -276,30 +268,22 @@ class Dispatcher:
         """Wait until a row has completed, and take in all that have."""
         if self._completed.empty():
             self._record()
-        completed: List[Optional[InFlight]] = []
         try:
-            completed.append(self._completed.get(timeout=timeout))
-            while True:
-                completed.append(self._completed.get_nowait())
-        except queue.Empty:
-            pass
-        if not completed:  # an executor may fail to call back
-            completed.extend(one for one in self._in_flight if one.future is not None and one.future.done())
+            completed = [self._completed.get(timeout=timeout)]
+        except queue.Empty:  # an executor may fail to call back
+            completed = [one for one in self._in_flight if one.future is not None and one.future.done()]
+        while not self._completed.empty():
+            completed.append(self._completed.get_nowait())
         for in_flight in completed:
             if in_flight in self._in_flight and in_flight is not None and in_flight.future is not None:
                 self._take_in(in_flight, in_flight.future)
                 in_flight.future = None  # whose callback holds the row: a cycle would wait for the collector
                 del self._in_flight[in_flight]
-        self._tell()
 
     def _take_in(self, in_flight: InFlight, future: Future[Any]) -> None:
         failure = CancelledError() if future.cancelled() else future.exception()
-        if isinstance(failure, InvalidInput):  # the client refused to be pickled, so nothing has left
-            self._stop(failure)
-            self._not_sent(in_flight, failure.message)
-            return
         if failure is not None:
-            self._lost(in_flight, "its worker failed: {}".format(_named(failure)))
+            self._without_report(in_flight, "its worker failed", failure)
             return
         report: Report = future.result()
         error = report.error
@@ -317,37 +301,27 @@ class Dispatcher:
             self.backoff.accepted(in_flight.sent_at)
         self._finish(in_flight.result(report.response, error))
 
+    def _without_report(self, in_flight: InFlight, what: str, failure: BaseException) -> None:
+        if isinstance(failure, InvalidInput):  # what was to be sent cannot be pickled, so nothing has left
+            self._stop(failure)
+            self._not_sent(in_flight, failure.message)
+        else:
+            self._lost(in_flight, "{}: {}".format(what, _named(failure)))
+
     def _rejected(self, in_flight: InFlight, error: HestiaError) -> None:
-        """Pause everything for a row that was certainly not executed; put it back, unless it or the run is at its end."""
-        backoff = self.backoff
-        backoff.rejected(in_flight.sent_at, error.retry_after, "[{}] {}".format(error.code, error.message))
+        """Pause everything for a row that was certainly not executed, which waits or has been tried enough."""
+        self._rejection = in_flight.rejection = error
+        self.backoff.rejected(
+            in_flight.sent_at, error.retry_after, "[{}] {}".format(error.code, error.message)
+        )
         in_flight.rejections += 1
         if in_flight.rejections == 1:
             in_flight.first_rejected_at = time.monotonic()
-        since = backoff.until if backoff.rejected_since is None else backoff.rejected_since
-        patience_is_over = backoff.until - since > self._patience_seconds
         if self._was_tried_enough(in_flight) and self._is_no_outage(in_flight):
             self._finish(in_flight.result(error=error))
-            if patience_is_over and not self._stopped:
-                # only the source knows whether a row is left; one that it gives is not sent
-                following = None if self._waiting else self._next()
-                self._to_submit += [] if following is None else [following]
-                if self._anything_left:
-                    self._stop(error)
-                    self._cancel()
-            return
-        if (
-            (backoff.accepted_at is None and backoff.rejections > self._retries)  # it was never there
-            or patience_is_over
-            or backoff.until >= self._deadline_at
-        ):
-            self._stop(error)
-        if self._stopped:
-            self._finish(in_flight.result(error=error), unsent=True)
-            return
-        self._waiting.append(in_flight)
-        if self._on_rejected is not None:
-            self._on_rejected(in_flight.row)
+        else:
+            self._waiting.append(in_flight)
+            self._not_executed.append(in_flight.row)
 
     def _was_tried_enough(self, in_flight: InFlight) -> bool:
         return in_flight.rejections > self._retries
@@ -366,17 +340,18 @@ class Dispatcher:
     def _finish(self, result: BatchResult, *, unsent: bool = False) -> None:
         finished = Finished(result, unsent)
         self._ready.append(finished)
-        self._untold.append(finished)
+        self._unrecorded.append(finished)
 
-    def _tell(self) -> None:
-        if self._on_done is None:
-            self._untold.clear()
-        elif self._untold:
+    def _record(self, sending: Sequence[Sending] = ()) -> None:
+        if self._recorder is None:
+            self._unrecorded.clear()
+        elif self._unrecorded or self._not_executed or sending:
             try:
-                self._on_done(self._untold)
+                self._recorder(self._unrecorded, self._not_executed, sending)
             except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
-                self._on_done = None
                 self._stop(error)
+                if not self._is_journal:  # which can take later what it could not now
+                    self._recorder = None
 
     def _not_sent(self, in_flight: InFlight, message: str) -> None:
         error = HestiaError("NOT_SENT", message, delivered=False)
@@ -397,21 +372,40 @@ class Dispatcher:
             self._failure = failure
 
     def _check_limits(self) -> None:
-        """Stop if that was asked for, or if the time is up while there is something left to send."""
+        """Stop if that was asked for, or if there is no time or no hope for what is left to send."""
         if self._stop_event is not None and self._stop_event.is_set():
             self._stop()
         elif self._anything_left and time.monotonic() >= self._deadline_at:
             what = "the batch's deadline of {:g} s passed; rows may be left unsent"
             message = what.format(self._deadline_seconds)
             self._stop(RequestTimeout(message, code="BATCH_DEADLINE", delivered=False))
+        elif not self._stopped and self._is_hopeless():
+            # only the source knows whether a row is left; one that it gives is not sent
+            drawn = None if self._waiting or self._exhausted else self._draw()
+            if drawn is not None:
+                self._to_submit.append(drawn)
+            if self._anything_left:
+                self._stop(self._rejection)
+
+    def _is_hopeless(self) -> bool:
+        """True when the service was never there, or accepts nothing until the run's patience or time is up."""
+        backoff = self.backoff
+        return backoff.rejected_since is not None and (
+            (backoff.accepted_at is None and 0 < self._retries < backoff.rejections)
+            or backoff.until - backoff.rejected_since > self._patience_seconds
+            or backoff.until >= self._deadline_at
+        )
 
     def _cancel(self) -> None:
-        """Finish what was fetched and will not be sent."""
+        """Finish what was fetched, or waits, and will not be sent."""
         drawn = self._read_drawn() if self._drawn else None
-        for in_flight in self._to_submit + ([] if drawn is None else [drawn]):
-            self._not_sent(in_flight, "the run ended before it was sent")
+        for in_flight in [*self._to_submit, *self._waiting, *([] if drawn is None else [drawn])]:
+            if in_flight.rejection is None:
+                self._not_sent(in_flight, "the run ended before it was sent")
+            else:
+                self._finish(in_flight.result(error=in_flight.rejection), unsent=True)
         self._to_submit.clear()
-        self._tell()
+        self._waiting.clear()
 
     def _wind_down(self) -> None:
         """Let no row that was drawn go without its result, also when the caller stops taking results or is interrupted."""
@@ -426,11 +420,8 @@ class Dispatcher:
         finally:
             for in_flight in self._in_flight:  # none, unless the wait for them was interrupted as well
                 self._lost(in_flight, "the run was interrupted before its answer came")
-            for in_flight in self._waiting:
-                self._not_sent(
-                    in_flight, "the service rejected it, and the run ended before it was sent again"
-                )
             self._cancel()
+            self._record()
             if self._own is not None:
                 self._own.shutdown(wait=not self._in_flight)
 

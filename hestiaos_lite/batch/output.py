@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Callable, Deque, Iterator, List, Optional, Seq
 from ..errors import HestiaError, InvalidInput
 from .dispatch import Finished
 from .input import MAX_ROW_CHARS, BatchInput
-from .rows import UNKNOWN, BatchResult, BatchRow, RowId, Sending
+from .rows import UNKNOWN, BatchRow, Sending
 from .store import UNSENT, Store
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -57,8 +57,6 @@ class Files:
         self._sink = sink
         self._repeat = resume or ()
         self._files: List[Tuple[Optional[bool], str, BinaryIO]] = []  # which results it has (`Store.results`)
-        self._done: List[BatchResult] = []  # not yet recorded
-        self._not_executed: List[RowId] = []  # likewise
         self.notices: List[str] = []
         journal = None if out == "-" else os.path.realpath(out) + ".journal"
         _check_paths(out, bad, journal, resume is not None, self._delimiter is not None)
@@ -135,36 +133,23 @@ class Files:
         """The rows to send."""
         return self.store.unsent(self._source)
 
-    def finish(self, finished: Deque[Finished]) -> None:
-        """Take results from a queue: `before_send` records them, which follows at once."""
-        while finished:
-            result, is_unsent = finished.popleft()
-            if is_unsent and result.id is not None:
-                self._not_executed.append(result.id)
-            else:
-                self._done.append(result)
-
-    def rejected(self, row: BatchRow) -> None:
-        """Note that a row was certainly not executed: `before_send` records it."""
-        self._not_executed.append(row.id)
-
-    def before_send(self, rows: Sequence[Sending]) -> None:
-        """Record what is done, and that these rows are about to be sent: in one step, since each waits for the disk."""
-        if rows:
-            try:
-                self._check_still_there()
-            except HestiaError:
-                self.before_send([])
-                raise
-        if rows or self._done or self._not_executed:
-            lines = self.store.record(self._done, self._not_executed, rows)
-            done, self._done, self._not_executed = self._done, [], []
-            for result, line in zip(done, lines):
-                if self._out is None and (result.ok or not self._files):
-                    self._sink(line)
-                for which, path, file in self._files:
-                    if which is None or which is result.ok:
-                        _append(path, file, line)
+    def record(
+        self, finished: Deque[Finished], not_executed: List[BatchRow], sending: Sequence[Sending]
+    ) -> None:
+        """Record what is done, and that rows are about to be sent: in one step, since each waits for the disk."""
+        done = [result for result, unsent in finished if not unsent]
+        ids = [result.id for result, unsent in finished if unsent] + [row.id for row in not_executed]
+        lines = self.store.record(done, ids, sending)
+        finished.clear()
+        not_executed.clear()
+        for result, line in zip(done, lines):
+            if self._out is None and (result.ok or not self._files):
+                self._sink(line)
+            for which, path, file in self._files:
+                if which is None or which is result.ok:
+                    _append(path, file, line)
+        if sending:
+            self._check_still_there()
 
     def _check_still_there(self) -> None:
         """Raise where a file was moved or removed: what is written to it would not be found."""
@@ -182,7 +167,6 @@ class Files:
     def close(self) -> None:
         """Finish OUT and BAD, on the disk; a run that has left no result and no doubt removes its files."""
         try:
-            self.before_send([])
             if not self.store.has_left_nothing:
                 self._check_still_there()
                 if self._out and self._delimiter:

@@ -144,12 +144,12 @@ def run_batch(
         executor=executor,
         bucket=bucket,
         stop=stop,
-        on_done=None if on_result is None else functools.partial(_tell, on_result),
+        record=None if on_result is None else functools.partial(_tell, on_result),
     )
     return (finished.result for finished in dispatcher.finished())
 
 
-def _tell(on_result: Callable[[BatchResult], Any], finished: Deque[Finished]) -> None:
+def _tell(on_result: Callable[[BatchResult], Any], finished: Deque[Finished], *_: Any) -> None:
     while finished:
         on_result(finished.popleft().result)
 

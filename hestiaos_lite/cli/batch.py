@@ -143,9 +143,8 @@ class _Run:
             deadline_seconds=args.deadline,
             bucket=None if args.rate is None else TokenBucket(args.rate),
             stop=self._stop,
-            before_send=self._files.before_send,
-            on_rejected=self._files.rejected,
-            on_done=self._files.finish,
+            record=self._files.record,
+            is_journal=True,
         )
 
     def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[BatchRow]:
