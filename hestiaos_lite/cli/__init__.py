@@ -6,9 +6,8 @@ when it runs. So ``--help`` costs no more than a Python that parses arguments, a
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from typing import Any, Iterator, List, Optional
+from typing import Any, List, Optional
 
 from .output import Output, OutputClosed
 from .parser import Answered, Arguments, UsageError, parse
@@ -16,7 +15,6 @@ from .parser import Answered, Arguments, UsageError, parse
 __all__ = ["main"]
 
 _INTERRUPTED = 130  # 128 + SIGINT
-_TERMINATED = 143  # 128 + SIGTERM
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, what a shell sees of any other tool whose reader went away
 
 
@@ -49,12 +47,12 @@ def _run(argv: List[str], output: Output) -> int:
             output.piece("".join(line + "\n" for line in complete(argv[1:])))
             return 0
         args = parse(argv)
+        from .exits import BROKEN_CONTRACT, handling  # here: --help does without it
+
         output.configure(json=args.json, quiet=args.quiet, field=args.get)
-        with _terminable(), output.listening(args.verbose):
+        with handling(_terminate, "SIGTERM"), output.listening(args.verbose):
             code = args.execute(args, output)
         if output.missing_field is not None and code == 0:
-            from .exits import BROKEN_CONTRACT
-
             fault = "the result has no field {!r}; --json shows what it has"
             output.complain(fault.format(output.missing_field))
             code = BROKEN_CONTRACT
@@ -77,26 +75,9 @@ def _run(argv: List[str], output: Output) -> int:
         return _failed(error, args, output)
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Within the block SIGTERM ends the command as Ctrl-C does: connections are closed, the sandbox is stopped.
-
-    Not where it is ignored, as nohup and ``trap ""`` ask for, nor in a thread, which may not ask for signals.
-    """
-    import signal  # here: --help does without it
-
-    def end(number: int, frame: Any) -> None:
-        raise SystemExit(_TERMINATED)
-
-    before = None
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        with contextlib.suppress(ValueError):  # only the main thread may
-            before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+def _terminate(number: int, frame: Any) -> None:
+    """End the command as Ctrl-C does: connections are closed, the sandbox is stopped."""
+    raise SystemExit(128 + number)
 
 
 def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:

@@ -6,13 +6,12 @@ import argparse
 import contextlib
 import functools
 import os
-import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
 
 from .. import errors
-from .exits import BAD_DATA, CONFIGURATION, DENIED, DONE, NOT_WRITTEN, REFUSED, TRY_LATER, UNKNOWN, BadData
+from . import exits
 from .output import Output
 from .parser import Arguments, Parser, count, seconds, text
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 _ONE_SIGNAL_SECONDS = 0.5
 _SHOWN = 10
+_COUNTED = ("ok", "blocked", "refused", "again", "unknown", "unsent")
+_LOOK_UP = "first look up what became of the unknown ones; --retry-unknown repeats them, executed or not"
 
 _EPILOG = """\
 a row is {"id": ..., "input": ...} with any of the call's other arguments (session_id, agent_id, mode_hint, timeout_ms;
@@ -82,7 +83,7 @@ def _batch(args: Arguments, output: Output) -> int:
 
     if args.out is None and not args.check:
         raise errors.InvalidInput("give a file for the results: --out OUT (or --check, which sends nothing)")
-    with contextlib.closing(_open_input(args)) as source:
+    with _input(args, output) as source:
         if args.check:
             return _report_checked(args, source, output)
         # the batch repeats what may be repeated, so that a refusal pauses all workers at once
@@ -97,11 +98,11 @@ class _Run:
     def __init__(self, args: Arguments, files: Files, client: Client, output: Output) -> None:
         self._args = args
         self._files = files
-        self._tally = files.store.tally
         self._client = client
         self._output = output
         self._stop = threading.Event()
         self._signal: Optional[int] = None
+        self._signal_at = 0.0
         self._failures = 0
         self._unknown: List[str] = []  # what is to be looked up: the first of them
         self._progress: Optional[Progress] = None
@@ -113,8 +114,8 @@ class _Run:
         failure: Optional[Exception] = None
         try:
             dispatcher = self._dispatcher()
-            self._progress = Progress(self._tally, dispatcher.backoff, quiet=self._output.quiet)
-            with self._signals(), self._progress:
+            self._progress = Progress(self._files.store.tally, dispatcher.backoff, quiet=self._output.quiet)
+            with exits.handling(self._interrupt, "SIGINT", "SIGTERM"), contextlib.closing(self._progress):
                 for finished in dispatcher.finished():
                     self._note(finished)  # before anything further is sent
         except Exception as error:  # noqa: BLE001 - what ended the run is reported after the tally
@@ -123,9 +124,9 @@ class _Run:
             self._files.close()
         except errors.HestiaError as error:
             failure = failure or error
-        code = self._exit_code(failure)
-        self._report(failure, code)
-        return code
+        if failure is not None and not isinstance(failure, errors.HestiaError):
+            raise failure  # standard output is closed, or a bug: the caller's to report
+        return self._report(failure)
 
     def _dispatcher(self) -> Dispatcher:
         from ..batch.dispatch import Dispatcher
@@ -164,78 +165,71 @@ class _Run:
         if self._args.max_failures is not None and self._failures >= self._args.max_failures:
             self._stop.set()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Within the block the first Ctrl-C or SIGTERM ends the sending, and a second one the process.
+    def _interrupt(self, number: int, frame: Any) -> None:
+        """End the sending with the first Ctrl-C or SIGTERM, and the process with a second one.
 
         What follows at once is the first one again: timeout(1) signals its command, and then the group the command is in.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        first_at = 0.0
-
-        def end(number: int, frame: Any) -> None:
-            nonlocal first_at
-            if self._signal is not None:
-                if time.monotonic() < first_at + _ONE_SIGNAL_SECONDS:
-                    return
-                # At once: leaving by an exception would wait for the calls in flight. The journal has them.
-                # Whatever was interrupted, to end matters more than to tell.
-                with contextlib.suppress(Exception):
-                    if self._progress is not None:
-                        self._progress.close()
-                    self._report(None, 128 + number)
-                os._exit(128 + number)
-            self._signal, first_at = number, time.monotonic()
+        if self._signal is None:
+            self._signal, self._signal_at = number, time.monotonic()
             self._stop.set()
             self._output.notice("finishing what is in flight; interrupt again to stop now")
+        elif time.monotonic() >= self._signal_at + _ONE_SIGNAL_SECONDS:
+            # At once: leaving by an exception would wait for the calls in flight. The journal has them.
+            # Whatever was interrupted, to end matters more than to tell.
+            self._signal = number
+            with contextlib.suppress(Exception):
+                if self._progress is not None:
+                    self._progress.close()
+                self._report(None)
+            os._exit(128 + number)
 
-        heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, end) for number in heard}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _exit_code(self, failure: Optional[Exception]) -> int:
-        counts = self._tally
-        if self._signal is not None:
-            return 128 + self._signal
-        code = failure.exit_code if isinstance(failure, errors.HestiaError) else DONE
-        if code in (BAD_DATA, DENIED, CONFIGURATION):
-            return code
-        if counts.get("unknown") or counts.get("sent"):
-            return UNKNOWN
-        if code == NOT_WRITTEN:
-            return code
-        if counts.get("again") or counts.get("unsent"):
-            return TRY_LATER
-        return REFUSED if counts.get("blocked") or counts.get("refused") else DONE
-
-    def _report(self, failure: Optional[Exception], code: int) -> None:
-        output, counts = self._output, self._tally
-        if failure is not None and not isinstance(failure, errors.HestiaError):
-            raise failure  # standard output is closed, or a bug: the caller's to report
+    def _report(self, failure: Optional[errors.HestiaError]) -> int:
+        """Say how the run has ended, and return the exit code."""
+        output, tally = self._output, self._files.store.tally
+        counts = {"rows": sum(tally.values())}
+        counts.update((name, tally.get(name, 0)) for name in _COUNTED)
+        in_doubt = tally.get("sent", 0)  # in flight when the results could no longer be written
+        counts["unknown"] += in_doubt
+        code = _exit_code(counts, failure) if self._signal is None else 128 + self._signal
         if output.json and self._args.out != "-":
-            output.document(dict(_tally(counts), exit_code=code))
+            output.document(dict(counts, exit_code=code))
         else:
-            tally = ", ".join("{} {}".format(name, number) for name, number in _tally(counts).items())
             # the one line of a run that has not gone well, for cron's mail; a failure has its own
-            is_all = output.quiet and failure is None and code != DONE
-            (output.complain if is_all else output.notice)(tally)
+            is_all = output.quiet and failure is None and code != exits.DONE
+            say = output.complain if is_all else output.notice
+            say(", ".join("{} {}".format(name, number) for name, number in counts.items()))
         if self._unknown and not output.json:
-            more = " and more" if counts.get("unknown", 0) > len(self._unknown) else ""
+            more = " and more" if counts["unknown"] > len(self._unknown) else ""
             output.notice("unknown: {}{}".format(", ".join(self._unknown), more))
-        for advice in _advice(counts, self._args):
-            output.notice(advice)
+        if self._args.out != "-":
+            for number, advice in (
+                (counts["unsent"], "--resume sends the {0} that are unsent"),
+                (counts["again"], "--retry-failed repeats the {0} that failed without effect"),
+                (counts["unknown"], _LOOK_UP),
+                (in_doubt, "keep {1}.journal and {1}.journal-wal together until then"),
+            ):
+                if number:
+                    output.notice(advice.format(number, self._args.out))
         if failure is not None:
             output.report(failure, exit_code=code)
+        return code
 
 
-def _open_input(args: Arguments) -> BatchInput:
+def _exit_code(counts: Mapping[str, int], failure: Optional[errors.HestiaError]) -> int:
+    code = exits.DONE if failure is None else failure.exit_code
+    by_gravity = (
+        (code in (exits.BAD_DATA, exits.DENIED, exits.CONFIGURATION), code),
+        (counts["unknown"], exits.UNKNOWN),
+        (code == exits.NOT_WRITTEN, code),
+        (counts["again"] or counts["unsent"], exits.TRY_LATER),
+        (counts["blocked"] or counts["refused"], exits.REFUSED),
+    )
+    return next((code for is_so, code in by_gravity if is_so), exits.DONE)
+
+
+@contextlib.contextmanager
+def _input(args: Arguments, output: Output) -> Iterator[BatchInput]:
     from ..batch.input import BatchInput, Shape
     from ..batch.output import are_same
 
@@ -243,10 +237,10 @@ def _open_input(args: Arguments) -> BatchInput:
         if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
             raise errors.InvalidInput("{} is the input: give another file for the results".format(path))
     shape = Shape(args.format, args.column, args.id_column, args.delimiter, args.encoding)
-    try:
-        return BatchInput(args.input, args.call, shape)
-    except OSError as error:
-        raise BadData("{} cannot be read: {}".format(args.input, error.strerror or error)) from error
+    with _reading(args.input, output):
+        source = BatchInput(args.input, args.call, shape)
+    with contextlib.closing(source):
+        yield source
 
 
 def _open_files(args: Arguments, source: BatchInput, service: str, output: Output) -> Files:
@@ -257,7 +251,7 @@ def _open_files(args: Arguments, source: BatchInput, service: str, output: Outpu
     repeat = (RETRY_FAILED if args.retry_failed else ()) + (RETRY_UNKNOWN if args.retry_unknown else ())
     resume = repeat if args.resume or args.moved or repeat else None
     files = Files(source, args.out, args.failed, resume=resume, sink=output.text)
-    with _reading(source, output):
+    with _reading(source.name, output):
         files.begin(args.call, service, moved=args.moved)
     for notice in files.notices:
         output.notice(notice)
@@ -265,14 +259,14 @@ def _open_files(args: Arguments, source: BatchInput, service: str, output: Outpu
 
 
 @contextlib.contextmanager
-def _reading(source: BatchInput, output: Output) -> Iterator[None]:
+def _reading(name: str, output: Output) -> Iterator[None]:
     """Within the block, refuse an input that cannot be read, or that has faulty lines, naming them."""
     from ..batch.store import FaultyInput
 
     try:
         yield
     except OSError as error:
-        raise BadData("{} cannot be read: {}".format(source.name, error.strerror or error)) from error
+        raise exits.BadData("{} cannot be read: {}".format(name, error.strerror or error)) from error
     except FaultyInput as error:
         for fault in error.shown:
             output.complain(fault)
@@ -282,7 +276,7 @@ def _reading(source: BatchInput, output: Output) -> Iterator[None]:
 def _report_checked(args: Arguments, source: BatchInput, output: Output) -> int:
     from ..batch.store import Store
 
-    with contextlib.closing(Store(None)) as store, _reading(source, output):
+    with contextlib.closing(Store(None)) as store, _reading(source.name, output):
         store.begin(args.call, source)
     rows = sum(store.tally.values())
     if output.json:
@@ -290,28 +284,7 @@ def _report_checked(args: Arguments, source: BatchInput, output: Output) -> int:
         output.document(facts)
     else:
         output.text("{}: {} rows for {} ({})".format(source.name, rows, args.call, source.describe()))
-    return DONE
-
-
-def _tally(counts: Mapping[str, int]) -> Dict[str, int]:
-    tally = {"rows": sum(counts.values())}
-    for name in ("ok", "blocked", "refused", "again", "unknown", "unsent"):
-        tally[name] = counts.get(name, 0)
-    tally["unknown"] += counts.get("sent", 0)  # in flight when the results could no longer be written
-    return tally
-
-
-def _advice(counts: Mapping[str, int], args: Arguments) -> Iterator[str]:
-    if args.out == "-":
-        return
-    if counts.get("unsent"):
-        yield "--resume sends the {} that are unsent".format(counts["unsent"])
-    if counts.get("again"):
-        yield "--retry-failed repeats the {} that failed without effect".format(counts["again"])
-    if counts.get("unknown") or counts.get("sent"):
-        yield "first look up what became of the unknown ones; --retry-unknown repeats them, executed or not"
-    if counts.get("sent"):
-        yield "keep {0}.journal and {0}.journal-wal together until then".format(args.out)
+    return exits.DONE
 
 
 def _delimiter(text: str) -> str:

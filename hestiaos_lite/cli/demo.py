@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from .exits import DONE, REFUSED
 from .output import Output
@@ -118,18 +118,29 @@ def _demo(args: Arguments, output: Output) -> int:
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hestiaos-demo-"))
-        stack.enter_context(_own_environment(folder))
+        # Whatever is configured, the sandbox is what is shown. No proxy or CA bundle is used for a loopback http URL.
+        stack.callback(os.environ.update, dict(os.environ))
+        stack.callback(os.environ.clear)  # the last one is the first to be called
+        for name in [name for name in os.environ if name.startswith(("HESTIAOS_", "AEGIS_"))]:
+            del os.environ[name]
+        os.environ["XDG_CONFIG_HOME"] = folder
         box = stack.enter_context(Sandbox())
         client = stack.enter_context(Client(box.url))
         return _show({"box": box, "client": client, "folder": folder}, output)
 
 
 def _show(names: Dict[str, Any], output: Output) -> int:
+    from doctest import DocTestParser, DocTestRunner
+
     output.notice("a sandbox of HestiaOS and AEGIS runs at {} for this demo".format(names["box"].url))
     began_at = time.monotonic()
     done: List[Dict[str, Any]] = []
     for number, (title, lines) in enumerate(steps(), 1):
-        fault = _run(title, lines, names)
+        test = DocTestParser().get_doctest(lines + "\n", names, title, None, 0)
+        test.globs = names  # not a copy: the next step goes on with what this one made
+        report: List[str] = []  # what went wrong, in doctest's words
+        DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
+        fault = "".join(report)
         done.append({"title": title, "python": lines, "ok": not fault, "fault": fault})
         if not output.json:
             output.heading("\n{}. {}".format(number, title))
@@ -151,29 +162,3 @@ def steps() -> List[Tuple[str, str]]:
     """Return the title and the lines of each step."""
     parts = (step.partition("\n") for step in STEPS.strip().split("\n\n"))
     return [(title, lines) for title, _, lines in parts]
-
-
-def _run(title: str, lines: str, names: Dict[str, Any]) -> str:
-    """Run a step; return what went wrong, in doctest's words, or nothing."""
-    import doctest
-
-    report: List[str] = []
-    test = doctest.DocTestParser().get_doctest(lines + "\n", names, title, None, 0)
-    test.globs = names  # not a copy: the next step goes on with what this one made
-    doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
-    return "".join(report)
-
-
-@contextlib.contextmanager
-def _own_environment(folder: str) -> Iterator[None]:
-    """Hide the user's settings: the demo shows the sandbox, whatever is configured."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith(("HESTIAOS_", "AEGIS_")):  # no proxy or CA bundle is used for a loopback http URL
-            del os.environ[name]
-    os.environ["XDG_CONFIG_HOME"] = folder
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

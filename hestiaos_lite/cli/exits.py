@@ -1,8 +1,9 @@
-"""What a failure means to the command's caller: its exit code (docs/reference.md, "Exit codes"), and perhaps a hint."""
+"""How a command ends: the exit code of a failure (docs/reference.md, "Exit codes"), perhaps a hint, and what a signal does."""
 
 from __future__ import annotations
 
-from typing import Iterator
+import contextlib
+from typing import Any, Callable, Iterator
 
 from .. import errors
 from .parser import Arguments
@@ -50,3 +51,24 @@ def hints(error: Exception, args: Arguments) -> Iterator[str]:
             return
     if isinstance(error, errors.NotFound) and args.if_not_found:
         yield args.if_not_found
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, Any], None], *names: str) -> Iterator[None]:
+    """Within the block give the signals of these names to a handler.
+
+    Not one that is ignored, as nohup and ``trap ""`` ask for, or has a handler that is none of Python's, and could not be
+    given back; nor in a thread, which may not ask for signals.
+    """
+    import signal  # here: --help does without it
+
+    before = {}
+    for number in (getattr(signal, name) for name in names):
+        if signal.getsignal(number) not in (None, signal.SIG_IGN):
+            with contextlib.suppress(ValueError):  # only the main thread may
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

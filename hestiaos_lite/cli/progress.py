@@ -5,12 +5,13 @@ Drawn by a thread of its own, so that a pause of minutes shows as one.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import threading
 import time
-from typing import Any, Dict, Mapping, Optional, Type
+from typing import Any, Dict, Mapping, Optional
 
 from .._redact import harmless
 from .._stdio import Writer
@@ -22,7 +23,7 @@ _LINE_SECONDS = 30.0
 
 
 class Progress:
-    """Shows how many rows are in each state; used as a context manager around the run.
+    """Shows how many rows are in each state, until it is closed.
 
     Args:
         tally: of all rows of the input; it changes as they complete.
@@ -32,45 +33,32 @@ class Progress:
 
     def __init__(self, tally: Mapping[str, int], pause: Backoff, *, quiet: bool) -> None:
         self._tally = tally
+        self._pause = pause
         self._total = sum(tally.values())
         self._done_before = self._done()
-        self._pause = pause
-        self._stream = None if quiet else Writer(sys.stderr)
-        self._is_terminal = self._stream is not None and self._stream.is_terminal
         self._began_at = time.monotonic()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._draw, name="hestiaos-lite-progress", daemon=True)
-        self._bar: Any = _tqdm(self._total, self._done_before, self._stream) if self._is_terminal else None
-
-    def _done(self) -> int:
-        return sum(self._tally.get(outcome, 0) for outcome in OUTCOMES)
-
-    def _facts(self) -> Dict[str, Any]:
-        ok, blocked = self._tally.get(OK, 0), self._tally.get(BLOCKED, 0)
-        return {"ok": ok, "blocked": blocked, "failed": self._done() - ok - blocked}
-
-    def __enter__(self) -> Progress:
-        if self._stream is not None:
-            try:
-                self._thread.start()
-            except RuntimeError:
-                pass  # the system gives no thread for it: the rows go on, unshown
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any
-    ) -> None:
-        self.close()
+        self._stream = Writer(None if quiet else sys.stderr)
+        self._bar: Any = None
+        self._thread: Optional[threading.Thread] = None
+        if quiet:
+            return
+        if self._stream.is_terminal:
+            self._bar = _tqdm(self._total, self._done_before, self._stream)
+        thread = threading.Thread(target=self._draw, name="hestiaos-lite-progress", daemon=True)
+        with contextlib.suppress(RuntimeError):  # the system gives no thread for it: the rows go on, unshown
+            thread.start()
+            self._thread = thread
 
     def close(self) -> None:
         """Show the last state, and leave the terminal's line to others."""
         self._ended.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
         if self._bar is not None:
-            self._show_bar()
+            self._show()
             self._bar.close()
-        elif self._is_terminal:
+        elif self._stream.is_terminal:
             self._write("\r\033[K")  # a message gets a line to itself
 
     def line(self) -> str:
@@ -86,36 +74,40 @@ class Progress:
             ", paused for {:.0f} s: {}".format(paused, harmless(self._pause.reason)) if paused > 1 else "",
         )
 
+    def _done(self) -> int:
+        return sum(self._tally.get(outcome, 0) for outcome in OUTCOMES)
+
+    def _facts(self) -> Dict[str, Any]:
+        ok, blocked = self._tally.get(OK, 0), self._tally.get(BLOCKED, 0)
+        return {"ok": ok, "blocked": blocked, "failed": self._done() - ok - blocked}
+
     def _draw(self) -> None:
-        while not self._ended.wait(_TERMINAL_SECONDS if self._is_terminal else _LINE_SECONDS):
-            if self._bar is not None:
-                self._show_bar()
-            elif self._is_terminal:
-                self._write("\r\033[K" + self._fitting(self.line()))
-            else:
-                self._write("hestiaos-lite: {}\n".format(self.line()))
+        while not self._ended.wait(_TERMINAL_SECONDS if self._stream.is_terminal else _LINE_SECONDS):
+            self._show()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.n = self._done()
+            paused, facts = self._pause.wait_seconds(), self._facts()
+            if paused > 1:
+                facts["paused"] = "{:.0f} s".format(paused)
+            self._bar.set_postfix(facts)
+        elif self._stream.is_terminal:
+            self._write("\r\033[K" + self._fitting(self.line()))
+        else:
+            self._write("hestiaos-lite: {}\n".format(self.line()))
 
     def _fitting(self, line: str) -> str:
         """Cut a line to the terminal as it is now; a character that may take two columns, or none, becomes ``?``."""
         try:
-            columns = os.get_terminal_size(self._stream.fileno() if self._stream else -1).columns or 80
+            columns = os.get_terminal_size(self._stream.fileno()).columns or 80
         except (OSError, ValueError, AttributeError):
             columns = 80
         return line.encode("ascii", "replace").decode("ascii")[: columns - 1]
 
-    def _show_bar(self) -> None:
-        self._bar.n = self._done()
-        paused, facts = self._pause.wait_seconds(), self._facts()
-        if paused > 1:
-            facts["paused"] = "{:.0f} s".format(paused)
-        self._bar.set_postfix(facts)
-
     def _write(self, text: str) -> None:
-        assert self._stream is not None  # noqa: S101 - only drawn with a stream
-        try:
+        with contextlib.suppress(OSError, ValueError):  # there is nobody left to tell
             self._stream.write(text)
-        except (OSError, ValueError):
-            pass  # there is nobody left to tell
 
 
 def _tqdm(total: int, done: int, stream: Any) -> Any:

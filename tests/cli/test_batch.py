@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -638,7 +639,7 @@ def shown(
     if not bar:
         monkeypatch.setitem(sys.modules, "tqdm", None)
     tally = {"ok": 2, "unsent": 8}
-    with progress.Progress(tally, Backoff(), quiet=quiet):
+    with contextlib.closing(progress.Progress(tally, Backoff(), quiet=quiet)):
         tally.update(ok=3, blocked=1, again=1, unknown=1, sent=1, unsent=3)
         deadline = time.monotonic() + 10
         while not ("6/10" in stream.text or quiet) and time.monotonic() < deadline:
