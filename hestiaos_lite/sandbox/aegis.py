@@ -10,7 +10,7 @@ import uuid
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from .messages import Reply, Request, Routes, canned, need_headers, read_object, refusal
+from .messages import Reply, Request, Routes, need_headers, read_object, refusal
 from .store import Store
 
 # Uniqueness of (tenant, thread, key) is the table's UNIQUE constraint and the quota a condition of the same INSERT,
@@ -99,7 +99,7 @@ class AegisRoutes:
         first = self.actions(_OF_KEY, **values)
         if not first:
             raise refusal(429, "QUOTA_EXCEEDED", "this tenant has used up its {} actions".format(self.quota))
-        return canned(409, self.conflict_body({name: first[0][name] for name in _PUBLIC}))
+        return Reply(409, self.conflict_body({name: first[0][name] for name in _PUBLIC}))
 
     def _add(self, values: Mapping[str, Any], payload: str) -> bool:
         """Accept an action once: False when its key is taken or the tenant's quota is used up."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, List, NamedTuple, Optional, Sequence, Union
 
-from .messages import Reply, Request, canned
+from .messages import Reply, Request
 
 
 class Injected(NamedTuple):
@@ -154,7 +154,4 @@ def _error_reply(status: int, retry_after: Union[None, int, float, str] = None, 
     if body is None:
         message = "the sandbox was set to answer {}".format(status)
         body = {"detail": {"code": "SCRIPTED_FAULT", "message": message}}
-    reply = canned(status, body)
-    if retry_after is not None:
-        reply.headers["Retry-After"] = str(retry_after)
-    return reply
+    return Reply(status, body, None if retry_after is None else {"Retry-After": str(retry_after)})

@@ -9,14 +9,13 @@ import threading
 import time
 import uuid
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from .messages import COUNT, FLAG, NAME, OBJECT, TEXT, TEXTS, Reply, Request, Routes, read, refusal
 from .policy import DECISIONS, Policy, Rule, text_of
 from .store import Store
 
 VERSION = "1.0.1"
-API_VERSION = "v1"
 MODEL = "sandbox"
 ACTIVE_SESSION_SECONDS = 1800.0
 MAX_SESSIONS = 10_000
@@ -112,33 +111,22 @@ class HestiaRoutes:
 
     def run(self, request: Request) -> Dict[str, Any]:
         started = time.perf_counter()
-        text = self._run_input(request)
-        ruling, trace_id = self._govern("run", started, text)
-        return {
-            "result": ruling.decision,
-            "output": _output(text),
-            "mode": ruling.decision,
-            "budget": ruling.budget,
-            "trace_id": trace_id,
-            "latency_ms": _milliseconds_since(started),
-        }
+        body = read(request, _RUN)
+        ruling, trace_id = self._govern("run", started, body["input"], body["context"]["session_id"])
+        return dict(_result(body["input"], ruling, started), trace_id=trace_id)
 
     def run_stream(self, request: Request) -> Reply:
         started = time.perf_counter()
-        text = self._run_input(request)
-        ruling, trace_id = self._govern("run_stream", started, text)
-        return Reply(
-            events=_events(text, ruling, trace_id, started),
-            headers={"Cache-Control": "no-cache"},
-            content_type="text/event-stream; charset=utf-8",
-        )
+        body = read(request, _RUN)
+        ruling, trace_id = self._govern("run_stream", started, body["input"], body["context"]["session_id"])
+        events = _events(body["input"], ruling, trace_id, started)
+        return Reply(events=events, headers={"Cache-Control": "no-cache"})
 
     def chat(self, request: Request) -> Dict[str, Any]:
         started = time.perf_counter()
         body = read(request, _CHAT)
         session_id = body["session_id"] or "session-" + uuid.uuid4().hex
-        self._metrics.session_seen(session_id)
-        _, trace_id = self._govern("chat", started, body["message"])
+        _, trace_id = self._govern("chat", started, body["message"], session_id)
         return {
             "response": _output(body["message"]),
             "session_id": session_id,
@@ -151,27 +139,20 @@ class HestiaRoutes:
         started = time.perf_counter()
         body = read(request, _AGENT)
         _, trace_id = self._govern("agent", started, text_of(body["task"], body["config"]))
-        return {
-            "agent_id": body["agent_id"],
-            "status": "COMPLETED",
-            "output": _output(body["task"]),
-            "error": None,
-            "trace_id": trace_id,
-        }
+        done = {"status": "COMPLETED", "output": _output(body["task"]), "error": None}
+        return dict(done, agent_id=body["agent_id"], trace_id=trace_id)
 
-    def _run_input(self, request: Request) -> str:
-        body = read(request, _RUN)
-        if body["context"]["session_id"]:
-            self._metrics.session_seen(body["context"]["session_id"])
-        return str(body["input"])
-
-    def _govern(self, command: str, started: float, text: str) -> Tuple[Rule, str]:
+    def _govern(
+        self, command: str, started: float, text: str, session_id: Optional[str] = None
+    ) -> Tuple[Rule, str]:
         """Judge a text and keep the trace; raises the 403 with the trace's id when the ruling is BLOCK."""
+        if session_id:
+            self._metrics.session_seen(session_id)
         ruling = self._policy.judge(text)
         trace_id = str(uuid.uuid4())
         self._metrics.count(ruling.decision)
-        allowed = ruling.decision == "ALLOW"
-        violations = [] if allowed else [{"reason": ruling.reason, "severity": ruling.severity}]
+        violation = {"reason": ruling.reason, "severity": ruling.severity}
+        violations = [] if ruling.decision == "ALLOW" else [violation]
         document = dict(ruling.shown(), trace_id=trace_id, command=command, violations=violations)
         document.update(mode=ruling.decision, latency_ms=_milliseconds_since(started), timestamp=_timestamp())
         self._store.write("INSERT INTO traces VALUES (?, ?)", (trace_id, json.dumps(document)))
@@ -183,12 +164,8 @@ class HestiaRoutes:
     # -- looking
 
     def health(self, request: Request) -> Dict[str, Any]:
-        return {
-            "status": "ok",
-            "version": VERSION,
-            "uptime_seconds": self._metrics.uptime_seconds,
-            "api_version": API_VERSION,
-        }
+        uptime_seconds = self._metrics.uptime_seconds
+        return {"status": "ok", "version": VERSION, "uptime_seconds": uptime_seconds, "api_version": "v1"}
 
     def trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
         kept = self.governance_trace(request, trace_id)
@@ -199,15 +176,8 @@ class HestiaRoutes:
         return dict(json.loads(kept))
 
     def status(self, request: Request) -> Dict[str, Any]:
-        return {
-            "status": "ok",
-            "ollama": False,
-            "vllm": False,
-            "dsgk": True,  # governance, which is always on
-            "storage": True,
-            "version": VERSION,
-            "uptime_seconds": self._metrics.uptime_seconds,
-        }
+        parts = {"ollama": False, "vllm": False, "dsgk": True, "storage": True}  # dsgk is governance
+        return dict(parts, status="ok", version=VERSION, uptime_seconds=self._metrics.uptime_seconds)
 
     def explain(self, request: Request) -> Dict[str, Any]:
         body = read(request, _EXPLAIN)
@@ -249,13 +219,21 @@ def _events(text: str, ruling: Rule, trace_id: str, started: float) -> Iterator[
     def event(kind: str, **data: Any) -> Dict[str, Any]:
         return {"type": kind, "data": data, "trace_id": trace_id, "timestamp": _timestamp()}
 
-    output = _output(text)
     yield event("start", mode=ruling.decision, budget=ruling.budget)
-    for word in _WORD.findall(output):  # the tokens joined are the output
+    for word in _WORD.findall(_output(text)):  # the tokens joined are the output
         yield event("token", text=word)
-    facts = {"mode": ruling.decision, "budget": ruling.budget, "latency_ms": _milliseconds_since(started)}
-    yield event("final", result=ruling.decision, output=output, **facts)
+    yield event("final", **_result(text, ruling, started))
     yield event("done")
+
+
+def _result(text: str, ruling: Rule, started: float) -> Dict[str, Any]:
+    return {
+        "result": ruling.decision,
+        "output": _output(text),
+        "mode": ruling.decision,
+        "budget": ruling.budget,
+        "latency_ms": _milliseconds_since(started),
+    }
 
 
 def _output(text: str) -> str:

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
-from functools import lru_cache
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Callable, Dict, Optional
@@ -165,12 +164,10 @@ class Handler(BaseHTTPRequestHandler):
         chunked = reply.events is not None and self.request_version != "HTTP/1.0"
         if request_id and request_id.isprintable():
             headers["X-Request-Id"] = request_id
-        if reply.status not in (204, 304):
-            headers["Content-Type"] = reply.content_type
         if chunked:
             headers["Transfer-Encoding"] = "chunked"
         elif reply.events is None and reply.status not in (204, 304):
-            body = reply.body()
+            body = reply.body
             headers["Content-Length"] = str(len(body))
         if self.close_connection:
             headers["Connection"] = "close"
@@ -246,7 +243,6 @@ def refuse_foreign(request: Request, bound_host: str) -> None:
         raise refusal(403, "FOREIGN_ORIGIN", message)
 
 
-@lru_cache(maxsize=64)
 def _is_own(url: str, bound_host: str) -> bool:
     """Whether a URL's host is a loopback one by its spelling; it is never looked up, since its owner decides that."""
     try:

@@ -37,36 +37,40 @@ class Request:
             raise ValueError("nested too deep") from None
 
 
-@dataclass
 class Reply:
-    """One answer: JSON, raw bytes or a stream of events.
+    """One answer.
 
-    Attributes:
+    Args:
         status: HTTP status.
-        payload: any JSON value; bytes are sent as they are.
+        payload: bytes are sent as they are, text too (as HTML where it begins with ``<``), anything else as JSON.
         headers: further header fields.
-        content_type: of the payload.
         events: objects to send as Server-Sent Events in place of a payload, each as soon as it is yielded.
     """
 
-    status: int = 200
-    payload: Any = None
-    headers: Dict[str, str] = field(default_factory=dict)
-    content_type: str = "application/json"
-    events: Optional[Iterator[Mapping[str, Any]]] = None
-
-    def body(self) -> bytes:
-        """The bytes of the payload."""
-        return self.payload if isinstance(self.payload, bytes) else encode(self.payload)
+    def __init__(
+        self,
+        status: int = 200,
+        payload: Any = None,
+        headers: Optional[Mapping[str, str]] = None,
+        events: Optional[Iterator[Mapping[str, Any]]] = None,
+    ) -> None:
+        kind = "application/json" if events is None else "text/event-stream; charset=utf-8"
+        if isinstance(payload, str):
+            kind = "text/{}; charset=utf-8".format("html" if payload.lstrip().startswith("<") else "plain")
+            payload = payload.encode("utf-8")
+        self.status = status
+        self.headers = {"Content-Type": kind, **(headers or {})}
+        self.body = bytes(payload) if isinstance(payload, (bytes, bytearray)) else encode(payload)
+        self.events = events
 
 
 class Refusal(Exception):
     """A handler answers with an error in FastAPI's form; an object's facts are both under ``detail`` and flat."""
 
-    def __init__(self, status: int, detail: Any, headers: Optional[Dict[str, str]] = None) -> None:
+    def __init__(self, status: int, detail: Any, headers: Optional[Mapping[str, str]] = None) -> None:
         super().__init__(status)
         facts = detail if isinstance(detail, dict) else {}
-        self.reply = Reply(status, dict(facts, detail=detail), headers or {})
+        self.reply = Reply(status, dict(facts, detail=detail), headers)
 
 
 class Drop(Exception):
@@ -76,14 +80,6 @@ class Drop(Exception):
 def refusal(http_status: int, code: str, message: str, **facts: Any) -> Refusal:
     """An error of the service's own."""
     return Refusal(http_status, dict(facts, code=code, message=message))
-
-
-def canned(status: int, body: Any) -> Reply:
-    """A reply whose body somebody chose: bytes and text as they are (text is HTML where it begins with ``<``), else JSON."""
-    if isinstance(body, str):
-        kind = "html" if body.lstrip().startswith("<") else "plain"
-        return Reply(status, body.encode("utf-8"), content_type="text/{}; charset=utf-8".format(kind))
-    return Reply(status, bytes(body) if isinstance(body, (bytes, bytearray)) else encode(body))
 
 
 def encode(value: Any) -> bytes:

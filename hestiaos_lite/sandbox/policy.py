@@ -27,21 +27,16 @@ _ONE_CHARACTER = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _NO_BOUND = re.compile(r"[*+]|\{\d*,\}|\)\{")
 _BOUND = re.compile(r"\{(?:\d*,)?(\d+)\}")
 
-_SEND = (
-    r"\b(?:send|e-?mail|mail|post|upload|forward|publish|leak|exfiltrate|curl|wget|scp|paste|dump).{0,100}?"
-)
-_CREDENTIAL = (
-    r"(?:passwords?|passwd|api[ _-]?keys?|secrets?|credentials?|private[ _-]keys?|access[ _-]tokens?"
-    r"|id_rsa|\.ssh/|\.aws/)"
-)
+# fmt: off
+_SEND = r"\b(?:send|e-?mail|mail|post|upload|forward|publish|leak|exfiltrate|curl|wget|scp|paste|dump).{0,100}?"
+_CREDENTIAL = (r"(?:passwords?|passwd|api[ _-]?keys?|secrets?|credentials?|private[ _-]keys?|access[ _-]tokens?"
+               r"|id_rsa|\.ssh/|\.aws/)")
 _CRITICAL = {"decision": "BLOCK", "severity": "critical"}
 _SHELL = dict(_CRITICAL, policy="destructive-shell")
 _SQL = dict(_CRITICAL, policy="destructive-sql")
 _EXFILTRATION = dict(_CRITICAL, policy="credential-exfiltration")
 _BULK = {"decision": "THROTTLE", "severity": "medium", "policy": "bulk-send", "budget": 0.25}
 _EXTERNAL = {"decision": "THROTTLE", "severity": "low", "policy": "external-send", "budget": 0.5}
-
-# fmt: off
 DEFAULT_RULES: Sequence[Mapping[str, Any]] = (
     dict(_SHELL, reason="deletes files by force", pattern=r"\brm\s{1,8}--?(?:recursive|force|[a-z]{0,6}[rf])"),
     dict(_SHELL, reason="formats or wipes a disk", pattern=r"\bmkfs(?:\.\w{1,16})?\s|\bwipefs\b|\bformat\s{1,8}[a-z]:"),
@@ -83,14 +78,8 @@ class Rule(NamedTuple):
     def shown(self) -> Dict[str, Any]:
         """What traces and explanations have in common; ``rule`` is the one that decided, or None."""
         rule = {"number": self.number, "pattern": self.pattern.pattern, "policy": self.policy}
-        return {
-            "decision": self.decision,
-            "policy": self.policy,
-            "reason": self.reason,
-            "risk_score": SEVERITIES[self.severity],
-            "budget": self.budget,
-            "rule": rule if self.number else None,
-        }
+        shown = {name: getattr(self, name) for name in ("decision", "policy", "reason", "budget")}
+        return dict(shown, risk_score=SEVERITIES[self.severity], rule=rule if self.number else None)
 
 
 NO_RULE = Rule(0, re.compile(""), "ALLOW", "none", "default-allow", "no rule matched", 1.0)
@@ -180,21 +169,16 @@ def _rule(number: int, values: Any) -> Rule:
     for name in ("pattern", "decision", "severity", "policy", "reason"):
         if name in values and not (isinstance(values[name], str) and values[name]):
             raise ValueError("{} must be a text that is not empty".format(name))
-    decision = _one_of("decision", values["decision"], DECISIONS)
-    usual_severity, usual_budget = _DEFAULTS[decision]
-    severity = _one_of("severity", values.get("severity", usual_severity), tuple(SEVERITIES))
-    budget = values.get("budget", usual_budget)
+    severity, budget = _DEFAULTS.get(values["decision"], ("none", 0.0))
+    usual = {"severity": severity, "budget": budget, "policy": "rule-{}".format(number)}
+    rule = {**usual, "reason": "matches {}".format(values["pattern"]), **values}
+    for field, choices in (("decision", DECISIONS), ("severity", tuple(SEVERITIES))):
+        if rule[field] not in choices:
+            raise ValueError("{} must be one of {}, not {!r}".format(field, ", ".join(choices), rule[field]))
+    budget = rule["budget"]
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 <= budget <= 1:
         raise ValueError("budget must be a number from 0 to 1, not {!r}".format(budget))
-    policy = values.get("policy", "rule-{}".format(number))
-    reason = values.get("reason", "matches {}".format(values["pattern"]))
-    return Rule(number, _compiled(values["pattern"]), decision, severity, policy, reason, float(budget))
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ValueError("{} must be one of {}, not {!r}".format(name, ", ".join(known), value))
-    return value
+    return Rule(number=number, **dict(rule, pattern=_compiled(rule["pattern"]), budget=float(budget)))
 
 
 def _compiled(pattern: str) -> Pattern[str]:
