@@ -25,7 +25,7 @@ _TIMEOUT_MS = 30000  # the wire's default; it asks for nothing, and must not tur
 _GRACE_SECONDS = 5.0  # what a call may take beyond the time it grants the service
 
 # What a call returns is loaded by the first that does: a job that uses one kind starts 15 to 24 ms sooner.
-_MODELS = ("chat", "event", "governance", "health", "run", "system")
+_MODELS = ("chat", "event", "governance", "run", "system")
 load_before_fork("hestiaos_lite.stream", *("hestiaos_lite.models." + name for name in _MODELS))
 
 
@@ -203,7 +203,7 @@ class Client:
 
     def health(self) -> models.HealthResponse:
         """Ask for the service's health; ``.ok`` says whether it reports itself healthy."""
-        from .models.health import HealthResponse
+        from .models.system import HealthResponse
 
         return self._caller.get("/api/v1/health", HealthResponse.from_dict)
 

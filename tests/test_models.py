@@ -282,8 +282,13 @@ def test_models_are_what_dataclasses_are_to_their_users():
     assert (answer == "ALLOW") is False
     with pytest.raises(dataclasses.FrozenInstanceError):
         answer.output = "ho"  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        RunResponse()  # type: ignore[call-arg]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        del answer.output
+    for values, named in (
+        ((), {}), (("ALLOW",), {}), (("ALLOW", "t"), {"result": "x"}), (("ALLOW", "t"), {"future": 1}), (("x",) * 8, {}),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="RunResponse takes each of result, trace_id, output, mode"):
+            RunResponse(*values, **named)
 
 
 def test_from_raw_is_from_dict():

@@ -16,21 +16,17 @@ from ..errors import ACCEPTED, GovernanceBlock, HestiaError
 _HOMES = {
     "aegis": "ActionResult ActionStatus Conclusion",
     "chat": "AgentResult ChatResponse",
-    "error": "ErrorResponse",
-    "event": "StreamEvent",
+    "event": "ErrorResponse StreamEvent",
     "governance": "Ruling TraceResponse",
-    "health": "HealthResponse",
     "run": "RunResponse",
-    "system": "SystemMetrics SystemStatus",
+    "system": "HealthResponse SystemMetrics SystemStatus",
 }
 
 if TYPE_CHECKING:
     from .aegis import *
     from .chat import *
-    from .error import *
     from .event import *
     from .governance import *
-    from .health import *
     from .run import *
     from .system import *
 else:

@@ -3,48 +3,67 @@
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import MISSING, field, fields
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Tuple, Type, TypeVar, get_type_hints
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Mapping, NoReturn, Tuple, Type, TypeVar
 
 from ..errors import InvalidResponse
 
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**_):
+        return lambda decorator: decorator
+
+
 _M = TypeVar("_M", bound="Model")
 
-
-# What one field demands of the wire: its name, whether it must be there, and its type with the words for it.
-_Spec = Tuple[str, bool, Callable[[Any], bool], str]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-_NUMBER = (_is_number, "a number")  # JSON has one kind of them
-_WIRE_TYPES: Mapping[Any, Tuple[Callable[[Any], bool], str]] = {
-    str: (lambda value: isinstance(value, str), "a string"),
-    int: _NUMBER,
-    float: _NUMBER,
-    bool: (lambda value: isinstance(value, bool), "true or false"),
-    abc.Mapping: (lambda value: isinstance(value, Mapping), "an object"),
-    tuple: (lambda value: isinstance(value, (list, tuple)), "a list"),
-    Any: (lambda value: True, "anything"),
+NUMBER = ((int, float), "a number")  # JSON has one kind of them
+_WIRE_TYPES: Mapping[
+    str, Tuple[Any, str]
+] = {  # annotation -> the Python types of such a value, and the words for it
+    "str": (str, "a string"),
+    "int": NUMBER,
+    "float": NUMBER,
+    "bool": (bool, "a boolean"),
+    "Mapping[str, Any]": (abc.Mapping, "an object"),
+    "Tuple[Any, ...]": ((list, tuple), "a list"),
+    "Any": (object, "null"),  # the last, since all fits: only null is left to be named
 }
 
 
-def extra_fields() -> Any:
+def extra_field() -> Any:
     """Declare the field for what an answer has beyond the known fields."""
     return field(default_factory=dict, repr=False, compare=False)
 
 
-class Model:
-    """Base of the answers: frozen dataclasses that compare, hash and print by their fields, but for ``extra``.
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def answer(cls: Type[_M]) -> Type[_M]:
+    """Make a class a frozen dataclass. What a dataclass generates is compiled at every start: `Model` brings it instead."""
+    cls = dataclass(init=False, eq=False, repr=False)(cls)
+    cls._fields = {item.name: item for item in fields(cls) if item.name != "extra"}  # type: ignore[arg-type]
+    return cls
 
-    It brings ``==`` and ``repr`` itself (``eq=False, repr=False``): what a dataclass generates is compiled at every start.
-    """
+
+class Model:
+    """Base of the answers: frozen dataclasses that compare, hash and print by their fields, but for ``extra``."""
 
     _aliases: ClassVar[Mapping[str, str]] = {}  # field name -> the other name it goes by on the wire
-    _specs: ClassVar[Dict[type, List[_Spec]]] = {}
+    _fields: ClassVar[Dict[str, Field[Any]]] = {}
     extra: Mapping[str, Any]
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        items = fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
+        given = dict(zip([item.name for item in items], values), **named)
+        is_once = len(given) == len(values) + len(named)
+        for item in items:
+            if item.name not in given and item.default_factory is not MISSING:
+                given[item.name] = item.default_factory()
+            elif item.default is not MISSING:
+                given.setdefault(item.name, item.default)
+        if not is_once or given.keys() != {item.name for item in items}:
+            raise TypeError("{} takes each of {} once".format(type(self).__name__, ", ".join(self._fields)))
+        self.__dict__.update(given)
 
     @classmethod
     def from_dict(cls: Type[_M], body: Mapping[str, Any]) -> _M:
@@ -59,16 +78,18 @@ class Model:
             )
         rest = dict(body)
         values: Dict[str, Any] = {}
-        for name, required, fits, wanted in cls._spec():
+        for name, item in cls._fields.items():
             alias = cls._aliases.get(name)
             if alias in rest and rest.get(name) is None:  # null in one form does not hide the other
                 rest[name] = rest.pop(alias)
             value = rest.get(name)
-            if value is not None and fits(value):
+            kind = str(item.type)
+            wire = _WIRE_TYPES[kind[len("Optional[") : -1] if kind.startswith("Optional[") else kind]
+            if value is not None and fits(value, wire):
                 values[name] = tuple(value) if isinstance(value, list) else value
                 del rest[name]
-            elif required:
-                fault = "is {}, not {}".format(_json_type(value), wanted) if name in rest else "is missing"
+            elif item.default is MISSING is item.default_factory:
+                fault = "is {}, not {}".format(_json_type(value), wire[1]) if name in rest else "is missing"
                 trace_id = body.get("trace_id")
                 raise InvalidResponse(
                     "{}: required field {!r} {}".format(cls.__name__, name, fault),
@@ -77,7 +98,7 @@ class Model:
                 )
             elif value is None:
                 rest.pop(name, None)
-        return cls(extra=rest, **values)  # type: ignore[call-arg]  # every subclass is a dataclass with `extra`
+        return cls(extra=rest, **values)
 
     def to_dict(self) -> Dict[str, Any]:
         """Return a dict fit for ``json.dumps``: every field, absent ones as None, and the unknown fields of the answer."""
@@ -89,6 +110,12 @@ class Model:
                 values[name] = dict(value)
         values.update(self.extra)
         return values
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise FrozenInstanceError("cannot assign to field {!r}".format(name))
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise FrozenInstanceError("cannot delete field {!r}".format(name))
 
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
@@ -103,38 +130,14 @@ class Model:
         return "{}({})".format(type(self).__qualname__, shown)
 
     def _values(self) -> Dict[str, Any]:
-        return {name: getattr(self, name) for name, _, _, _ in self._spec()}
-
-    @classmethod
-    def _spec(cls) -> List[_Spec]:
-        spec = cls._specs.get(cls)
-        if spec is None:
-            hints = get_type_hints(cls)
-            spec = cls._specs[cls] = [
-                (
-                    item.name,
-                    item.default is MISSING and item.default_factory is MISSING,
-                    *_wire_type(hints[item.name]),
-                )
-                for item in fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
-                if item.name != "extra"
-            ]
-        return spec
+        return {name: getattr(self, name) for name in self._fields}
 
 
-def _wire_type(hint: Any) -> Tuple[Callable[[Any], bool], str]:
-    """Return what a field's annotation demands of a value that is not null."""
-    arguments = getattr(hint, "__args__", None) or ()
-    if type(None) in arguments:  # Optional[X], or X | None
-        (hint,) = [argument for argument in arguments if argument is not type(None)]
-    return _WIRE_TYPES[getattr(hint, "__origin__", None) or hint]
+def fits(value: Any, wire: Tuple[Any, str]) -> bool:
+    """True where a value is of one of a wire type's Python types; True and False are no numbers."""
+    return isinstance(value, wire[0]) and not (wire is NUMBER and isinstance(value, bool))
 
 
 def _json_type(value: Any) -> str:
     """Name a decoded value's JSON type for an error message."""
-    if value is None:
-        return "null"
-    for kind, (fits, words) in _WIRE_TYPES.items():
-        if kind is not Any and fits(value):
-            return "a boolean" if kind is bool else words
-    return "a list"
+    return next(wire[1] for wire in _WIRE_TYPES.values() if fits(value, wire))

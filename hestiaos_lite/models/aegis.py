@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Dict, Mapping, Optional
 
-from ._base import Model, extra_fields
-
-__all__ = ["ActionResult", "ActionStatus", "Conclusion"]
+from ._base import Model, answer, extra_field
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class ActionResult(Model):
     """What became of one approve or reject.
 
@@ -31,7 +29,7 @@ class ActionResult(Model):
     attempts: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
     confirmed: bool = True
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @property
     def accepted(self) -> bool:
@@ -59,7 +57,7 @@ class ActionResult(Model):
         return dict(super().to_dict(), **meaning)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class ActionStatus(Model):
     """The state of one action: PENDING, then COMMITTED or FAILED.
 
@@ -74,7 +72,7 @@ class ActionStatus(Model):
     status: str
     action: Optional[str] = None
     data: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @property
     def done(self) -> bool:
@@ -92,7 +90,7 @@ class ActionStatus(Model):
         return self.committed and self.action == "approve"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class Conclusion(Model):
     """What a decision's deadline found: ``AegisClient.conclude`` rejects what nobody had decided by then.
 
@@ -111,7 +109,7 @@ class Conclusion(Model):
     request_id: Optional[str] = None
     status: Optional[str] = None
     attempts: int = 0
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @property
     def approved(self) -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Mapping, Optional
 
-from ._base import Model, extra_fields
-
-__all__ = ["AgentResult", "ChatResponse"]
+from ._base import Model, answer, extra_field
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class ChatResponse(Model):
     """The answer to one chat message.
 
@@ -29,7 +26,7 @@ class ChatResponse(Model):
     trace_id: Optional[str] = None
     model: Optional[str] = None
     processing_time: Optional[float] = None
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @property
     def text(self) -> str:
@@ -42,7 +39,7 @@ class ChatResponse(Model):
         return self.result
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class AgentResult(Model):
     """What an agent made of a task.
 
@@ -61,7 +58,7 @@ class AgentResult(Model):
     trace_id: Optional[str] = None
     status: Optional[str] = None
     error: Optional[str] = None
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @property
     def text(self) -> str:

@@ -1,18 +1,16 @@
-"""One event of a stream."""
+"""What a stream brings: its events, and the flat body of an error."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Mapping
+from dataclasses import field
+from typing import Any, Mapping, Optional
 
-from ._base import Model, extra_fields
-
-__all__ = ["StreamEvent"]
+from ._base import Model, answer, extra_field
 
 _FIELDS = {"type", "data", "trace_id", "timestamp"}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class StreamEvent(Model):
     """One event of ``run_stream``.
 
@@ -27,7 +25,7 @@ class StreamEvent(Model):
     data: Mapping[str, Any] = field(default_factory=dict)
     trace_id: str = ""
     timestamp: str = ""
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any]) -> StreamEvent:
@@ -55,3 +53,23 @@ class StreamEvent(Model):
                 if isinstance(value, str):
                     return value
         return ""
+
+
+@answer
+class ErrorResponse(Model):
+    """A flat error body as the service documents it; errors carry the same facts as attributes.
+
+    Attributes:
+        code: short name of what is wrong.
+        message: in words.
+        error: the code's other name.
+        trace_id: names the run in ``client.trace``.
+        details: whatever the service added.
+    """
+
+    code: str
+    message: str
+    error: Optional[str] = None
+    trace_id: Optional[str] = None
+    details: Any = None
+    extra: Mapping[str, Any] = extra_field()

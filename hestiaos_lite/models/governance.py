@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Tuple
 
-from ._base import Model, extra_fields
-
-__all__ = ["Ruling", "TraceResponse"]
+from ._base import Model, answer, extra_field
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class TraceResponse(Model):
     """What governance decided for one run, and why.
 
@@ -37,10 +34,10 @@ class TraceResponse(Model):
     mode: Optional[str] = None
     budget: Optional[float] = None
     timestamp: Optional[str] = None
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class Ruling(Model):
     """What governance says about a command before it runs.
 
@@ -59,4 +56,4 @@ class Ruling(Model):
     trace_id: Optional[str] = None
     risk_score: Optional[float] = None
     budget: Optional[float] = None
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()

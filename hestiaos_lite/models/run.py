@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Mapping, Optional
 
-from ._base import Model, extra_fields
-
-__all__ = ["RunResponse"]
+from ._base import Model, answer, extra_field
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class RunResponse(Model):
     """The answer to ``run``.
 
@@ -29,7 +26,7 @@ class RunResponse(Model):
     mode: Optional[str] = None
     budget: Optional[float] = None
     latency_ms: Optional[float] = None
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @property
     def text(self) -> str:

@@ -1,16 +1,37 @@
-"""The parts of the service, and its metrics."""
+"""What the service says of itself: its health, its parts, its metrics."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Mapping, Optional
 
-from ._base import Model, extra_fields
-
-__all__ = ["SystemMetrics", "SystemStatus"]
+from ._base import NUMBER, Model, answer, extra_field, fits
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
+class HealthResponse(Model):
+    """The service's health.
+
+    Attributes:
+        status: the service's word; OK, ok, healthy, degraded and error have been seen.
+        version: the service's own.
+        uptime_seconds: since it was started.
+        api_version: of the contract it speaks.
+    """
+
+    status: str
+    version: Optional[str] = None
+    uptime_seconds: Optional[float] = None
+    api_version: Optional[str] = None
+    extra: Mapping[str, Any] = extra_field()
+
+    @property
+    def ok(self) -> bool:
+        """True when the service reports itself ok or healthy, in any case; a degraded service is not ok."""
+        return self.status.lower() in ("ok", "healthy")
+
+
+@answer
 class SystemStatus(Model):
     """The service's status and which of its parts are up.
 
@@ -28,10 +49,10 @@ class SystemStatus(Model):
     vllm: Optional[bool] = None
     dsgk: Optional[bool] = None
     storage: Optional[bool] = None
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@answer
 class SystemMetrics(Model):
     """The service's metrics: the whole mapping, and the published ones as attributes too.
 
@@ -55,19 +76,15 @@ class SystemMetrics(Model):
     vram_percent: Optional[float] = None
     vram_used_bytes: Optional[float] = None
     vram_total_bytes: Optional[float] = None
-    extra: Mapping[str, Any] = extra_fields()
+    extra: Mapping[str, Any] = extra_field()
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> SystemMetrics:
         """Build the model from the documented form ``{"metrics": {...}}`` or the published flat one."""
-        if isinstance(body, Mapping) and not isinstance(body.get("metrics"), Mapping):
-            body = {"metrics": body}
-        if not isinstance(body, Mapping):
-            return super().from_dict(body)
-        metrics = body["metrics"]
-        published = {
-            name: metrics[name]
-            for name, _, fits, _ in cls._spec()
-            if name != "metrics" and name in metrics and fits(metrics[name])
-        }
-        return super().from_dict(dict(body, **published))
+        if isinstance(body, Mapping):
+            metrics, rest = (
+                (body["metrics"], body) if isinstance(body.get("metrics"), Mapping) else (body, {})
+            )
+            numbers = {name: metrics[name] for name in cls._fields if fits(metrics.get(name), NUMBER)}
+            body = {**rest, **numbers, "metrics": metrics}
+        return super().from_dict(body)
