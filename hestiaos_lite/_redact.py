@@ -102,11 +102,6 @@ class Secrets(Tuple[str, ...]):
         return None
 
 
-def without(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with each of ``secrets`` masked."""
-    return (secrets if isinstance(secrets, Secrets) else Secrets(secrets)).mask(text)
-
-
 def harmless(text: str) -> str:
     """Return ``text`` as one line without control characters, fit for a terminal, a log line or a mail.
 

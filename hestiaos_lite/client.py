@@ -11,8 +11,8 @@ from ._redact import secret
 from .errors import InvalidResponse
 from .namespaces import Agents, Chat, Governance, Secrets, System
 from .wire.body import MAX_BODY_BYTES
-from .wire.call import once, repeatable
-from .wire.transport import Caller, Transport
+from .wire.call import RetryPolicy
+from .wire.transport import Caller
 
 if TYPE_CHECKING:
     import requests
@@ -80,11 +80,12 @@ class Client:
         retries = check_whole_number("retries", retries, code=config.CONFIGURATION)
         self._settings = settings
         self._caller = Caller(
-            Transport(settings.base_url, settings.api_key, headers=headers, session=session, verify=verify),
-            settings.timeout_seconds,
-            once=once(retries),
-            repeatable=repeatable(retries),
+            settings,
+            retry=RetryPolicy(retries),
             max_body_bytes=max_body_bytes,
+            headers=headers,
+            session=session,
+            verify=verify,
         )
         self._chat = Chat(self._caller)
         self._agents = Agents(self._caller)

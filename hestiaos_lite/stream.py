@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Generator, Iterator, Optional, Type
 
 from . import errors
-from ._redact import without
 from .models.event import StreamEvent
 from .sse import EventTooLarge, MalformedEvent, iter_objects
 from .wire.answers import ByteStream
@@ -96,7 +95,7 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
         known = stream.call.facts(status=stream.status, delivered=True, trace_id=progress.trace_id)
         known.update(more)
         # an echoed key is in no error; what iterates gives the trace id as it came
-        known["trace_id"] = known["trace_id"] and without(known["trace_id"], stream.call.secrets)
+        known["trace_id"] = known["trace_id"] and stream.call.secrets.mask(known["trace_id"])
         return known
 
     as_event = StreamEvent.from_raw

@@ -96,7 +96,8 @@ def look(caller: Caller, request_id: str, deadline: Deadline) -> ActionStatus:
 
 
 def _post(caller: Caller, decision: Decision, deadline: Deadline) -> Answer:
-    answer = caller.post_for_answer(
+    answer = caller.send(
+        "POST",
         "/" + decision.action,
         decision.payload,
         headers=decision.headers(),

@@ -17,8 +17,8 @@ from .._redact import secret
 from ..deadline import Deadline
 from ..models.aegis import ActionResult, ActionStatus, Conclusion
 from ..wire.body import MAX_BODY_BYTES
-from ..wire.call import with_key
-from ..wire.transport import Caller, Transport
+from ..wire.call import aegis_policy
+from ..wire.transport import Caller
 from .answers import conclude, look, result_of, send
 from .delivery import FlushReport, deliver, deliver_pending, flush
 from .outbox import Outbox
@@ -95,16 +95,16 @@ class AegisClient:
                 code=config.CONFIGURATION,
             )
         self._settings = settings
-        policy = with_key(check_whole_number("max_retries", max_retries, code=config.CONFIGURATION))
+        max_retries = check_whole_number("max_retries", max_retries, code=config.CONFIGURATION)
         prefix = config.check_prefix(api_prefix)
         self._service = service_of(settings.base_url, prefix)
         self._caller = Caller(
-            Transport(settings.base_url, settings.api_key, session=session, verify=verify),
-            settings.timeout_seconds,
-            once=policy,
-            repeatable=policy,
-            prefix=prefix + "/hitl",
+            settings,
+            retry=aegis_policy(max_retries),
             max_body_bytes=max_body_bytes,
+            prefix=prefix + "/hitl",
+            session=session,
+            verify=verify,
         )
         self.outbox = outbox
 

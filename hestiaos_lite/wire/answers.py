@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple, TypeVar
-
-import requests
+from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from .. import errors
 from .._json import NamedTwice, loads
-from .._redact import bare_url, one_line, without
+from .._redact import Secrets, bare_url, one_line
 from ..deadline import SilenceLimit
-from .body import UnusableBody, close, finish, iter_body, read_body
+from .body import UnusableBody, close, iter_body, read_into
 from .call import Call, parse_retry_after
 from .failures import CONNECTION_ERRORS, FAILURES, advice_on_proxy, map_exception, proxy_of
 from .sockets import Attempt
 
 _T = TypeVar("_T")
-Receive = Callable[[Call, requests.Response, Attempt], _T]
+Receive = Callable[[Call, Attempt], _T]
 
 _ERROR_BODY_BYTES = 1024 * 1024  # of an error's body no more is read
 
@@ -49,86 +47,78 @@ class Answer:
         return "<Answer {}>".format(self.status)  # what the service wrote may echo a key
 
 
-# What a call makes of a good answer: one of these is handed to `Transport.request`.
+# What a call makes of a good answer: one of these is handed to `Caller`.
 
 
-def as_json(decode: Callable[[Any], _T], call: Call, response: requests.Response, attempt: Attempt) -> _T:
+def as_json(decode: Callable[[Any], _T], call: Call, attempt: Attempt) -> _T:
     """Return ``decode`` of the answer's JSON."""
-    return decoded(call, response, _whole_body(call, response, attempt), decode)
+    return _decoded(decode, _whole_body(call, attempt), call, attempt)
 
 
-def as_answer(call: Call, response: requests.Response, attempt: Attempt) -> Answer:
-    """Return status and body, of a 2xx (which may have no body) or of a status that ``call.accept`` names."""
-    status = response.status_code
+def as_answer(call: Call, attempt: Attempt) -> Answer:
+    """Return status and body, of a 2xx or of a status that ``call.accept`` names; there may be no body, but no page."""
+    status = attempt.response.status_code
     if status in call.accept:
-        refusal = _read_refusal(response, attempt)
+        refusal = _read_refusal(attempt)
         if refusal.is_gateways(status):
-            raise refused(call, response, attempt, refusal)
+            raise refused(call, attempt, refusal)
         if refusal.fault:
-            raise invalid(call, response, refusal.fault, refusal.body)
+            raise _invalid(call, attempt, refusal.fault, refusal.body)
         return Answer(status, refusal.body, call)
-    return Answer(status, _json_or_nothing(call, response, attempt), call)
+    body = _whole_body(call, attempt)
+    return Answer(status, _decoded(lambda value: value, body, call, attempt) if body.strip() else None, call)
 
 
-def as_nothing(call: Call, response: requests.Response, attempt: Attempt) -> None:
-    """Take any 2xx with JSON or without a body: a page says nothing of what was asked."""
-    _json_or_nothing(call, response, attempt)
-
-
-def _json_or_nothing(call: Call, response: requests.Response, attempt: Attempt) -> Any:
-    body = _whole_body(call, response, attempt)
-    return decoded(call, response, body, lambda value: value) if body.strip() else None
-
-
-def _whole_body(call: Call, response: requests.Response, attempt: Attempt) -> bytearray:
+def _whole_body(call: Call, attempt: Attempt) -> bytearray:
     """Read the body of a good answer."""
-    body = read_body(response, attempt.wait_seconds, call.max_body_bytes)
+    body = bytearray()
+    if not read_into(body, attempt.response, attempt.wait_seconds, call.max_body_bytes):
+        raise UnusableBody("the answer is larger than {} bytes (max_body_bytes)".format(call.max_body_bytes))
     # the deadline covers decoding: none is begun after it
     attempt.wait_seconds()
     return body
 
 
-def decoded(call: Call, response: requests.Response, body: bytearray, decode: Callable[[Any], _T]) -> _T:
+def _decoded(decode: Callable[[Any], _T], body: bytearray, call: Call, attempt: Attempt) -> _T:
     """Parse and decode the body of a good answer."""
+    text: Any = bytes(body[:1000])
     try:
         text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise invalid(call, response, "is not UTF-8", bytes(body[:1000])) from error.with_traceback(None)
-    if text[:1] == "\ufeff":  # a byte order mark (RFC 8259, 8.1); the codec for it is a module more to load
-        text = text[1:]
-    try:
+        if (
+            text[:1] == "\ufeff"
+        ):  # a byte order mark (RFC 8259, 8.1); the codec for it is a module more to load
+            text = text[1:]
         value = loads(text)
-    except NamedTwice as error:
-        raise invalid(call, response, "is ambiguous: {}".format(error), text) from error.with_traceback(None)
     except (ValueError, RecursionError) as error:
-        raise invalid(call, response, _not_json(text, call.secrets), text) from error.with_traceback(None)
+        fault = _not_json(text, call.secrets)
+        if isinstance(error, NamedTwice):
+            fault = "is ambiguous: {}".format(error)
+        raise _invalid(call, attempt, fault, text) from error.with_traceback(None)
     try:
         return decode(value)
     except errors.HestiaError as error:
         # models know no secrets, and may quote what the service wrote
         message = one_line(error.message, call.secrets)
-        trace_id = error.trace_id and without(error.trace_id, call.secrets)
+        trace_id = error.trace_id and call.secrets.mask(error.trace_id)
         error.args = (message,)
-        error.with_facts(
-            **call.facts(status=response.status_code, delivered=True, message=message, trace_id=trace_id)
-        )
+        status = attempt.response.status_code
+        error.with_facts(**call.facts(status=status, delivered=True, message=message, trace_id=trace_id))
         raise
 
 
 class ByteStream:
     """The body of an open stream: iterate for its bytes as they arrive; every failure is one of our errors."""
 
-    def __init__(self, call: Call, response: requests.Response, attempt: Attempt) -> None:
-        self._response = response
+    def __init__(self, call: Call, attempt: Attempt) -> None:
         self._attempt = attempt
         self.call = call
-        self.status = response.status_code
+        self.status = attempt.response.status_code
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from iter_body(self._response, self._attempt.wait_seconds)
+            yield from iter_body(self._attempt.response, self._attempt.wait_seconds)
         except FAILURES as error:
-            raise map_exception(error, self.call, self._attempt, self._response) from error
+            raise map_exception(error, self.call, self._attempt) from error
 
     def wake(self) -> None:
         """End a read that another thread is blocked in."""
@@ -136,68 +126,72 @@ class ByteStream:
 
     def close(self) -> None:
         """Close the connection; it is never used again, so that a late `wake` cannot strike another request."""
-        close(self._response)
+        close(self._attempt.response)
 
     def __del__(self) -> None:
         # of a stream that was never iterated, there is no generator to close it
         self.close()
 
 
-def as_stream(
-    silence_seconds: Optional[float], call: Call, response: requests.Response, attempt: Attempt
-) -> ByteStream:
+def as_stream(silence_seconds: Optional[float], call: Call, attempt: Attempt) -> ByteStream:
     """Return the answer's body as it arrives.
 
     From the answer's head on, ``silence_seconds`` bounds the wait for each byte; None leaves the call's deadline in force
     until the last byte.
     """
-    said = (response.headers.get("Content-Type") or "").lower().split(",")
-    content_types = {one.partition(";")[0].strip() for one in said}  # two lines that agree are one
+    said = attempt.response.headers.get("Content-Type") or ""
+    content_types = {
+        one.partition(";")[0].strip() for one in said.lower().split(",")
+    }  # two lines that agree are one
     if content_types not in ({""}, {"text/event-stream"}):
-        fault = "is {}, not an event stream".format(
-            one_line(response.headers["Content-Type"], call.secrets, 80)
-        )
-        body = _read_refusal(response, attempt).body
-        trace_id = _read_body(body)[2]
-        raise invalid(call, response, fault, body).with_facts(
-            trace_id=trace_id and without(trace_id, call.secrets)
-        )
+        body = _read_refusal(attempt).body
+        fault = "is {}, not an event stream".format(one_line(said, call.secrets, 80))
+        raise _invalid(call, attempt, fault, body).with_facts(trace_id=_read_body(body, call.secrets)[2])
     if silence_seconds is not None:
         attempt.limit = SilenceLimit(silence_seconds)
-    return ByteStream(call, response, attempt)
+    return ByteStream(call, attempt)
 
 
 # The errors of answers that are not good ones.
 
 
-def refused(
-    call: Call, response: requests.Response, attempt: Attempt, refusal: Optional[Refusal] = None
-) -> errors.HestiaError:
-    """Make the error of an answer that is no 2xx; its body is read unless it was."""
-    refusal = refusal or _read_refusal(response, attempt)
-    status = response.status_code
+def refused(call: Call, attempt: Attempt, refusal: Optional[Refusal] = None) -> errors.HestiaError:
+    """Make the error of an answer that is no 2xx; its body is read unless it was.
+
+    Error bodies come flat, nested under ``detail``, as a list of field errors, as text, as HTML or empty
+    (docs/contract.md); whatever comes, an error of the right class is returned.
+    """
+    refusal = refusal or _read_refusal(attempt)
+    status = attempt.response.status_code
     if status < 400:
-        return invalid(call, response, "is a {}".format(status), refusal.body)
-    error = from_answer(
-        status,
-        refusal.body,
-        governed=call.governed,
-        of_gateway=refusal.is_gateways(status),
-        secrets=call.secrets,
-        **call.facts(retry_after=parse_retry_after(response.headers.get("Retry-After"))),
-    )
+        return _invalid(call, attempt, "is a {}".format(status), refusal.body)
+    code, message, trace_id = _read_body(refusal.body, call.secrets)
+    facts = call.facts(status=status, details=refusal.body, delivered=True, trace_id=trace_id)
+    facts["retry_after"] = parse_retry_after(attempt.response.headers.get("Retry-After"))
     url = bare_url(call.base_url)
-    if status == 407:
-        # where no proxy reads the request, the service itself or what stands for it has said so
-        is_proxys = bool(proxy_of(call, attempt)) and not call.base_url.startswith("https:")
-        error.with_facts(advice=advice_on_proxy(call, attempt), delivered=not is_proxys)
-    elif isinstance(error, errors.ServerError) and status < 500:
-        error.with_facts(
-            advice="a gateway answered, not the service: try again later, or check that {} is the service".format(
+    if code:
+        facts["code"] = code
+    if refusal.is_gateways(status):
+        facts.setdefault("code", "GATEWAY")
+        facts["advice"] = (
+            "a gateway answered, not the service: try again later, or check that {} is the service".format(
                 url
             )
         )
-    elif isinstance(error, errors.NotFound) and error.at_fault == errors.CALLER:
+        return errors.ServerError(message or "a gateway answered {}".format(status), **facts)
+    if status == 403 and call.governed and code.upper() not in _PERMISSION_CODES:
+        return errors.GovernanceBlock(message=message, **facts)
+    if status == 407:
+        # where no proxy reads the request, the service itself or what stands for it has said so
+        facts["delivered"] = call.base_url.startswith("https:") or not proxy_of(call, attempt)
+        facts["advice"] = advice_on_proxy(call, attempt)
+    elif status == 511:  # a network's own answer: the service was not reached
+        facts["delivered"] = False
+    cls = errors.class_of(status)
+    if cls is errors.HestiaError:
+        facts.setdefault("code", "REFUSED")
+    error = cls(message=message or "the service answered {}".format(status), **facts)
+    if isinstance(error, errors.NotFound) and error.at_fault == errors.CALLER:
         error.with_facts(advice="check the name, and that {} is the service".format(url))
     return error
 
@@ -212,15 +206,15 @@ def redirected(call: Call, status: int, target: str) -> errors.InvalidResponse:
     )
 
 
-def invalid(call: Call, response: requests.Response, fault: str, body: Any) -> errors.InvalidResponse:
+def _invalid(call: Call, attempt: Attempt, fault: str, body: Any) -> errors.InvalidResponse:
     """Make the error of an answer that was read and does not fit the contract."""
     return errors.InvalidResponse(
         "the answer to {} {} {}".format(call.method, call.path, one_line(fault, call.secrets)),
-        **call.facts(status=response.status_code, details=body, delivered=True),
+        **call.facts(status=attempt.response.status_code, details=body, delivered=True),
     )
 
 
-class Refusal:
+class Refusal(NamedTuple):
     """The body of an answer that is no 2xx, as far as it could be read.
 
     Attributes:
@@ -229,10 +223,9 @@ class Refusal:
         fault: why it cannot be trusted though it is JSON, or "".
     """
 
-    def __init__(self, body: Any, is_json: bool, fault: str = "") -> None:
-        self.body = body
-        self.is_json = is_json
-        self.fault = fault
+    body: Any
+    is_json: bool
+    fault: str = ""
 
     def is_gateways(self, status: int) -> bool:
         """True where a gateway answered in the service's place: of a 4xx its page decides nothing."""
@@ -241,20 +234,13 @@ class Refusal:
         return status in _DECIDING or isinstance(self.body, str) and self.body.lstrip()[:1] == "<"
 
 
-def _read_refusal(response: requests.Response, attempt: Attempt) -> Refusal:
+def _read_refusal(attempt: Attempt) -> Refusal:
     """Read an error's body; what cannot be read, or not to its end, must not hide what the head says."""
     raw = bytearray()
-    is_whole = False
     try:
-        for piece in iter_body(response, attempt.wait_seconds):
-            raw += piece
-            if len(raw) > _ERROR_BODY_BYTES:
-                break
-        else:
-            is_whole = True
-            finish(response.raw)
+        is_whole = read_into(raw, attempt.response, attempt.wait_seconds, _ERROR_BODY_BYTES)
     except (UnusableBody,) + CONNECTION_ERRORS:
-        pass
+        is_whole = False
     if is_whole and not raw:
         return Refusal(None, True)
     text = bytes(raw[:_ERROR_BODY_BYTES]).decode("utf-8", "replace")
@@ -266,54 +252,10 @@ def _read_refusal(response: requests.Response, attempt: Attempt) -> Refusal:
         if is_whole or text.lstrip()[:1] == "<":
             return Refusal(text, False)
     # nothing can be made of the piece that came; its head says whether it was JSON
-    return Refusal(None, "json" in (response.headers.get("Content-Type") or "").lower())
+    return Refusal(None, "json" in (attempt.response.headers.get("Content-Type") or "").lower())
 
 
-def from_answer(
-    status: int,
-    body: Any,
-    *,
-    governed: bool = False,
-    of_gateway: bool = False,
-    secrets: Tuple[str, ...] = (),
-    **facts: Any,
-) -> errors.HestiaError:
-    """Map a refusal to its error.
-
-    Args:
-        status: the HTTP status, 400 or above.
-        body: the decoded JSON body, or its text, or None when it was empty or unreadable.
-        governed: the call runs something, so that a 403 is governance speaking, except with a code that speaks of
-            permission.
-        of_gateway: a gateway said it in the service's place, so that it decides nothing.
-        secrets: what the message must not show, though the service echoes it; ``details`` keeps the body as it came.
-        facts: request_id, attempts, retry_after: what the body cannot know.
-
-    Error bodies come flat, nested under ``detail``, as a list of field errors, as text, as HTML or empty
-    (docs/contract.md); whatever comes, an error of the right class is returned.
-    """
-    code, message, trace_id = _read_body(body)
-    code, message = one_line(code or "", secrets), one_line(message, secrets)
-    facts.update(
-        status=status, details=body, delivered=True, trace_id=trace_id and without(trace_id, secrets)
-    )
-    if code:
-        facts["code"] = code
-    if of_gateway:
-        facts.setdefault("code", "GATEWAY")
-        return errors.ServerError(message or "a gateway answered {}".format(status), **facts)
-    if status == 403 and governed and code.upper() not in _PERMISSION_CODES:
-        return errors.GovernanceBlock(message=message, **facts)
-    message = message or "the service answered {}".format(status)
-    if status in (407, 511):  # a proxy's or a network's own answer: the service was not reached
-        facts["delivered"] = False
-    cls = errors.class_of(status)
-    if cls is errors.HestiaError:
-        facts.setdefault("code", "REFUSED")
-    return cls(message=message, **facts)
-
-
-def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
+def _read_body(body: Any, secrets: Secrets) -> Tuple[str, str, Optional[str]]:
     """Find code, message and trace id in an error body, wherever it keeps them; the outer level wins."""
     levels: List[Mapping[str, Any]] = []
     level = body
@@ -338,11 +280,18 @@ def _read_body(body: Any) -> Tuple[Optional[str], str, Optional[str]]:
         message = _title(level) if level.lstrip()[:1] == "<" else level
     if not message and isinstance(level, list):
         message = "; ".join(_field_error(item) for item in level[:5])
-    return code, message or "", first("trace_id")
+    trace_id = first("trace_id")
+    return (
+        one_line(code or "", secrets),
+        one_line(message or "", secrets),
+        trace_id and secrets.mask(trace_id),
+    )
 
 
-def _not_json(text: str, secrets: Iterable[str]) -> str:
+def _not_json(text: Any, secrets: Secrets) -> str:
     """Say what a body is instead of JSON; a page is often a login or a gateway's, and its title says whose."""
+    if isinstance(text, bytes):
+        return "is not UTF-8"
     if not text.strip():
         return "is empty"
     # masked before it is quoted, which may spell a key in another way

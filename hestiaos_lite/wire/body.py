@@ -35,27 +35,17 @@ class UnusableBody(ValueError):
     """The body came, and cannot be used."""
 
 
-class BodyTooLarge(UnusableBody):
-    """The decoded body passes the limit."""
+def read_into(body: bytearray, response: Any, before_read: Callable[[], object], max_bytes: int) -> bool:
+    """Add the decoded body of a requests response to ``body``; False when it is larger than ``max_bytes``.
 
-
-class UnknownEncoding(UnusableBody):
-    """The body's Content-Encoding is none that was asked for, or is not what it says."""
-
-
-class BodyGone(UnusableBody):
-    """Somebody else has read the body, and did not keep it."""
-
-
-def read_body(response: Any, before_read: Callable[[], object], max_bytes: int) -> bytearray:
-    """Return the whole decoded body of a requests response, at most ``max_bytes`` of it, and its connection to the pool."""
-    body = bytearray()
+    The connection of one that was read to its end goes back to the pool. Raises as `iter_body`.
+    """
     for piece in iter_body(response, before_read):
         body += piece
         if len(body) > max_bytes:
-            raise BodyTooLarge("the answer is larger than {} bytes (max_body_bytes)".format(max_bytes))
-    finish(response.raw)
-    return body
+            return False
+    _finish(response.raw)
+    return True
 
 
 def iter_body(response: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
@@ -66,15 +56,14 @@ def iter_body(response: Any, before_read: Callable[[], object]) -> Iterator[byte
 
     Raises:
         IncompleteRead: the body ended before its length, or inside its compression.
-        UnknownEncoding: the compression is none of gzip and deflate, or broken.
-        BodyGone: a hook has read from the raw answer before us.
+        UnusableBody: the compression is none of gzip and deflate, or broken; or a hook has read the raw answer before us.
     """
     raw = response.raw
     if raw is None or response._content is not False:
         # a hook or a tool has read it, and requests keeps it, decoded; or it is a Response made by hand
         return iter([response.content or b""])
     if response._content_consumed or (isinstance(raw, Urllib3Response) and raw.tell()):
-        raise BodyGone("its body was already read, perhaps by a hook of your session")
+        raise UnusableBody("its body was already read, perhaps by a hook of your session")
     encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
     if encoding in _NO_CODING:
         return _wire_bytes(response, before_read)
@@ -82,7 +71,7 @@ def iter_body(response: Any, before_read: Callable[[], object]) -> Iterator[byte
         return _inflate(_wire_bytes(response, before_read), before_read)
     # also a list of codings: each would multiply what a small body can unpack to; the answer's own words are not quoted
     name = encoding if encoding in ("br", "compress", "zstd") else "another coding"
-    raise UnknownEncoding("the answer is encoded as {}, which was not asked for".format(name))
+    raise UnusableBody("the answer is encoded as {}, which was not asked for".format(name))
 
 
 def _framing(response: Any) -> Tuple[bool, Optional[int]]:
@@ -132,7 +121,7 @@ def _reader(raw: Any, is_chunked: bool) -> Callable[[int], bytes]:
     return lambda size: read(size, decode_content=False)
 
 
-def finish(raw: Any) -> None:
+def _finish(raw: Any) -> None:
     """Give the connection back, which urllib3 does where its own reader has met the end."""
     inner = getattr(raw, "_fp", None)
     if isinstance(inner, HTTPResponse):
@@ -179,7 +168,7 @@ def _inflate(pieces: Iterator[bytes], before_piece: Callable[[], object]) -> Ite
                         before_piece()
                         rest = inflater.decompress(b"", _PIECE_BYTES)
     except zlib.error as error:
-        raise UnknownEncoding("the answer's compression is broken: {}".format(error)) from error
+        raise UnusableBody("the answer's compression is broken: {}".format(error)) from error
     if begun and not inflater.eof:
         raise IncompleteRead(b"")
 

@@ -21,66 +21,49 @@ from ..errors import NONE, ConnectionFailed, HestiaError
 # what HestiaOS, or a gateway before it, says when it may be well again soon
 _PASSING = frozenset({408, 425, 429, 502, 503, 504})
 _SERVER_ERRORS = frozenset(range(500, 600))
+_BASE_SECONDS, _CAP_SECONDS = 0.5, 8.0
 _LONGEST_RETRY_AFTER_SECONDS = 366 * 86400.0  # beyond a year it is not an instruction but a mistake
 
 
 class RetryPolicy:
-    """When and how a failed attempt is repeated (docs/reference.md, "Retries").
+    """When and how a service's failed attempts are repeated (docs/reference.md, "Retries").
 
     What certainly had no effect (`HestiaError.effect`) may be sent again where another attempt may cure it: a connection
-    that was never made, or a status of ``statuses``. With ``repeatable`` a second delivery does no harm (GET, DELETE, or a
-    request that carries an idempotency key), so that a request which may have been carried out is sent again too.
+    that was never made, or a status of ``statuses``.
     """
 
     def __init__(
         self,
         retries: int,
-        *,
-        statuses: FrozenSet[int],
-        repeatable: bool,
-        base_seconds: float = 0.5,
-        cap_seconds: float = 8.0,
+        statuses: FrozenSet[int] = _PASSING,
         jitter: Optional[Callable[[], float]] = random.random,
     ) -> None:
         self.retries = retries
         self.statuses = statuses
-        self.repeatable = repeatable
-        self.base_seconds = base_seconds
-        self.cap_seconds = cap_seconds
         self.jitter = jitter
 
-    def delay_seconds(self, failure: HestiaError, attempt: int) -> Optional[float]:
+    def delay_seconds(self, failure: HestiaError, attempt: int, *, repeatable: bool) -> Optional[float]:
         """Seconds to wait before attempt ``attempt + 1``, or None when there must not be one.
 
         Exponential backoff with full jitter: a random share of base * 2 ** (attempt - 1), capped. A Retry-After is a
         lower bound to it.
+
+        Args:
+            repeatable: a second delivery does no harm, so that what may have been carried out is sent again too.
         """
-        if attempt > self.retries or not self._may_repeat(failure):
+        if attempt > self.retries or not (repeatable or failure.effect == NONE):
             return None
-        delay = min(self.cap_seconds, self.base_seconds * 2.0 ** min(attempt - 1, 60))
+        if failure.is_final or not (isinstance(failure, ConnectionFailed) or failure.status in self.statuses):
+            return None  # another attempt would not cure it
+        delay = min(_CAP_SECONDS, _BASE_SECONDS * 2.0 ** min(attempt - 1, 60))
         if self.jitter is not None:
             delay *= self.jitter()
         return max(delay, failure.retry_after or 0.0)
 
-    def _may_repeat(self, failure: HestiaError) -> bool:
-        if failure.is_final or not (isinstance(failure, ConnectionFailed) or failure.status in self.statuses):
-            return False  # another attempt would not cure it
-        return self.repeatable or failure.effect == NONE
 
-
-def once(retries: int) -> RetryPolicy:
-    """For a POST of HestiaOS: one that may have been delivered is never repeated."""
-    return RetryPolicy(retries, statuses=_PASSING, repeatable=False)
-
-
-def repeatable(retries: int) -> RetryPolicy:
-    """For a GET or DELETE of HestiaOS."""
-    return RetryPolicy(retries, statuses=_PASSING, repeatable=True)
-
-
-def with_key(retries: int) -> RetryPolicy:
+def aegis_policy(retries: int) -> RetryPolicy:
     """For AEGIS, whose requests carry an idempotency key: every 5xx and no 4xx, after 0.5 s, 1 s, 2 s (docs/contract.md)."""
-    return RetryPolicy(retries, statuses=_SERVER_ERRORS, repeatable=True, jitter=None)
+    return RetryPolicy(retries, _SERVER_ERRORS, jitter=None)
 
 
 def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time) -> Optional[float]:
@@ -106,18 +89,17 @@ def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time
 
 
 class Call:
-    """One request as a method of the client describes it; `Transport` adds what all share.
+    """One request as a method of the client describes it; `Caller` adds what all share.
 
     Args:
         path: below the base URL, its variable segments quoted by `check_segment`.
         body: what is sent as JSON, or None.
-        retry: when it may be repeated.
         deadline: by when it is done or failed; made by the caller before the body is encoded.
-        governed: it runs something, so that a 403 is governance speaking.
         secrets: values that must not show in an error, whatever the service echoes.
+        max_body_bytes: of an answer no more is read.
+        governed: it runs something, so that a 403 is governance speaking.
         accept: the statuses beyond 2xx that are answers.
         changes: it changes something; None goes by the method.
-        max_body_bytes: of an answer no more is read.
     """
 
     def __init__(
@@ -126,12 +108,12 @@ class Call:
         path: str,
         body: Any = None,
         *,
-        retry: RetryPolicy,
+        base_url: str,
         deadline: Deadline,
+        secrets: Secrets,
         max_body_bytes: int,
         headers: Optional[Mapping[str, str]] = None,
         governed: bool = False,
-        secrets: Tuple[str, ...] = (),
         accept: Tuple[int, ...] = (),
         request_id: Optional[str] = None,
         changes: Optional[bool] = None,
@@ -139,24 +121,20 @@ class Call:
         self.method = method
         self.path = path
         self.body = None if body is None else _encode(body)
-        self.retry = retry
+        self.base_url = base_url
         self.deadline = deadline
+        self.secrets = secrets
+        self.max_body_bytes = max_body_bytes
         self.headers = headers or {}
         self.governed = governed
-        self.secrets = Secrets(secrets)
         self.accept = accept
         self.request_id = request_id or _chosen.__dict__.pop("request_id", None) or new_request_id()
         self.changes = method != "GET" if changes is None else changes
-        self.max_body_bytes = max_body_bytes
-        self.base_url = ""  # the transport's
+        # it may be sent again without taking effect twice
+        self.has_idempotency_key = "Idempotency-Key" in self.headers
         self.attempts = 0
         # of the attempts before the last, which may have taken effect though the last never left
-        self.earlier_effect: str = errors.NONE
-
-    @property
-    def has_idempotency_key(self) -> bool:
-        """It may be sent again without taking effect twice."""
-        return "Idempotency-Key" in self.headers
+        self.earlier_effect: str = NONE
 
     def facts(self, **more: Any) -> Dict[str, Any]:
         """What every error of this call carries."""
@@ -180,9 +158,12 @@ def new_request_id() -> str:
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 def _encode(body: Any) -> bytes:
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+        return _as_json(body).encode("utf-8")
     except UnicodeEncodeError:
         fault = "it holds text that is not valid Unicode (input that was not UTF-8?)"
     except TypeError as error:

@@ -54,15 +54,13 @@ _NEVER_CONNECTED = (
 class _Failure:
     """An exception as it was caught, and what is known of the request that it ended."""
 
-    def __init__(
-        self, error: Exception, call: Call, attempt: Attempt, response: Optional[requests.Response]
-    ) -> None:
+    def __init__(self, error: Exception, call: Call, attempt: Attempt) -> None:
         self.error = error
         self.causes = list(causes_of(error))
         self.call = call
         self.attempt = attempt
-        self.status = None if response is None else response.status_code
-        self.delivered = True if response is not None else False if self._never_left() else None
+        self.status = None if attempt.response is None else attempt.response.status_code
+        self.delivered = True if attempt.response is not None else False if self._never_left() else None
 
     def any(self, of_cause: Callable[[BaseException], bool]) -> bool:
         """True when it holds of the exception or of one that it wraps."""
@@ -240,11 +238,9 @@ _TABLE: Tuple[Tuple[Callable[[_Failure], bool], Type[errors.HestiaError], Any, s
 # fmt: on
 
 
-def map_exception(
-    error: Exception, call: Call, attempt: Attempt, response: Optional[requests.Response]
-) -> errors.HestiaError:
+def map_exception(error: Exception, call: Call, attempt: Attempt) -> errors.HestiaError:
     """Make our error of an exception below; here, where it is caught, it is decided whether the request has left."""
-    caught = _Failure(error, call, attempt, response)
+    caught = _Failure(error, call, attempt)
     _, cls, delivered, message, advice = next(row for row in _TABLE if row[0](caught))
     words = caught.words()
     facts = call.facts(delivered=caught.delivered if delivered is _SOCKET else delivered)

@@ -39,7 +39,9 @@ _current = _Current()
 class Attempt:
     """One attempt at a request: the limit it runs under, and what became of it on the wire."""
 
-    __slots__ = ("_outer", "handed_over", "is_single_try", "limit", "ours", "proxies", "sent", "sock")
+    __slots__ = (
+        "_outer", "handed_over", "is_single_try", "limit", "ours", "proxies", "response", "sent", "sock",
+    )  # fmt: skip
 
     def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
         self.limit = limit
@@ -47,6 +49,7 @@ class Attempt:
         self.handed_over = False
         self.ours = False  # a connection of ours serves it, so that `sent` can be trusted
         self.sent = False  # it has begun to leave
+        self.response: Any = None  # requests' own, once the head of the answer is here
         # no adapter repeats it by itself, so that an exception speaks of the only try
         self.is_single_try = True
         self.proxies: Mapping[str, str] = {}  # what requests was told to go through

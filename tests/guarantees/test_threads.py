@@ -249,7 +249,7 @@ def test_closing_in_a_child_before_its_first_call_does_not_wait_for_the_parent_s
         from hestiaos_lite import Client
         client = Client(sys.argv[1], timeout=20)
         client.health()
-        with client._caller._transport._sessions._lock:  # as another thread may at the moment of the fork
+        with client._caller._sessions._lock:  # as another thread may at the moment of the fork
             pid = os.fork()
             if not pid:
                 client.close()

@@ -19,7 +19,7 @@ from hestiaos_lite.errors import (
     ServerError,
     StreamInterrupted,
 )
-from hestiaos_lite.wire.call import RetryPolicy, once, repeatable, with_key
+from hestiaos_lite.wire.call import RetryPolicy, aegis_policy
 
 
 class Clock:
@@ -50,13 +50,15 @@ def test_a_silence_limit_is_the_same_for_every_read():
 ])  # fmt: skip
 def test_exponential_backoff_with_full_jitter_and_a_cap(attempt, jitter, seconds):
     draw = None if jitter is None else lambda: jitter
-    policy = RetryPolicy(1000, statuses=frozenset({503}), repeatable=False, jitter=draw)
-    assert policy.delay_seconds(ServerError(status=503, delivered=True), attempt) == seconds
+    policy = RetryPolicy(1000, jitter=draw)
+    assert policy.delay_seconds(ServerError(status=503, delivered=True), attempt, repeatable=False) == seconds
 
 
 def test_the_jitter_is_random_and_within_its_bounds():
-    policy = RetryPolicy(3, statuses=frozenset({503}), repeatable=False)
-    delays = [policy.delay_seconds(ServerError(status=503, delivered=True), 2) for _ in range(200)]
+    policy = RetryPolicy(3)
+    delays = [
+        policy.delay_seconds(ServerError(status=503, delivered=True), 2, repeatable=False) for _ in range(200)
+    ]
     assert all(0.0 <= delay <= 1.0 for delay in delays)
     assert len(set(delays)) > 100
 
@@ -65,19 +67,18 @@ def test_the_jitter_is_random_and_within_its_bounds():
     ("retry_after", "seconds"), [(None, 0.5), (0.0, 0.5), (0.2, 0.5), (3.0, 3.0), (100.0, 100.0)], ids=repr
 )
 def test_retry_after_is_a_lower_bound(retry_after, seconds):
-    policy = RetryPolicy(1, statuses=frozenset({429}), repeatable=False, jitter=None)
-    assert (
-        policy.delay_seconds(RateLimited(status=429, delivered=True, retry_after=retry_after), 1) == seconds
-    )
+    policy = RetryPolicy(1, jitter=None)
+    failure = RateLimited(status=429, delivered=True, retry_after=retry_after)
+    assert policy.delay_seconds(failure, 1, repeatable=False) == seconds
 
 
 @pytest.mark.parametrize(
     ("retries", "delays"), [(0, [None]), (1, [0.5, None]), (3, [0.5, 1.0, 2.0, None])], ids=repr
 )
 def test_retries_counts_extra_attempts(retries, delays):
-    policy = RetryPolicy(retries, statuses=frozenset({503}), repeatable=False, jitter=None)
+    policy = RetryPolicy(retries, jitter=None)
     assert [
-        policy.delay_seconds(ServerError(status=503, delivered=True), attempt)
+        policy.delay_seconds(ServerError(status=503, delivered=True), attempt, repeatable=False)
         for attempt in range(1, retries + 2)
     ] == delays
 
@@ -112,6 +113,10 @@ VERDICTS = {
 
 @pytest.mark.parametrize(("failure", "post", "get", "aegis"), VERDICTS.values(), ids=VERDICTS.keys())
 def test_what_is_repeated(failure, post, get, aegis):
-    policies = (once(1), repeatable(1), with_key(1))
-    assert [policy.delay_seconds(failure, 1) is not None for policy in policies] == [post, get, aegis]
-    assert [policy.delay_seconds(failure, 2) for policy in policies] == [None, None, None]
+    asked = ((RetryPolicy(1), False), (RetryPolicy(1), True), (aegis_policy(1), True))
+    delays = [
+        [policy.delay_seconds(failure, attempt, repeatable=repeatable) for policy, repeatable in asked]
+        for attempt in (1, 2)
+    ]
+    assert [delay is not None for delay in delays[0]] == [post, get, aegis]
+    assert delays[1] == [None, None, None]
