@@ -350,6 +350,8 @@ class Dispatcher:
                 self._recorder(self._unrecorded, self._not_executed, sending)
             except Exception as error:  # noqa: BLE001 - the caller's own: raised once what is in flight is in
                 self._stop(error)
+                if self._failure is None:  # at the very end, when the run has stopped
+                    self._failure = error
                 if not self._is_journal:  # which can take later what it could not now
                     self._recorder = None
 
