@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator
 
@@ -23,6 +25,10 @@ for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", lambd
     if signal.getsignal(getattr(signal, _name, signal.SIGINT)) is signal.SIG_IGN:
         signal.signal(getattr(signal, _name), _handler)
 
+# Everything is compiled once, and by no process that a test starts: a disk that is full there would leave half a file (3.11).
+sys.dont_write_bytecode = False
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
 _OF_THE_USER = ("HESTIAOS_", "AEGIS_")
 _OF_THE_NETWORK = (
     "http_proxy",
@@ -35,7 +41,7 @@ _OF_THE_NETWORK = (
 )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: Any) -> None:
     """Judge one copy: this process has the package that is installed, those that tests start have the checkout's."""
     installed, checkout = Path(hestiaos_lite.__file__).resolve().parent, Path(ROOT) / "hestiaos_lite"
     if installed != checkout:
@@ -48,6 +54,8 @@ def pytest_configure() -> None:
                 "{} is not this checkout's: {} of its files differ, {} the first; once 'pip install -e .', or "
                 "'pip install .' after each change".format(installed, len(differing), differing[0])
             )
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(str(checkout), quiet=2)
 
 
 def files_of(package: Path) -> Dict[str, bytes]:

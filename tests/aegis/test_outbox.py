@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 import requests
@@ -129,10 +129,10 @@ def loop() -> Dict[str, Any]:
 
 
 def deep() -> Dict[str, Any]:
-    value: Dict[str, Any] = {}
+    value: List[Any] = []
     for _ in range(200000):
-        value = {"v": value}
-    return value
+        value = [value]
+    return {"v": value}
 
 
 # fmt: off

@@ -150,7 +150,11 @@ OVER_TLS = "https://127.0.0.1:{port}"
 RUN_BYTES = json.dumps(RUN).encode("ascii")
 DEEP = b"[" * 200_000 + b"]" * 200_000
 GZIPPED = gzip.compress(RUN_BYTES)
-BOMB = gzip.compress(b" " * 70_000_000, 1)
+_BLANKS = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+_START, _MEGABYTE = (
+    _BLANKS.compress(data) + _BLANKS.flush(zlib.Z_FULL_FLUSH) for data in (b" ", b" " * 1_000_000)
+)
+BOMB = _START + _MEGABYTE * 70
 TOO_LARGE = 8 * 1024 * 1024 + 1  # by a byte
 LINE = b"HTTP/1.1 200 OK\r\n"
 LENGTH_100 = head(200, {"Content-Type": "application/json", "Content-Length": 100})
