@@ -104,7 +104,7 @@ def test_importing_the_package_loads_next_to_nothing():
 @pytest.mark.parametrize(("name", "modules"), [
     ("RunResponse", {"errors", "_redact", "models", "models._base", "models.run"}),
     ("HestiaError", {"errors", "_redact"}),
-    ("Outbox", {"errors", "_redact", "_check", "deadline", "aegis", "aegis.outbox", "aegis.rows"}),
+    ("Outbox", {"errors", "_redact", "_check", "_json", "deadline", "aegis", "aegis.outbox", "aegis.rows"}),
     ("idempotency_key", {"aegis", "aegis.keys"}),
 ])  # fmt: skip
 def test_a_name_loads_only_what_it_stands_on(name, modules):

@@ -7,7 +7,7 @@ against it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
 
 from .._check import check_segment
 from .._redact import secret
@@ -26,24 +26,8 @@ DUPLICATE = 409
 _SHORTEST_SECRET = 8
 
 
-class ServerAnswer(NamedTuple):
-    """What the service said to a decision.
-
-    Attributes:
-        status: 202 or 409.
-        body: decoded, or None.
-        attempts: how many times it was sent for this answer.
-        confirmed: False where nobody said what the key of a duplicate was first used for.
-    """
-
-    status: int
-    body: Any = None
-    attempts: int = 1
-    confirmed: bool = True
-
-
-def send(caller: Caller, decision: Decision, deadline: Deadline) -> ServerAnswer:
-    """Send one decision.
+def send(caller: Caller, decision: Decision, deadline: Deadline) -> ActionResult:
+    """Send one decision, and give what the service said to it: 202 or 409.
 
     Raises:
         IdempotencyConflict: the key was used for another action.
@@ -57,7 +41,7 @@ def send(caller: Caller, decision: Decision, deadline: Deadline) -> ServerAnswer
         actions = _actions_in(first.data) if first else []
     _refuse_other_actions(decision, answer, actions)
     confirmed = answer.status != DUPLICATE or bool(actions)
-    return ServerAnswer(answer.status, answer.body, answer.attempts, confirmed)
+    return result_of(decision, answer.status, answer.attempts, answer.body, confirmed)
 
 
 def conclude(caller: Caller, decision: Decision, deadline: Deadline) -> Conclusion:

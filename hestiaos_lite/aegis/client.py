@@ -19,7 +19,7 @@ from ..models.aegis import ActionResult, ActionStatus, Conclusion
 from ..wire.body import MAX_BODY_BYTES
 from ..wire.call import aegis_policy
 from ..wire.transport import Caller
-from .answers import conclude, look, result_of, send
+from .answers import conclude, look, send
 from .delivery import FlushReport, deliver, deliver_pending, flush
 from .outbox import Outbox
 from .rows import ACTIONS, Decision, service_of
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["AegisClient"]
 
 _TRANSIENT = (errors.ConnectionFailed, errors.RequestTimeout, errors.ServerError, errors.RateLimited)
-_NO_DECISION = {
-    "reason": "no decision by the deadline"
-}  # so that the trail does not take a timeout for a person
+# so that the trail does not take a timeout for a person
+_NO_DECISION = {"reason": "no decision by the deadline"}
 
 
 class AegisClient:
@@ -179,8 +178,7 @@ class AegisClient:
         deadline = Deadline(self._settings.timeout_seconds)
         if self.outbox is not None:
             return deliver(self.outbox, self._caller, decision, deadline)
-        answer = send(self._caller, decision, deadline)
-        return result_of(decision, answer.status, answer.attempts, answer.body, answer.confirmed)
+        return send(self._caller, decision, deadline)
 
     def conclude(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Tuple
 
 from ..deadline import Deadline
@@ -24,7 +24,7 @@ from ..errors import (
     RequestTimeout,
 )
 from ..models.aegis import ActionResult
-from .answers import DUPLICATE, ServerAnswer, result_of, send
+from .answers import DUPLICATE, result_of, send
 from .outbox import Claim, Outbox
 from .rows import Decision, Entry
 
@@ -64,15 +64,13 @@ class SendResult(NamedTuple):
 
     Attributes:
         state: ``settled``, ``queued`` or ``dead``, as it is written down.
-        answer: what the service said, if it was sent and taken.
-        error: why not, if it was sent.
-        reason: why it waits, if it does.
+        result: what the service said to it, or why it waits; None where another ended it, or it is dead.
+        error: why the service did not take it, if it was sent.
     """
 
     state: str
-    answer: Optional[ServerAnswer] = None
+    result: Optional[ActionResult] = None
     error: Optional[HestiaError] = None
-    reason: str = ""
 
 
 def deliver(outbox: Outbox, caller: Caller, decision: Decision, deadline: Deadline) -> ActionResult:
@@ -86,11 +84,11 @@ def deliver(outbox: Outbox, caller: Caller, decision: Decision, deadline: Deadli
     claim = outbox.record(decision, deadline)
     if claim.own.state == "settled":
         return result_of(claim.own, DUPLICATE, 0, claim.own.answer, claim.own.confirmed)
-    own, (_, answer, error, reason) = send_up_to(outbox, claim, caller, deadline)
+    own, (_, result, error) = send_up_to(outbox, claim, caller, deadline)
     if error is not None and error.at_fault == REQUEST:
         raise error
-    if answer is not None:
-        return result_of(own, answer.status, own.attempts, answer.body, answer.confirmed)
+    if result is not None:
+        return result
     if own.state == "dead":
         raise Conflict(
             "row {} of the outbox {} holds this decision as dead: {}; once its cause is fixed, requeue it, or drop"
@@ -98,11 +96,9 @@ def deliver(outbox: Outbox, caller: Caller, decision: Decision, deadline: Deadli
             request_id=own.request_id,
             delivered=False,
         )
-    if own.state == "settled":  # sent by another, while this call waited
-        status = own.status_code if own.request_id == decision.request_id else DUPLICATE
-        return result_of(own, status, own.attempts, own.answer, own.confirmed)
-    waits = {"reason": reason or None}
-    return ActionResult(own.idempotency_key, own.request_id, None, own.attempts, extra=waits)
+    # sent by another, while this call waited
+    status = own.status_code if own.request_id == decision.request_id else DUPLICATE
+    return result_of(own, status, own.attempts, own.answer, own.confirmed)
 
 
 def deliver_pending(
@@ -135,10 +131,10 @@ def send_up_to(outbox: Outbox, claim: Claim, caller: Caller, deadline: Deadline)
             if entry is not None:
                 outbox.release(entry, reason, deadline=deadline)
         elif entry is not None:
-            result = send_claimed(outbox, entry, caller, deadline, lock_deadline=deadline)
+            sent = send_claimed(outbox, entry, caller, deadline, lock_deadline=deadline)
             if entry.id == own.id:
-                return own, result
-            reason = result.reason
+                return own, sent
+            reason = str(sent.error) if sent.state == "queued" else ""
             pause_seconds = _FIRST_PAUSE_SECONDS
         elif first.state == "claimed":
             time.sleep(max(0.0, min(pause_seconds, deadline.remaining())))
@@ -147,13 +143,18 @@ def send_up_to(outbox: Outbox, claim: Claim, caller: Caller, deadline: Deadline)
             reason = first.reason or "it is not due yet"
         if reason:
             reason = reason if first.id == own.id else _WAITS_FOR.format(first.id, reason)
-            return own, SendResult("queued", reason=reason)
+            return own, _waits(own, reason)
         try:
             claim = outbox.claim_next(own, deadline)
         except HestiaError:  # the file is locked, say; at the deadline that is no more than waiting
             if deadline.remaining() > 0:
                 raise
-            return own, SendResult("queued", reason=_NO_TIME)
+            return own, _waits(own, _NO_TIME)
+
+
+def _waits(entry: Entry, reason: str, error: Optional[HestiaError] = None) -> SendResult:
+    key, request_id, extra = entry.idempotency_key, entry.request_id, {"reason": reason}
+    return SendResult("queued", ActionResult(key, request_id, None, entry.attempts, extra=extra), error)
 
 
 def send_claimed(
@@ -173,27 +174,25 @@ def send_claimed(
         BaseException: whatever else interrupts it (a bug, `KeyboardInterrupt`) goes on, with the row queued again.
     """
     try:
-        answer = send(caller, entry, deadline)
+        result = send(caller, entry, deadline)
     except HestiaError as error:
         with _not_written_down(str(error)):
             if error.at_fault == REQUEST:
                 was_ours = outbox.fail(entry, str(error), error.status, lock_deadline)
                 # where the lease had run out and another has it, that one judges it, and a flush is done with its partition
-                return SendResult(
-                    "dead" if was_ours else "queued", None, error, "" if was_ours else str(error)
-                )
+                return SendResult("dead" if was_ours else "queued", None, error)
             outbox.release(entry, str(error), error.retry_after or 0.0, error.status, lock_deadline)
         if error.at_fault == CALLER:
             _say_it_stays_queued(error, outbox)
             raise
-        return SendResult("queued", None, error, str(error))
+        return _waits(entry, str(error), error)
     except BaseException as error:
         with contextlib.suppress(HestiaError):  # should this fail too, the lease ends the claim
             outbox.release(entry, "interrupted by {}".format(type(error).__name__))
         raise
     with _not_written_down("the service has this decision"):
-        outbox.complete(entry, answer, lock_deadline)
-    return SendResult("settled", answer)
+        outbox.complete(entry, result, lock_deadline)
+    return SendResult("settled", replace(result, attempts=entry.attempts))
 
 
 @contextlib.contextmanager
@@ -235,10 +234,10 @@ def flush(outbox: Outbox, caller: Caller, service: str, *, hosted: bool) -> Flus
             entry = outbox.claim_first(partition, last_id)
             if entry is None:
                 break  # no more, or not due; or another flusher holds it, and goes on with the partition once it is sent
-            state, answer, error, _ = send_claimed(outbox, entry, caller, Deadline(caller.timeout_seconds))
+            state, result, error = send_claimed(outbox, entry, caller, Deadline(caller.timeout_seconds))
             unanswered = unanswered + 1 if isinstance(error, (ConnectionFailed, RequestTimeout)) else 0
             if state == "queued":
                 break
-            counted["dead" if answer is None else "duplicate" if answer.status == DUPLICATE else "sent"] += 1
+            counted["dead" if result is None else "duplicate" if result.duplicate else "sent"] += 1
     queued, elsewhere = outbox.count_pending(service, hosted)
     return FlushReport(queued=queued, elsewhere=elsewhere, **counted)

@@ -17,19 +17,7 @@ import math
 import os
 import time
 from dataclasses import replace
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .._check import check_seconds
 from ..deadline import Deadline
@@ -54,7 +42,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from .._sqlite import SqliteFile
-    from .answers import ServerAnswer
+    from ..models.aegis import ActionResult
 
 __all__ = ["Outbox"]
 
@@ -286,15 +274,15 @@ class Outbox:
                 return None
             return self._claim(connection, _get(connection, row_id))
 
-    def complete(self, entry: Entry, answer: ServerAnswer, deadline: Optional[Deadline] = None) -> bool:
-        """Mark a row as in the service's hands, with its answer. False when it was settled before: the first one stays.
+    def complete(self, entry: Entry, result: ActionResult, deadline: Optional[Deadline] = None) -> bool:
+        """Mark a row as in the service's hands, with what it said. False when it was settled before: the first one stays.
 
         The one move that asks for no lease: the answer proves that the service has the decision. To drop it because
         the lease ran out meanwhile would only make the next owner send it once more.
         """
-        text = json.dumps(answer.body, default=str)
+        text = json.dumps(result.data or None, default=str)
         with self._file.transaction(delivered=True, deadline=deadline) as connection:
-            facts = {"status_code": answer.status, "answer": text, "confirmed": answer.confirmed}
+            facts = {"status_code": result.status_code, "answer": text, "confirmed": result.confirmed}
             return self._move(connection, "complete", entry.id, **facts)
 
     def release(
@@ -347,7 +335,7 @@ class Outbox:
             mine, total = connection.execute(_COUNTS, (service, hosted)).fetchone()
         return mine, total - mine
 
-    def _read(self, where: str, values: Sequence[Any], deadline: Optional[Deadline] = None) -> List[Entry]:
+    def _read(self, where: str, values: Tuple[Any, ...], deadline: Optional[Deadline] = None) -> List[Entry]:
         with self._file.transaction(write=False, delivered=False, deadline=deadline) as connection:
             return _select(connection, where, values)
 
@@ -394,7 +382,7 @@ class Outbox:
         return int(self._clock() * 1000)
 
 
-def _select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> List[Entry]:
+def _select(connection: sqlite3.Connection, where: str, values: Tuple[Any, ...]) -> List[Entry]:
     """Read the rows that fulfil a condition (our own text; values are bound). Raises MalformedRow."""
     return [entry_of(found) for found in connection.execute(_SELECT + where, values).fetchall()]
 

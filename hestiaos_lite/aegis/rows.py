@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from .._check import check_filled_text, check_headers, is_encodable
+from .._json import loads
 from ..errors import InvalidInput
 
 ACTIONS = ("approve", "reject")
@@ -144,7 +145,7 @@ class Entry(Decision):
         owner, lease_until_ms: the claim's token and end; None unless claimed.
         ended_ms: when it was settled or died; None before.
         status_code: HTTP status of the last answer, or None when there was none.
-        answer: decoded body of the answer that settled it.
+        answer: the JSON object of the answer that settled it, or None.
         confirmed: False for a duplicate of which nobody said what its key was first used for.
         reason: why it is queued again, or dead.
     """
@@ -224,10 +225,8 @@ def entry_of(found: Sequence[Any]) -> Entry:
         columns["confirmed"] = bool(columns["confirmed"])
         entry = Entry(**columns)
         entry.check()
-    except InvalidInput as error:
-        raise MalformedRow(columns["id"], error.message) from error
-    except (ValueError, RecursionError) as error:
-        raise MalformedRow(columns["id"], str(error)) from error
+    except (InvalidInput, ValueError, RecursionError) as error:
+        raise MalformedRow(columns["id"], getattr(error, "message", str(error))) from error
     if not isinstance(entry.payload, dict):
         raise MalformedRow(entry.id, "its payload is not a JSON object")
     if _digest(text) != entry.payload_digest:
@@ -255,7 +254,7 @@ def canonical_json(payload: Mapping[str, Any]) -> Tuple[str, str]:
     Encoded, decoded and encoded again, so that ``{1: ()}`` and ``{"1": []}`` are one: they are on the wire.
     """
     try:
-        decoded = json.loads(json.dumps(payload, allow_nan=False), object_pairs_hook=_distinct)
+        decoded = loads(json.dumps(payload, allow_nan=False))  # {1: "a", "1": "b"} names "1" twice
         text = json.dumps(decoded, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return text, _digest(text)
     except (TypeError, ValueError, RecursionError) as error:  # ValueError: a cycle or a lone surrogate, too
@@ -264,10 +263,3 @@ def canonical_json(payload: Mapping[str, Any]) -> Tuple[str, str]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _distinct(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("two of its keys are the same in JSON, such as 1 and '1'")
-    return found

@@ -238,12 +238,6 @@ def test_wait_does_not_wait_for_what_nobody_knows(aegis: AegisClient) -> None:
 # Through an outbox
 
 
-@pytest.fixture(name="outbox")
-def _outbox(tmp_path: Path) -> Iterator[Outbox]:
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        yield outbox
-
-
 def test_the_lease_must_outlast_the_timeout(tmp_path: Path) -> None:
     with Outbox(tmp_path / "o.db", lease_seconds=5) as outbox, pytest.raises(InvalidInput, match="lease"):
         AegisClient("http://127.0.0.1:1", outbox=outbox, timeout=5)

@@ -19,17 +19,10 @@ import pytest
 from hestiaos_lite.aegis.keys import idempotency_key
 
 # Test vectors for other implementations: parts, fields, key. They never change.
+# fmt: off
 VECTORS: List[Tuple[Tuple[Any, ...], Dict[str, Any], str]] = [
-    (
-        ("invoice", 42),
-        {"date": "2026-11-21"},
-        "ac6ee1254911ee63dadf7da7bf16c6009ef396462e145d716506cfc830e64407",
-    ),
-    (
-        ("invoice", "42"),
-        {"date": "2026-11-21"},
-        "2b27a699451fcae7906425af7ac1a5fe21bc3dccc692da915d53ad9b499e92d5",
-    ),
+    (("invoice", 42), {"date": "2026-11-21"}, "ac6ee1254911ee63dadf7da7bf16c6009ef396462e145d716506cfc830e64407"),
+    (("invoice", "42"), {"date": "2026-11-21"}, "2b27a699451fcae7906425af7ac1a5fe21bc3dccc692da915d53ad9b499e92d5"),
     ((None,), {}, "b457fea2442d2bd90e268e39213f35e8dbbde8cf95bd6d7bcc928d5095d048b5"),
     ((True,), {}, "05b4276ed5741884c7a1364994b2e61ae93b7bedb8f4a903cd0f1f12d9082a1e"),
     ((False,), {}, "64d486b570158c7db2a14dc205b421de478c5f9f6e9acc921bfce9a74202550d"),
@@ -47,18 +40,11 @@ VECTORS: List[Tuple[Tuple[Any, ...], Dict[str, Any], str]] = [
     (("Grüße, 世界 \U0001f600",), {}, "43406c4b7d620ca91962c40feb6bf0121156f5204ce1fe625a30dc492839bbb6"),
     (([],), {}, "aedff2c71086999dd0c5c5c601e8232b8018fce9e4b3ab8d6d7ebb7c7f61827b"),
     (([1, "a", [None]],), {}, "9f999bb68bb3f55eedfa7c6d7c1b044c5e99e5e924e18ed214c8eecd94f41e65"),
-    (
-        ({"b": 1, "a": {"z": 2.5, "é": False}},),
-        {},
-        "8c66a68bf473547e5be261b6f6bd2adedb51cb1cc825ab0f2eee286343e2463e",
-    ),
+    (({"b": 1, "a": {"z": 2.5, "é": False}},), {}, "8c66a68bf473547e5be261b6f6bd2adedb51cb1cc825ab0f2eee286343e2463e"),
     ((), {"only": "a field"}, "8da896872b5df589ba5ab8bc777f712ff8ffc0c37805cfe81adc60bfe4e92750"),
-    (
-        ("refund", b"\x00\xff", 3),
-        {"lines": [["A-1", 2], ["B-7", 1]], "note": None},
-        "78f943fab6e191969bf10c94b5bab71a1835ede85abbcd8cfc676a2b0c37ef8b",
-    ),
+    (("refund", b"\x00\xff", 3), {"lines": [["A-1", 2], ["B-7", 1]], "note": None}, "78f943fab6e191969bf10c94b5bab71a1835ede85abbcd8cfc676a2b0c37ef8b"),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize(("parts", "fields", "key"), VECTORS, ids=[ascii((p, f))[:60] for p, f, _ in VECTORS])
@@ -73,46 +59,11 @@ def test_the_documented_form_written_by_hand():
 
 # Values that some language, or Python itself, takes for equal or prints alike: every two of them are two decisions.
 DISTINCT = [
-    (1,),
-    ("1",),
-    (True,),
-    (1.0,),
-    (None,),
-    (b"1",),
-    ([1],),
-    ([],),
-    ({},),
-    ("",),
-    (b"",),
-    (0,),
-    (False,),
-    (0.0,),
-    (-1,),
-    ("None",),
-    ("True",),
-    (1, 1),
-    (11,),
-    ("1", "1"),
-    ("11",),
-    ("1,1",),
-    ([1, 1],),
-    ([1], 1),
-    ([[1]],),
-    ({"1": 1},),
-    ({"a": None},),
-    (["a", None],),
-    ("a", "b"),
-    ("ab",),
-    ("a", "b", ""),
-    (10**400,),
-    (0.1,),
-    (0.1 + 0.2,),
-    (0.3,),
-    ("é",),
-    ("e\u0301",),
-    ("\0",),
-    (5e-324,),
-]
+    (1,), ("1",), (True,), (1.0,), (None,), (b"1",), ([1],), ([],), ({},), ("",), (b"",), (0,), (False,), (0.0,), (-1,),
+    ("None",), ("True",), (1, 1), (11,), ("1", "1"), ("11",), ("1,1",), ([1, 1],), ([1], 1), ([[1]],), ({"1": 1},),
+    ({"a": None},), (["a", None],), ("a", "b"), ("ab",), ("a", "b", ""), (10**400,), (0.1,), (0.1 + 0.2,), (0.3,),
+    ("é",), ("e\u0301",), ("\0",), (5e-324,),
+]  # fmt: skip
 
 
 def test_values_that_look_alike_differ():

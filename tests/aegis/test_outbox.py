@@ -144,7 +144,7 @@ UNSENDABLE: Dict[str, Any] = {
     "a cycle":            (loop(), "cannot be sent as JSON"),
     "too deep":           (deep(), "cannot be sent as JSON"),
     "a lone surrogate":   ({"x": "\ud800"}, "cannot be sent as JSON"),
-    "two keys in one":    ({1: "a", "1": "b"}, "two of its keys are the same"),
+    "two keys in one":    ({1: "a", "1": "b"}, "cannot be sent as JSON: an object names '1' twice"),
     "a list":             ([1], "payload must be a mapping, not list"),
     "text":               ("{}", "payload must be a mapping, not str"),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
-
 import pytest
 
 from hestiaos_lite import AegisClient, HestiaError, Outbox
@@ -26,12 +24,6 @@ ROWS = {400: 1, 410: 1, 413: 1, 415: 1, 422: 1, 451: 1}
 PASSING = [408, 425, 429, 500, 501, 502, 503, 504, 520]
 
 SENDER = ("--tenant", "acme", "--thread", "T", "--retries", "0")
-
-
-@pytest.fixture(name="outbox")
-def _outbox(tmp_path: Any) -> Iterator[Outbox]:
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        yield outbox
 
 
 def answering(status: int) -> FaultServer:

@@ -23,12 +23,6 @@ def _other() -> Iterator[Sandbox]:
         yield box
 
 
-@pytest.fixture(name="outbox")
-def _outbox(tmp_path: Any) -> Iterator[Outbox]:
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        yield outbox
-
-
 def keys_of(box: Sandbox) -> List[str]:
     return [action["idempotency_key"] for action in box.actions()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -17,12 +17,6 @@ from ..cli_call import call, command, environment
 
 FACTS = {"tenant_id": "acme", "thread_id": "T"}
 SENDER = ("--tenant", "acme", "--thread", "T")
-
-
-@pytest.fixture(name="outbox")
-def _outbox(tmp_path: Any) -> Iterator[Outbox]:
-    with Outbox(tmp_path / "outbox.db") as outbox:
-        yield outbox
 
 
 def at_once(count: int, act: Any) -> List[Any]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
-from hestiaos_lite import AegisClient, Outbox
-from hestiaos_lite.sandbox import Sandbox
+from hestiaos_lite import Outbox
 
-from ..aegis.kit import posix_only, queue, refused, sqlite_file
-from ..cli_call import call
+from ..aegis.kit import posix_only, queue, refused
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(
@@ -71,7 +69,6 @@ def test_so_is_one_above_it_unless_it_is_sticky(path: Path) -> None:
 
 @as_root
 def test_a_file_or_folder_of_another_user_is_refused(path: Path) -> None:
-    os.chown(str(path), NOBODY, NOBODY)
     """Root is refused too: run by root, SQLite would give that user any file of root's that he has linked as -wal or -shm."""
     cure = "run this as that user (sudo -u '#{}'), or use".format(NOBODY)
     os.chown(str(path), NOBODY, NOBODY)
@@ -111,62 +108,3 @@ def test_a_new_file_takes_no_planted_one(path: Path) -> None:
     with Outbox(new) as box:
         assert stat.S_IMODE(os.stat(box.path).st_mode) == 0o600
         assert os.stat(box.path).st_uid == os.geteuid()
-
-
-# What an outbox of ours never holds
-
-FORGED: Dict[str, Any] = {
-    "a trigger": (
-        "CREATE TRIGGER t AFTER INSERT ON decision BEGIN UPDATE decision SET action = 'approve'; END",
-        ["it holds what no outbox has (trigger t)", "move it away"],
-    ),
-    "a view": ("CREATE VIEW v AS SELECT 1", ["it holds what no outbox has (view v)", "move it away"]),
-    "an unknown action": (
-        "UPDATE decision SET action = '../../secrets/x'",
-        ["row 1 is malformed", "action must be 'approve' or 'reject'", "outbox drop 1"],
-    ),
-    "another payload": (
-        """UPDATE decision SET payload = '{"n":1000}'""",
-        ["row 1 is malformed", "its payload is not the one that was recorded", "outbox drop 1"],
-    ),
-    "another digest": (
-        "UPDATE decision SET payload_digest = 'x'",
-        ["row 1 is malformed", "its payload is not the one that was recorded"],
-    ),
-    "a header of its own": (
-        "UPDATE decision SET thread_id = 'T' || char(13) || char(10) || 'X-Evil: 1'",
-        ["row 1 is malformed", "Thread-Id"],
-    ),
-    "a request id that is two headers": (
-        "UPDATE decision SET request_id = 'r' || char(13) || char(10) || 'X-Evil: 1'",
-        ["row 1 is malformed", "X-Request-Id", "outbox drop 1"],
-    ),
-    "an action that is no text": (
-        "UPDATE decision SET action = x'00'",
-        ["row 1 is malformed: its action is not text"],
-    ),
-}
-
-
-@pytest.mark.parametrize(("statement", "words"), FORGED.values(), ids=FORGED.keys())
-def test_what_is_forged_is_refused_and_not_sent(box: Sandbox, path: Path, statement: str, words: Any) -> None:
-    sqlite_file(path, "UPDATE decision SET service = '{}/api/v1'".format(box.url), statement)
-
-    def flush() -> None:
-        with Outbox(path) as outbox, AegisClient(
-            box.url, tenant_id="acme", thread_id="T", outbox=outbox
-        ) as client:
-            client.flush()
-
-    error = refused(flush, path, *words)
-    assert error.exit_code == 78
-    assert call("outbox", "flush", "-u", box.url, "--outbox", str(path)).code == 78
-    assert box.requests == []
-
-
-def test_a_malformed_row_can_be_dropped(path: Path) -> None:
-    sqlite_file(path, "UPDATE decision SET action = 'x'")
-    assert call("outbox", "list", "--outbox", str(path)).code == 78
-    dropped = call("outbox", "drop", "1", "--outbox", str(path))
-    assert (dropped.code, dropped.err) == (0, "dropped row 1, which was malformed\n")
-    assert call("outbox", "list", "--outbox", str(path), "-j").json == []
