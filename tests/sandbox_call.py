@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import random
@@ -91,6 +92,25 @@ def events_of(answer: Answer) -> List[Any]:
     assert blocks.pop() == ""
     assert all(block.startswith("data: ") for block in blocks)
     return [json.loads(block[len("data: ") :]) for block in blocks]
+
+
+def connect(box: Any, data: bytes = b"") -> socket.socket:
+    """A raw connection on which this was sent."""
+    client = socket.create_connection((box.host, box.port), 10)
+    client.sendall(data)
+    return client
+
+
+def read_all(client: socket.socket, end: bytes = b"") -> bytes:
+    """What comes until it ends so, or the other side closes or resets the connection."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while not (end and received.endswith(end)):
+            data = client.recv(65536)
+            if not data:
+                break
+            received += data
+    return received
 
 
 def steady_port() -> int:

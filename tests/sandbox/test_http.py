@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from hestiaos_lite.sandbox import Sandbox
 
-from ..sandbox_call import call, name_of
+from ..sandbox_call import call, connect, name_of, read_all
 
 HELLO = b'{"input": "hello"}'
 HOST = b"Host: localhost\r\n"
@@ -25,45 +26,13 @@ STREAM = POST.replace(b"/run ", b"/run/stream ")
 BIG = POST.replace(HELLO, b'{"input": "' + b"x" * 999_987 + b'"}').replace(b"Length: 18", b"Length: 1000000")
 
 
-@pytest.fixture(scope="module")
-def box() -> Any:
-    with Sandbox() as running:
-        yield running
-
-
-def connect(box: Any) -> socket.socket:
-    return socket.create_connection((box.host, box.port), 10)
-
-
-def send(client: socket.socket, data: bytes) -> None:
-    try:
-        client.sendall(data)
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the sandbox had read enough to refuse
-
-
-def read_all(client: socket.socket) -> bytes:
-    """Everything until the sandbox closes."""
-    received = b""
-    try:
-        while True:
-            data = client.recv(65536)
-            if not data:
-                return received
-            received += data
-    except ConnectionResetError:
-        return received
-
-
 def exchange(box: Any, data: bytes, step: int = 1 << 20) -> bytes:
     """Send bytes, so many at a time, and then nothing more; everything that comes back."""
     with connect(box) as client:
-        for start in range(0, len(data), step):
-            send(client, data[start : start + step])
-        try:
+        with contextlib.suppress(OSError):  # the sandbox had read enough to refuse, or has closed
+            for start in range(0, len(data), step):
+                client.sendall(data[start : start + step])
             client.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # already closed by the other side
         return read_all(client)
 
 
@@ -79,47 +48,43 @@ def get(*fields: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("step", [1, 7, 64])
-def test_a_request_may_come_in_pieces_and_several_on_one_connection(box: Any, step: int) -> None:
-    received = exchange(box, POST + GET + STREAM + POST, step)
+def test_a_request_may_come_in_pieces_and_several_on_one_connection(lasting: Any, step: int) -> None:
+    received = exchange(lasting, POST + GET + STREAM + POST, step)
     assert (statuses(received), received.count(b"\r\n0\r\n\r\n")) == ([200] * 4, 1)
+
+
+HTTP_1_0 = b"GET /api/v1/health HTTP/1.0\r\n"
 
 
 @pytest.mark.parametrize(
     "data",
-    [
-        get(b"Connection: close"),
-        b"GET /api/v1/health HTTP/1.0\r\n\r\n",
-        b"GET /api/v1/health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-    ],
+    [get(b"Connection: close"), HTTP_1_0 + b"\r\n", HTTP_1_0 + b"Connection: keep-alive\r\n\r\n"],
     ids=["close", "HTTP/1.0", "HTTP/1.0 that would keep it"],
 )
-def test_a_connection_is_closed_when_asked_and_after_http_1_0(box: Any, data: bytes) -> None:
-    with connect(box) as client:
-        client.sendall(data)
+def test_a_connection_is_closed_when_asked_and_after_http_1_0(lasting: Any, data: bytes) -> None:
+    with connect(lasting, data) as client:
         received = read_all(client)
         assert (statuses(received), received.count(b"\r\nConnection: close\r\n")) == ([200], 1)
 
 
-def test_a_stream_to_http_1_0_has_no_chunks(box: Any) -> None:
-    head, _, body = exchange(box, STREAM.replace(b"HTTP/1.1", b"HTTP/1.0")).partition(b"\r\n\r\n")
+def test_a_stream_to_http_1_0_has_no_chunks(lasting: Any) -> None:
+    head, _, body = exchange(lasting, STREAM.replace(b"HTTP/1.1", b"HTTP/1.0")).partition(b"\r\n\r\n")
     assert b"Transfer-Encoding" not in head
     kinds = [json.loads(block[6:])["type"] for block in body.decode("utf-8").split("\n\n")[:-1]]
     assert kinds == ["start", "token", "token", "final", "done"]
 
 
-def test_a_head_that_says_more(box: Any) -> None:
-    received = exchange(box, GET.replace(b"GET", b"HEAD"))
-    assert (statuses(received), received[-4:], received.count(b"\r\nAllow: GET\r\n")) == (
-        [405],
-        b"\r\n\r\n",
-        1,
-    )
+def test_a_head_that_says_more(lasting: Any) -> None:
+    received = exchange(lasting, GET.replace(b"GET", b"HEAD"))
+    assert statuses(received) == [405]
+    assert (received[-4:], received.count(b"\r\nAllow: GET\r\n")) == (b"\r\n\r\n", 1)
     # a request id that would break the head is not sent back
-    received = exchange(box, get(b"X-Request-Id: a\r\n b"))
+    received = exchange(lasting, get(b"X-Request-Id: a\r\n b"))
     assert (statuses(received), b"X-Request-Id" in received) == ([200], False)
-    assert statuses(exchange(box, get(b"Host: attacker.example"))) == [421]  # every Host counts
-    with connect(box) as client:
-        client.sendall(POST.replace(HELLO, b"").replace(b"Host", b"Expect: 100-Continue\r\nHost"))
+    assert statuses(exchange(lasting, get(b"Host: attacker.example"))) == [421]  # every Host counts
+    with connect(
+        lasting, POST.replace(HELLO, b"").replace(b"Host", b"Expect: 100-Continue\r\nHost")
+    ) as client:
         assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(HELLO)
         client.shutdown(socket.SHUT_WR)
@@ -127,8 +92,7 @@ def test_a_head_that_says_more(box: Any) -> None:
 
 
 def test_each_token_is_sent_as_it_is_made() -> None:
-    with Sandbox(token_delay_seconds=30) as slow, connect(slow) as client:
-        client.sendall(STREAM)
+    with Sandbox(token_delay_seconds=30) as slow, connect(slow, STREAM) as client:
         seen = b""
         while b'"start"' not in seen:  # the rest would be half a minute away
             seen += client.recv(4096)
@@ -171,39 +135,40 @@ NO_REQUEST = [
 
 @pytest.mark.parametrize(("data", "status"), NO_REQUEST, ids=name_of)
 def test_what_is_no_request_is_refused_in_json_and_the_connection_closed(
-    box: Any, data: bytes, status: int
+    lasting: Any, data: bytes, status: int
 ) -> None:
-    before = box.requests_total
-    received = exchange(box, data + GET)  # nobody knows where the good request behind it begins
+    before = lasting.requests_total
+    received = exchange(lasting, data + GET)  # nobody knows where the good request behind it begins
     head, _, body = received.partition(b"\r\n\r\n")
     assert (statuses(received), b"\r\nConnection: close" in head) == ([status], True)
     assert list(json.loads(body.decode("utf-8"))) == ["detail"]
-    assert box.requests_total == before
-    assert call(box, "GET", "/api/v1/health").status == 200
+    assert lasting.requests_total == before
+    assert call(lasting, "GET", "/api/v1/health").status == 200
 
 
 @pytest.mark.parametrize(("size", "status"), [(1024 * 1024, 200), (1024 * 1024 + 1, 413)])
-def test_the_largest_body(box: Any, size: int, status: int) -> None:
-    assert call(box, "POST", "/api/v1/run", {"input": "x" * (size - len('{"input": ""}'))}).status == status
+def test_the_largest_body(lasting: Any, size: int, status: int) -> None:
+    body = {"credential_ref": "big", "secret": ""}
+    body["secret"] = "x" * (size - len(json.dumps(body)))
+    assert call(lasting, "POST", "/api/secrets", body).status == status
 
 
 @pytest.mark.parametrize("cut", range(1, len(POST), 9))
-def test_half_a_request_does_nothing(box: Any, cut: int) -> None:
-    before = box.requests_total
-    assert b" 200 " not in exchange(box, POST[:cut])
-    assert box.requests_total == before
+def test_half_a_request_does_nothing(lasting: Any, cut: int) -> None:
+    before = lasting.requests_total
+    assert b" 200 " not in exchange(lasting, POST[:cut])
+    assert lasting.requests_total == before
 
 
 # -- slow and many
 
 
 def test_a_client_that_is_silent_or_does_not_read_is_given_up() -> None:
-    box = Sandbox()
+    box = Sandbox(policy=[])  # no rules: judging a megabyte takes as long as everything else
     box.silence_seconds = 0.1
     with box:
         for start in (b"", b"GET / HTTP/1.1\r\n", POST[:-10]):
-            with connect(box) as client:
-                client.sendall(start)
+            with connect(box, start) as client:
                 assert read_all(client) == b""
         with connect(box) as client, pytest.raises((BrokenPipeError, ConnectionResetError)):
             for _ in range(100):  # 100 MB of answers that nobody reads: more than any socket holds
@@ -215,8 +180,7 @@ def test_a_client_that_is_silent_or_does_not_read_is_given_up() -> None:
 def test_a_client_that_leaves_a_stream_harms_nobody(caplog: Any) -> None:
     with Sandbox(token_delay_seconds=0.01) as box:
         for _ in range(5):
-            with connect(box) as client:
-                client.sendall(STREAM)
+            with connect(box, STREAM) as client:
                 assert b"200 OK" in client.recv(100)
         assert call(box, "GET", "/api/v1/health").status == 200
     assert caplog.records == []

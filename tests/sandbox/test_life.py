@@ -19,32 +19,12 @@ import pytest
 
 from hestiaos_lite.sandbox import Sandbox
 
-from ..sandbox_call import call, name_of, steady_port
+from ..sandbox_call import call, connect, name_of, read_all, steady_port
 
 HEALTH = "/api/v1/health"
 SECRETS = "/api/secrets"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DB = {"credential_ref": "k", "secret": "v"}
-
-
-def connect(box: Any, data: bytes = b"") -> socket.socket:
-    client = socket.create_connection((box.host, box.port), 10)
-    client.sendall(data)
-    return client
-
-
-def answer_of(client: socket.socket) -> bytes:
-    """What comes until a JSON body has ended, or the connection has."""
-    answer = b""
-    while not answer.endswith(b"}"):
-        try:
-            data = client.recv(4096)
-        except ConnectionResetError:
-            return answer
-        if not data:
-            return answer
-        answer += data
-    return answer
 
 
 # -- settings
@@ -83,12 +63,8 @@ def test_requests_are_kept_as_received_the_last_ten_thousand_and_64_mib(monkeypa
         call(box, "POST", "/api/v1/run?a=b", {"input": "x"}, {"X-Request-Id": "r-1"})
         call(box, "GET", "/api/secrets/a%2Fb")
         first, second = box.requests
-        assert (first.method, first.path, first.query, first.json) == (
-            "POST",
-            "/api/v1/run",
-            "a=b",
-            {"input": "x"},
-        )
+        shown = (first.method, first.path, first.query, first.json)
+        assert shown == ("POST", "/api/v1/run", "a=b", {"input": "x"})
         assert (first.headers["x-request-id"], first.headers["X-Nothing"]) == ("r-1", None)
         assert (second.method, second.path, second.body) == ("GET", "/api/secrets/a%2Fb", b"")
         with pytest.raises(ValueError, match="Expecting value"):
@@ -114,13 +90,13 @@ def test_stop_releases_the_port_and_ends_every_thread_and_connection() -> None:
     box = Sandbox().start()
     clients = [connect(box, GET) for _ in range(20)]
     for client in clients:
-        assert answer_of(client).startswith(b"HTTP/1.1 404 ")
+        assert read_all(client, b"}").startswith(b"HTTP/1.1 404 ")
     clients += [connect(box, half) for half in (b"", b"GET / HT") for _ in range(50)]
     assert call(box, "GET", HEALTH).status == 200  # whoever is silent holds up nobody
     box.stop()
     box.stop()
     for client in clients:
-        assert answer_of(client) == b""
+        assert read_all(client, b"}") == b""
         client.close()
     assert set(threading.enumerate()) == threads
     with pytest.raises(ConnectionRefusedError):
@@ -139,8 +115,7 @@ def test_stop_does_not_wait_for_delays() -> None:
             time.sleep(0.001)
     box.stop()
     for client in clients:
-        while client.recv(4096):
-            pass
+        read_all(client)
         client.close()
 
 
@@ -184,7 +159,7 @@ def test_threads_that_start_and_stop_it_at_once_meet_no_error() -> None:
 def test_a_forked_child_can_neither_stop_it_nor_hold_its_port_and_connections() -> None:
     box = Sandbox(port=steady_port()).start()
     client = connect(box, GET)
-    answer_of(client)
+    read_all(client, b"}")
     reader, writer = os.pipe()
     forked, tell = os.pipe()
     with warnings.catch_warnings():
@@ -198,7 +173,7 @@ def test_a_forked_child_can_neither_stop_it_nor_hold_its_port_and_connections() 
     try:
         os.read(forked, 1)
         client.sendall(GET)
-        assert answer_of(client).startswith(b"HTTP/1.1 404 ")
+        assert read_all(client, b"}").startswith(b"HTTP/1.1 404 ")
         box.stop()
         assert client.recv(1) == b""
         with Sandbox(port=box.port) as again:
