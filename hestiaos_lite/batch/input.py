@@ -87,7 +87,7 @@ class BatchInput:
             column = shape.column or shape.id_column or shape.delimiter
             self.format = self._format(shape.format, os.path.splitext(path)[1].lower(), column)
             form = FORMS[call]
-            self._kinds = dict(form.required, **form.optional)
+            self._kinds = form.kinds
             if self._is_table:
                 self._read_header(shape, form.main)
             else:

@@ -28,18 +28,23 @@ _OF_RESULT = ("outcome", "result", "trace_id", "request_id", "error")
 
 
 class Files:
-    """OUT, BAD and the journal of one run over one input.
+    """OUT, BAD and the journal of one run over one input, which is taken in (`Store.begin`).
 
     Args:
         out: path of the results; ``-`` hands them to ``sink``: such a run has no journal and cannot be resumed.
         bad: path for results that are not ok; None: with the others, or where an earlier run has put them.
+        call: what the rows are given to.
+        service: the base URL they are sent to.
         resume: go on from earlier runs, and the states of rows to repeat; None begins anew and refuses files that hold
             something.
+        moved: the service is another than before, and has what was sent to that.
         sink: takes one result line, without its end.
 
     Raises:
         InvalidInput: the paths cannot be used like that.
-        HestiaError: a file cannot be used; code ``JOURNAL``, ``JOURNAL_BUSY`` (another run has it), ``JOURNAL_DISK``.
+        HestiaError: a file cannot be used; code ``RESULTS``, ``JOURNAL``, ``JOURNAL_BUSY`` (another run has it),
+            ``JOURNAL_DISK``.
+        FaultyInput, OSError: the input cannot be sent, or read.
     """
 
     def __init__(
@@ -48,71 +53,68 @@ class Files:
         out: str,
         bad: Optional[str],
         *,
+        call: str,
+        service: str,
         resume: Optional[Sequence[str]],
+        moved: bool,
         sink: Callable[[str], Any],
     ) -> None:
         self._source = source
         self._out = None if out == "-" else out
         self._delimiter = _DELIMITERS.get(os.path.splitext(out)[1].lower())  # None: OUT is no table
         self._sink = sink
-        self._repeat = resume or ()
         self._files: List[Tuple[Optional[bool], str, BinaryIO]] = []  # which results it has (`Store.results`)
-        self.notices: List[str] = []
         journal = None if out == "-" else os.path.realpath(out) + ".journal"
         _check_paths(out, bad, journal, resume is not None, self._delimiter is not None)
-        if resume is None:
-            _refuse_content([path for path in (journal, self._out, bad) if path])
-        elif journal and not _has_content(journal):
-            if _has_content(out):
-                what = "{} is missing, so nobody can know which rows were sent besides those that {} has results for: put it back"
-                raise HestiaError("JOURNAL", what.format(journal, out), delivered=False)
+        for path in (journal, self._out, bad) if resume is None else ():
+            if path and _has_content(path):
+                what = "{} holds results of an earlier run: continue with --resume; only another input needs another file"
+                raise InvalidInput(what.format(path))
+        is_new = journal is None or not _has_content(journal)
+        if is_new and self._out and _has_content(self._out):
+            what = "{} is missing, so nobody can know which rows were sent besides those that {} has results for: put it back"
+            raise HestiaError("JOURNAL", what.format(journal, out), delivered=False)
+        self.store = Store(journal)
+        self.notices = self.store.notices
+        if is_new and resume is not None:
             what = "there was nothing to resume: {} does not exist, so every row is sent"
             self.notices.append(what.format(journal))
-        self.store = Store(journal)
         try:
-            self._bad = self._choose_bad(bad, os.path.dirname(journal or ""))
+            bad, in_folder = self._choose_bad(bad, os.path.dirname(journal or ""))
         except BaseException:
             self.store.close()
             raise
-
-    def _choose_bad(self, bad: Optional[str], folder: str) -> Optional[str]:
-        before = self.store.bad()
-        if before is not None and bad is None:
-            bad = os.path.join(folder, os.fsdecode(before))
-            what = "results that are not ok still go to {}; --failed names another file"
-            self.notices.append(what.format(bad))
-        self._bad_in_folder = (
-            None if bad is None else os.fsencode(os.path.relpath(os.path.realpath(bad), folder or "."))
-        )
-        if bad is not None and self._bad_in_folder != before:
-            _refuse_content_of_others(bad)
-        return bad
-
-    def begin(self, call: str, service: str, *, moved: bool) -> None:
-        """Take in the input (`Store.begin`) and make OUT and BAD say what the journal says."""
         try:
-            self.store.begin(
-                call, self._source, service, self._bad_in_folder, repeat=self._repeat, moved=moved
-            )
-            rebuilt = self._open()
+            self.store.begin(call, source, service, in_folder, repeat=resume or (), moved=moved)
+            self._open(bad, is_told=not resume)
         except BaseException:
             self._close()
             raise
-        self.notices += [*self.store.notices, *([] if self._repeat else rebuilt)]
 
-    def _open(self) -> List[str]:
-        """Make OUT and BAD say what the journal says; return what the user should hear of that."""
-        rebuilt = []
-        paths: List[Tuple[Optional[bool], str]] = []
+    def _choose_bad(self, bad: Optional[str], folder: str) -> Tuple[Optional[str], Optional[bytes]]:
+        """Where BAD is, and the same as seen from the journal's folder."""
+        before = self.store.bad()
+        if bad is None:
+            if before is None:
+                return None, None
+            bad = os.path.join(folder, os.fsdecode(before))
+            what = "results that are not ok still go to {}; --failed names another file"
+            self.notices.append(what.format(bad))
+        in_folder = os.fsencode(os.path.relpath(os.path.realpath(bad), folder or "."))
+        if in_folder != before:
+            _refuse_content_of_others(bad)
+        return bad, in_folder
+
+    def _open(self, bad: Optional[str], *, is_told: bool) -> None:
+        """Make OUT and BAD say what the journal says."""
         if self._out and self._delimiter:
             with _trouble(self._out):  # that it can be written is to be sure before anything is sent
                 _refuse_link_of_another(self._out)
                 tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(self._out))).close()
-        elif self._out:
-            paths.append((True if self._bad else None, self._out))
-        if self._bad:
-            paths.append((False, self._bad))
-        for which, path in paths:
+        out = None if self._delimiter else self._out
+        for which, path in ((True if bad else None, out), (False, bad)):
+            if path is None:
+                continue
             with contextlib.closing(self.store.results(which)) as lines:
                 missing = _missing(path, lines)
                 if missing is not None:
@@ -123,9 +125,9 @@ class Files:
                     continue
             with _replaced(path) as anew, contextlib.closing(self.store.results(which)) as lines:
                 anew.writelines(line.encode("utf-8") + b"\n" for line in lines)
-            rebuilt.append("{} was rebuilt from the journal".format(path))
             self._files.append((which, path, _opened(path)))
-        return rebuilt
+            if is_told:
+                self.notices.append("{} was rebuilt from the journal".format(path))
 
     # -- while it goes on
 
@@ -154,11 +156,9 @@ class Files:
     def _check_still_there(self) -> None:
         """Raise where a file was moved or removed: what is written to it would not be found."""
         for _, path, file in self._files:
-            try:
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            with _trouble(path):
+                if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                     continue
-            except OSError:
-                pass
             what = "{} was moved or removed during the run; --resume rebuilds it".format(path)
             raise HestiaError("RESULTS", what, delivered=False)
 
@@ -263,25 +263,16 @@ def are_same(first: str, second: str) -> bool:
 
 def _has_content(path: str) -> bool:
     """True when the file exists and is not empty."""
-    try:
-        return os.stat(path).st_size > 0
-    except OSError:
-        return False
+    return os.path.exists(path) and os.path.getsize(path) > 0
 
 
 def _refuse_content_of_others(path: str) -> None:
     """Refuse a file that does not begin with a result: it was named by mistake, and would be overwritten."""
     if _has_content(path):
-        with open(path, "rb") as file:
+        with _trouble(path), open(path, "rb") as file:
             line = file.readline(MAX_ROW_CHARS)
         if not (line.startswith(b'{"id": ') and b', "ok": ' in line):
             raise InvalidInput("{} holds something else: give another file".format(path))
-
-
-def _refuse_content(paths: Sequence[str]) -> None:
-    for path in filter(_has_content, paths):
-        what = "{} holds results of an earlier run: continue with --resume; only another input needs another file"
-        raise InvalidInput(what.format(path))
 
 
 def _refuse_link_of_another(path: str) -> None:

@@ -11,8 +11,7 @@ from ..errors import InvalidInput
 
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:/\s*(s|min|m|h))?\s*\Z")
 _UNIT_SECONDS = {None: 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
-# The bucket holds a tenth of a second's tokens, so that no second sees much more than the rate.
-_BURST_SECONDS = 0.1
+_BURST_SECONDS = 0.1  # so that no second sees much more than the rate
 
 
 def parse_rate(rate: Any) -> float:
@@ -34,37 +33,26 @@ def parse_rate(rate: Any) -> float:
 
 
 class TokenBucket:
-    """A token bucket: one token a row, refilled steadily.
+    """A row is due at each interval of the rate, and as many as fill 0.1 s, or one, may come before they are due.
 
     Args:
-        per_second: tokens that flow in each second. The bucket holds 0.1 s worth of them, at least one.
+        per_second: rows that are due in each second.
         clock: seconds, monotonic.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_second = per_second
-        self._capacity = max(1.0, per_second * _BURST_SECONDS)
-        self._tokens = 1.0
+        self._interval_seconds = 1.0 / per_second
+        self._early_seconds = max(0.0, _BURST_SECONDS - self._interval_seconds)
         self._clock = clock
-        self._filled_at = clock()
+        self._due_at = clock() + self._early_seconds
 
-    def take(self) -> bool:
-        """Take a token if there is one."""
-        self._refill()
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
+    def take(self) -> None:
+        """Count a row that is sent now."""
+        self._due_at = max(self._due_at, self._clock()) + self._interval_seconds
 
     def wait_seconds(self) -> float:
-        """Seconds until the next token."""
-        self._refill()
-        return max(0.0, (1.0 - self._tokens) / self._per_second)
-
-    def _refill(self) -> None:
-        now = self._clock()
-        self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self._per_second)
-        self._filled_at = now
+        """Seconds until the next row may be sent; 0 or less when it may be now."""
+        return self._due_at - self._early_seconds - self._clock()
 
 
 class Backoff:

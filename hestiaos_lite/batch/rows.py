@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .. import errors
 from .._check import check_optional_mapping, check_text, check_whole_number, is_encodable
@@ -33,22 +34,21 @@ Sending = Tuple[BatchRow, str]  # a row that is about to be sent, and the reques
 
 
 class Form(NamedTuple):
-    """What one call takes: its required and optional fields, and the field that ``input`` may stand for."""
+    """What one call takes: its fields, which of them are required, and the one that ``input`` may stand for."""
 
-    required: Mapping[str, str]
-    optional: Mapping[str, str]
+    kinds: Mapping[str, str]
+    required: Sequence[str]
     main: str
 
 
+# fmt: off
 FORMS: Mapping[str, Form] = {
-    "run": Form(
-        {"input": "text"},
-        {"session_id": "text", "agent_id": "text", "mode_hint": "text", "timeout_ms": "ms"},
-        "input",
-    ),
-    "chat": Form({"message": "text"}, {"session_id": "text"}, "message"),
-    "agent": Form({"agent_id": "text", "task": "text"}, {"config": "object"}, "task"),
+    "run": Form({"input": "text", "session_id": "text", "agent_id": "text", "mode_hint": "text", "timeout_ms": "ms"},
+                ["input"], "input"),
+    "chat": Form({"message": "text", "session_id": "text"}, ["message"], "message"),
+    "agent": Form({"agent_id": "text", "task": "text", "config": "object"}, ["agent_id", "task"], "task"),
 }
+# fmt: on
 
 
 def check_row(row: Any, call: str) -> BatchRow:
@@ -78,12 +78,11 @@ def check_row(row: Any, call: str) -> BatchRow:
         values[form.main] = values.pop("input")
     faults.extend("{} is missing".format(name) for name in form.required if name not in values)
     for name, value in values.items():
-        kind = form.required.get(name) or form.optional.get(name)
-        if kind is None:
+        if name not in form.kinds:
             faults.append("unknown field {}".format(json.dumps(str(name))))
             continue
         try:
-            values[name] = _CHECKS[kind](name, value)
+            values[name] = _CHECKS[form.kinds[name]](name, value)
         except InvalidInput as error:
             faults.append(error.message)
     if faults:
@@ -122,14 +121,10 @@ def _check_plain_object(name: str, value: Any) -> Any:
         raise InvalidInput("{} cannot be sent as JSON".format(name)) from None
 
 
-def _check_milliseconds(name: str, value: Any) -> int:
-    return check_whole_number(name, value, least=1, below=10**11)
-
-
 _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "text": _check_sendable_text,
     "object": _check_plain_object,
-    "ms": _check_milliseconds,
+    "ms": functools.partial(check_whole_number, least=1, below=10**11),
 }
 
 
@@ -195,36 +190,20 @@ class Report(NamedTuple):
 
 def error_facts(error: HestiaError) -> Dict[str, Any]:
     """An error as a result line tells it."""
-    return {
-        "class": type(error).__name__,
-        "code": error.code,
-        "message": error.message,
-        "status": error.status,
-        "trace_id": error.trace_id,
-        "delivered": error.delivered,
-        "effect": error.effect,
-    }
+    names = ("code", "message", "status", "trace_id", "delivered", "effect")
+    return dict({"class": type(error).__name__}, **{name: getattr(error, name) for name in names})
 
 
 def outcome_of(facts: Optional[Mapping[str, Any]]) -> str:
-    """`BatchResult.outcome` from a result line's ``error``.
-
-    The effect is the graver of what the line says and what its other facts say: a line of another program is never read
-    as less than it may be.
-    """
+    """`BatchResult.outcome` from a result line's ``error``, which is what `error_facts` gives."""
     if facts is None:
         return OK
-    facts = facts if isinstance(facts, Mapping) else {}
-    cls = getattr(errors, str(facts.get("class")), None)
-    if not (isinstance(cls, type) and issubclass(cls, HestiaError)):
-        cls = HestiaError
-    status, delivered = facts.get("status"), facts.get("delivered")
-    error = cls(
-        code=str(facts.get("code")),
-        message=str(facts.get("message")),
-        status=status if type(status) is int else None,
-        delivered=delivered if isinstance(delivered, bool) else None,
-        earlier_effect=facts["effect"] if facts.get("effect") in errors.EFFECTS else errors.NONE,
+    error: HestiaError = getattr(errors, facts["class"], HestiaError)(
+        code=facts["code"],
+        message=facts["message"],
+        status=facts["status"],
+        delivered=facts["delivered"],
+        earlier_effect=facts["effect"],
     )
     if error.code == AGENT_FAILED:  # its whole answer is there: nothing is in doubt
         return REFUSED

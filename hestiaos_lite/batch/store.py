@@ -17,6 +17,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from typing import Any, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from .._check import is_encodable
@@ -42,7 +43,7 @@ SENT = "sent"  # or about to be: nobody knows yet what became of it
 RETRY_FAILED = (AGAIN, REFUSED)  # what --retry-failed repeats
 RETRY_UNKNOWN = (UNKNOWN, SENT)
 
-# The moves that a row's state may make; whatever moves one goes through `Store._move` or `_forget`.
+# The moves that a row's state may make; what is finished is made unsent again by `Store._forget` alone.
 MOVES: Mapping[str, Sequence[str]] = {
     UNSENT: (SENT,),
     SENT: (UNSENT, *OUTCOMES),  # back where it was certainly not executed
@@ -66,8 +67,8 @@ _LOGGING, _WHOLE = 1, 2
 _SET_MARK = "UPDATE facts SET value = ? WHERE name = 'mark'"
 _BUSY_SECONDS = 0.5  # another run holds it to its end
 _DURABLE_SECONDS = 1.0
-_CHECKPOINT_COMMITS = 1000
 _CHECKPOINT_BYTES = 8 * 1024 * 1024
+_COMMIT_BYTES = 8192  # of the log, at least
 _CACHE_KIB = 8192
 _SHOWN = 20
 _ROWS_AT_ONCE = 16
@@ -87,14 +88,13 @@ class Store:
         self.path = path
         self.notices: List[str] = []  # what the user should hear of resuming
         self.run = 1
-        self.tally: Dict[str, int] = {}  # how many rows of this input are in each state
+        self.tally: Counter[str] = Counter()  # how many rows of this input are in each state
         self._file: Any = (
             _Temporary() if path is None else SqliteFile(path, JOURNAL, _BUSY_SECONDS, exclusive=True)
         )
         self._had_log = path is not None and os.path.exists(path + "-wal")
         self._durable_at = time.monotonic()
-        self._commits = 0
-        self._bytes = 0
+        self._logged_bytes = 0  # about, since the last `_fold`
 
     # -- beginning
 
@@ -128,12 +128,12 @@ class Store:
             run = _fact(db, "run")
             if run is not None:
                 self.run = run + 1
-                before, at = _fact(db, "call"), _fact(db, "service")
-                if before != call:
-                    raise self._file.refuse("its rows were given to {}, not to {}".format(before, call))
-                if at != service and not moved:
+                call_before, service_before = _fact(db, "call"), _fact(db, "service")
+                if call_before != call:
+                    raise self._file.refuse("its rows were given to {}, not to {}".format(call_before, call))
+                if service_before != service and not moved:
                     what = "its rows were sent to {}, not to {}; if that is the same service at a new address, add --moved"
-                    raise self._file.refuse(what.format(at, service))
+                    raise self._file.refuse(what.format(service_before, service))
             if _fact(db, "mark") == _LOGGING and not self._had_log:
                 what = "{}-wal is missing, which held the end of the journal: every row without a result is in doubt"
                 self.notices.append(what.format(self.path))
@@ -149,7 +149,7 @@ class Store:
         self._fold()
         with self._transaction(write=False) as db:
             statement = "SELECT state, COUNT(*) FROM rows WHERE run = ? GROUP BY state"
-            self.tally.update(db.execute(statement, (self.run,)).fetchall())
+            self.tally.update(dict(db.execute(statement, (self.run,)).fetchall()))
 
     def _take_in(self, db: sqlite3.Connection, call: str, source: BatchInput, repeat: Sequence[str]) -> None:
         """Note all rows of the input; raises where any is faulty, or no longer what was sent."""
@@ -189,7 +189,6 @@ class Store:
     def _forget(self, db: sqlite3.Connection, repeat: Sequence[str]) -> None:
         """Make rows of this input unsent that are to be repeated, without their results."""
         for state in repeat:
-            assert UNSENT in MOVES[state]  # noqa: S101 - the table has it
             db.execute(
                 "DELETE FROM results WHERE number IN (SELECT result FROM rows WHERE state = ? AND run = ?)",
                 (state, self.run),
@@ -215,7 +214,7 @@ class Store:
 
     def unsent(self, source: BatchInput) -> Iterator[BatchRow]:
         """Read the input again, for the rows that are to be sent; raises InvalidInput where it has changed since."""
-        left = self.tally.get(UNSENT, 0)
+        left = self.tally[UNSENT]
         lines = source.lines()
         while left:
             some = list(itertools.islice(lines, _ROWS_AT_ONCE))
@@ -248,11 +247,11 @@ class Store:
             )
             for row, request_id in rows:
                 self._move(db, id_key(row.id), UNSENT, SENT, request_id=request_id)
-        for result in results:
-            self._count(SENT, result.outcome, 1)
-        self._count(SENT, UNSENT, taken_back - len(rows))
-        self._bytes += sum(map(len, lines))
-        if self._commits >= _CHECKPOINT_COMMITS or self._bytes >= _CHECKPOINT_BYTES:
+        self.tally.update(result.outcome for result in results)
+        self.tally[UNSENT] += taken_back - len(rows)
+        self.tally[SENT] += len(rows) - taken_back - len(results)
+        self._logged_bytes += _COMMIT_BYTES + sum(map(len, lines))
+        if self._logged_bytes >= _CHECKPOINT_BYTES:
             with self._transaction() as db:
                 db.execute(_SET_MARK, (_LOGGING,))
             self._fold()
@@ -281,22 +280,17 @@ class Store:
             what = "the row of the id {} was sent before; was it given twice?".format(key)
             raise InvalidInput(what, code=BAD_DATA)
 
-    def _count(self, state: str, to: str, number: int) -> None:
-        self.tally[state] = self.tally.get(state, 0) - number
-        self.tally[to] = self.tally.get(to, 0) + number
-
     def _fold(self) -> None:
         """Fold the log into the main file, which says by its mark that there is more to come."""
         self._file.checkpoint()
         with self._transaction(durable=False) as db:
             db.execute(_SET_MARK, (_WHOLE,))
-        self._commits = self._bytes = 0
+        self._logged_bytes = 0
 
     @contextlib.contextmanager
     def _transaction(self, *, write: bool = True, durable: bool = True) -> Iterator[sqlite3.Connection]:
         with self._file.transaction(write=write, durable=durable) as db:
             yield db
-        self._commits += write
         if write and durable:
             self._durable_at = time.monotonic()
 

@@ -250,9 +250,17 @@ def _open_files(args: Arguments, source: BatchInput, service: str, output: Outpu
 
     repeat = (RETRY_FAILED if args.retry_failed else ()) + (RETRY_UNKNOWN if args.retry_unknown else ())
     resume = repeat if args.resume or args.moved or repeat else None
-    files = Files(source, args.out, args.failed, resume=resume, sink=output.text)
     with _reading(source.name, output):
-        files.begin(args.call, service, moved=args.moved)
+        files = Files(
+            source,
+            args.out,
+            args.failed,
+            call=args.call,
+            service=service,
+            resume=resume,
+            moved=args.moved,
+            sink=output.text,
+        )
     for notice in files.notices:
         output.notice(notice)
     return files
