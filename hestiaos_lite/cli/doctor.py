@@ -11,7 +11,7 @@ import platform
 import re
 import time
 import warnings
-from typing import TYPE_CHECKING, Callable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 from urllib.parse import urlsplit
 
 from .. import config
@@ -36,16 +36,18 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..models.event import StreamEvent
 
+Names = Mapping[str, str]  # setting -> what names it: a variable, an option, a line of the file
+
 _SAFE_URLLIB3 = (1, 26, 5)  # an older one has known vulnerabilities that a hostile service can use
 _NEW_OPENSSL = (1, 1, 1)  # an older one has no TLS 1.3, and gets no mending
 _SKEW_SECONDS = 10.0  # beyond this, dated Retry-After headers, tokens and logs begin to mislead
 _CLOCK = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([0-9]{2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 _LONG_ENOUGH_SECONDS = 0.2  # a stream that was sent faster says nothing
 _HALF_A_DAY_SECONDS = 43200.0  # timestamps this far apart are of two days
-_NAMES_IT = "check that {url} names the service"
+_NAMES_IT = "check that {base_url} names the service"
 _CURES = (
-    (AuthenticationError, "set {key} to a key of this service"),
-    (ConnectionFailed, "check that the service runs and that {url} names it"),
+    (AuthenticationError, "set {api_key} to a key of this service"),
+    (ConnectionFailed, "check that the service runs and that {base_url} names it"),
     (RequestTimeout, "check the network in between; --timeout allows more time"),
     (HestiaError, _NAMES_IT + ", and the service itself"),
 )
@@ -103,14 +105,21 @@ def _examine(args: Arguments) -> Iterator[Finding]:
         yield from problems
         if settings is None:
             continue
-        if service == "aegis" and set(settings.sources.values()) == {"default"}:
+        if service == "aegis" and set(settings.sources.values()) <= {"default", "argument"}:
             yield Finding("ok", "aegis", "not set up: no setting names it")
             continue
         yield Finding("ok", service, _described(settings))
         if found[0].level == "problem":
             continue  # without its packages nothing can be asked
-        yield from _way_to(settings.base_url, bool(settings.api_key), service.upper() + "_API_KEY")
-        yield from probe(args, settings)
+        names = {  # of each setting what names it, or what would
+            name: {
+                "argument": "--" + name.replace("_", "-"),
+                "default": "{}_{}".format(service, name).upper(),
+            }.get(source, source)
+            for name, source in settings.sources.items()
+        }
+        yield from _way_to(settings, names["api_key"])
+        yield from probe(args, settings, names)
 
 
 # -- the environment
@@ -165,15 +174,20 @@ def _settings(service: str, args: Arguments, problems: List[Finding]) -> Optiona
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
-            # -u and -k are HestiaOS's here: both services cannot be meant by one
-            options = settings_of(args) if service == "hestiaos" else {"profile": args.profile}
-            settings = config.resolve(service, **options)
+            settings = config.resolve(service, **_options(service, args))
         except InvalidInput as error:
             fault = error.message
     problems += [_problem_of("file", warning.message) for warning in warned]
     if fault is not None:
         problems.append(_problem_of(service, fault))
     return settings
+
+
+def _options(service: str, args: Arguments) -> Dict[str, Any]:
+    """Return what the arguments set for a service: -u and -k are HestiaOS's here, since one cannot mean both services."""
+    if service == "hestiaos":
+        return settings_of(args)
+    return {name: getattr(args, name) for name in ("timeout", "profile") if getattr(args, name) is not None}
 
 
 def _described(settings: config.Settings) -> str:
@@ -190,48 +204,45 @@ def _described(settings: config.Settings) -> str:
     return ", ".join("{} ({})".format(shown[name], settings.sources[name]) for name in named)
 
 
-def _way_to(url: str, has_key: bool, key_variable: str) -> Iterator[Finding]:
+def _way_to(settings: config.Settings, names_the_key: str) -> Iterator[Finding]:
     """Look at what is between this machine and a URL: key in the clear, netrc, certificates, proxy."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, get_netrc_auth, select_proxy
 
     from ..wire.connections import is_loopback
 
-    host = urlsplit(url).hostname
-    if has_key and url.startswith("http://") and not is_loopback(url):
-        text = "the API key goes over plain http: anyone on the way can read it"
-        yield Finding("problem", "key", text, "use an https URL")
-    if get_netrc_auth(url) is not None:  # requests would send it
-        text = "~/.netrc has an entry for {}, which this library never sends".format(host)
-        cure = "" if has_key else "if it is meant for this service, set " + key_variable
-        yield Finding("note", "netrc", text, cure)
-    if url.startswith("https://"):
-        variable = next(
-            (name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), None
-        )
-        bundle = os.environ[variable] if variable else DEFAULT_CA_BUNDLE_PATH
-        text = "{}{}".format(variable + " names " if variable else "those of ", bundle)
-        if not os.path.exists(bundle):
-            cure = "name an existing file, or unset " + variable if variable else "reinstall certifi"
-            yield Finding("problem", "certificates", text + ", which does not exist", cure)
-        else:
-            yield Finding("note" if variable else "ok", "certificates", text)
-        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
-            if os.environ.get(name):
-                text = "{} has no effect on requests".format(name)
-                yield Finding("note", "certificates", text, "use REQUESTS_CA_BUNDLE")
-    proxy = select_proxy(url, get_environ_proxies(url))
-    if proxy is not None and is_loopback(url):
-        text = "{} is this machine: the environment's proxy is not used".format(host)
-        yield Finding("ok", "proxy", text)
-    elif proxy is not None:
-        text = "the environment sends requests for {} through {}".format(host, bare_url(proxy))
-        yield Finding("note", "proxy", text, "NO_PROXY={} goes past it".format(host))
+    url = settings.base_url
+    host, is_here = urlsplit(url).hostname, is_loopback(url)
+    is_https, proxy = url.startswith("https://"), select_proxy(url, get_environ_proxies(url))
+    variable = next(filter(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")), None)
+    bundle = os.environ[variable] if variable else DEFAULT_CA_BUNDLE_PATH
+    is_there = os.path.exists(bundle)
+    trusted = "{} {}".format(variable + " names" if variable else "those of", bundle)
+    # fmt: off
+    checks = (
+        (settings.api_key and url.startswith("http://") and not is_here, "problem", "key",
+         "the API key goes over plain http: anyone on the way can read it", "use an https URL"),
+        (get_netrc_auth(url) is not None, "note", "netrc",  # requests would send it
+         "~/.netrc has an entry for {}, which this library never sends".format(host),
+         "" if settings.api_key else "if it is meant for this service, set " + names_the_key),
+        (is_https and not is_there, "problem", "certificates", trusted + ", which does not exist",
+         "name an existing file, or unset " + variable if variable else "reinstall certifi"),
+        (is_https and is_there, "note" if variable else "ok", "certificates", trusted, ""),
+        *((is_https and os.environ.get(name), "note", "certificates", name + " has no effect on requests",
+           "use REQUESTS_CA_BUNDLE") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")),
+        (proxy and is_here, "ok", "proxy",
+         "{} is this machine: the environment's proxy is not used".format(host), ""),
+        (proxy and not is_here, "note", "proxy",
+         "the environment sends requests for {} through {}".format(host, bare_url(proxy or "")),
+         "NO_PROXY={} goes past it".format(host)),
+    )
+    # fmt: on
+    yield from (Finding(*finding) for found, *finding in checks if found)
 
 
 # -- the services
 
 
-def _probe_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
+def _probe_hestiaos(args: Arguments, settings: config.Settings, names: Names) -> Iterator[Finding]:
     """Ask HestiaOS for its health, and look at how it answers."""
     import requests
 
@@ -245,7 +256,7 @@ def _probe_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Find
             try:
                 health = client.health()
             except HestiaError as error:
-                yield _failed("service", error, settings, "HESTIAOS")
+                yield _failed("service", error, settings, names)
             else:
                 is_healthy = health.ok
                 facts = (settings.base_url, one_line(health.status), _ms_since(started))
@@ -258,7 +269,7 @@ def _probe_hestiaos(args: Arguments, settings: config.Settings) -> Iterator[Find
                 yield _probe_stream(client, lambda: "Content-Length" in seen[-1].headers)
 
 
-def _probe_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding]:
+def _probe_aegis(args: Arguments, settings: config.Settings, names: Names) -> Iterator[Finding]:
     """Ask AEGIS for a request that it cannot know: 404 is what a service that is well says."""
     from ..aegis.client import AegisClient
 
@@ -266,8 +277,8 @@ def _probe_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding
         if not getattr(settings, name + "_id") and not (name == "tenant" and settings.api_key):
             text = "no {} is set: each decision has to name one".format(name)
             yield Finding("note", "aegis", text, "set AEGIS_{}_ID".format(name.upper()))
-    misled = _NAMES_IT.format(url=_source(settings, "AEGIS", "base_url"))
-    with AegisClient(profile=args.profile, max_retries=args.retries or 0) as client:
+    misled = _NAMES_IT.format_map(names)
+    with AegisClient(max_retries=args.retries or 0, **_options("aegis", args)) as client:
         started = time.monotonic()
         try:
             client.get_status("hestiaos-lite-doctor-{}".format(os.getpid()))
@@ -280,7 +291,7 @@ def _probe_aegis(args: Arguments, settings: config.Settings) -> Iterator[Finding
             else:
                 yield Finding("ok", "aegis", text)
         except HestiaError as error:
-            yield _failed("aegis", error, settings, "AEGIS")
+            yield _failed("aegis", error, settings, names)
         else:
             text = "{} knows a request that was never made".format(settings.base_url)
             yield Finding("problem", "aegis", text, misled)
@@ -290,7 +301,7 @@ def _ms_since(started: float) -> float:
     return (time.monotonic() - started) * 1000
 
 
-def _failed(check: str, error: HestiaError, settings: config.Settings, prefix: str) -> Finding:
+def _failed(check: str, error: HestiaError, settings: config.Settings, names: Names) -> Finding:
     if error.status is not None and 300 <= error.status < 400:
         return Finding("problem", "redirect", error.message, "set the base URL to where it is")
     if error.status == 404 and settings.base_url.endswith("/api/v1"):
@@ -299,14 +310,7 @@ def _failed(check: str, error: HestiaError, settings: config.Settings, prefix: s
         cure = _NAMES_IT
     else:
         cure = next(cure for cls, cure in _CURES if isinstance(error, cls))
-    named = {"url": _source(settings, prefix, "base_url"), "key": _source(settings, prefix, "api_key")}
-    return Finding("problem", check, error.message, cure.format(**named))
-
-
-def _source(settings: config.Settings, prefix: str, name: str) -> str:
-    """Return what names a setting, or what would."""
-    named = {"argument": "--" + name.replace("_", "-"), "default": "{}_{}".format(prefix, name.upper())}
-    return named.get(settings.sources[name], settings.sources[name])
+    return Finding("problem", check, error.message, cure.format_map(names))
 
 
 def _skew(response: requests.Response) -> Finding:
@@ -342,22 +346,18 @@ def _probe_stream(client: Client, has_length: Callable[[], bool]) -> Finding:
         cure = "stream it by hand: hestiaos-lite -vv run --stream hello"
         return Finding("problem", "stream", error.message, cure)
     sent_seconds, came_seconds = _sent_within(events), arrived[-1] - arrived[0]
-    waited_seconds, took_seconds = arrived[0] - started, arrived[-1] - started
-    held_back = None
-    text = "arrives, too fast to tell whether anything would hold it back"
-    if has_length():
-        held_back = "it has a Content-Length"
-    elif sent_seconds is None:
-        if came_seconds < 0.05 and waited_seconds > 1.0 and len(events) > 3:
-            text = "{} events came at once after {:.1f} s".format(len(events), waited_seconds)
-            return Finding("note", "stream", text, _NO_BUFFERING)
-    elif sent_seconds > _LONG_ENOUGH_SECONDS:
-        if came_seconds < sent_seconds / 4:
-            held_back = "sent over {:.1f} s, arrived within {:.2f} s".format(sent_seconds, came_seconds)
-        text = "arrives live ({} events in {:.2f} s)".format(len(events), took_seconds)
-    if held_back is not None:
+    held_back = "it has a Content-Length" if has_length() else ""
+    if sent_seconds and sent_seconds > max(_LONG_ENOUGH_SECONDS, 4 * came_seconds) and not held_back:
+        held_back = "sent over {:.1f} s, arrived within {:.2f} s".format(sent_seconds, came_seconds)
+    if held_back:
         text = "a stream arrives in one piece: something on the way holds it back ({})".format(held_back)
         return Finding("problem", "stream", text, _NO_BUFFERING)
+    if sent_seconds is None and came_seconds < 0.05 and arrived[0] - started > 1.0 and len(events) > 3:
+        text = "{} events came at once after {:.1f} s".format(len(events), arrived[0] - started)
+        return Finding("note", "stream", text, _NO_BUFFERING)
+    text = "arrives, too fast to tell whether anything would hold it back"
+    if sent_seconds and sent_seconds > _LONG_ENOUGH_SECONDS:
+        text = "arrives live ({} events in {:.2f} s)".format(len(events), arrived[-1] - started)
     return Finding("ok", "stream", text)
 
 

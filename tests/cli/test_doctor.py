@@ -15,7 +15,7 @@ import requests
 import hestiaos_lite
 
 from ..cli_call import ROOT, call, run
-from ..faultserver import FaultServer, answer, chunked, closed_port, head, ok, reply
+from ..faultserver import FaultServer, answer, chunked, closed_port, hang, head, ok, reply
 
 HEALTHY = {"status": "ok"}
 
@@ -36,7 +36,7 @@ def ini(tmp_path: Any, monkeypatch: Any) -> Any:
     """Write the configuration file, and give its path."""
 
     def write(text: str, mode: int = 0o600) -> Any:
-        path = tmp_path / "config.ini"
+        path = tmp_path / "of {me}.ini"  # braces are a path's own
         path.write_text(text)
         path.chmod(mode)
         monkeypatch.setenv("HESTIAOS_CONFIG", str(path))
@@ -294,6 +294,16 @@ def test_an_aegis_that_knows_what_was_never_made(box: Any, monkeypatch: Any) -> 
         monkeypatch.setenv("AEGIS_BASE_URL", server.url)
         found = findings("-u", box.url, "--no-stream")["aegis"]
     assert found[-1][1] == "{} knows a request that was never made".format(server.url)
+
+
+def test_the_timeout_holds_for_both_services(box: Any, monkeypatch: Any) -> None:
+    with FaultServer(hang) as server:
+        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
+        found = findings("-u", box.url, "--no-stream", "--timeout", "0.5")["aegis"]
+    assert "timeout 0.5 s (argument)" in found[0][1]
+    assert found[-1][0::2] == ("problem", "check the network in between; --timeout allows more time")
+    monkeypatch.delenv("AEGIS_BASE_URL")
+    assert findings("-u", box.url, "--no-stream", "--timeout", "5")["aegis"][0][1] == "not set up: no setting names it"
 
 
 # -- the way to a service
