@@ -16,9 +16,11 @@ import sys
 import threading
 import time
 import warnings
-from ipaddress import ip_address
+from functools import lru_cache
+from operator import methodcaller
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -34,30 +36,29 @@ from .._redact import bare_url, secret
 from ..errors import InvalidInput
 from .body import close
 from .call import Call
-from .sockets import Attempt, LimitedConnection, LimitedSocksConnection, current_attempt
+from .sockets import Attempt, LimitedConnection, as_address
 
 # A call ready to be sent: ``session.send(request, stream=True, allow_redirects=False, **options)``.
 Prepared = Tuple[requests.Session, requests.PreparedRequest, Mapping[str, Any]]
 
 
-class LentSession:
+class _Sessions:
+    def __init__(self, base_url: str, auth: Optional[AuthBase], verify: Union[bool, str, None]) -> None:
+        self._base_url = base_url
+        self._auth = auth
+        self._verify = verify
+
+
+class LentSession(_Sessions):
     """The caller's own session, used as it is and never closed.
 
     Of it are used ``prepare_request`` and ``send``, and so its headers, auth, hooks, adapters, proxies, cert and verify; its
     ``request`` is never called.
     """
 
-    def __init__(
-        self,
-        session: requests.Session,
-        base_url: str,
-        auth: Optional[AuthBase],
-        verify: Union[bool, str, None],
-    ) -> None:
+    def __init__(self, session: requests.Session, *shared: Any) -> None:
+        super().__init__(*shared)
         self._session = session
-        self._base_url = base_url
-        self._auth = auth
-        self._verify = verify
 
     def prepare(self, call: Call, headers: Mapping[str, str], attempt: Attempt) -> Prepared:
         """Prepare a call with all that the session adds to it."""
@@ -75,7 +76,7 @@ class LentSession:
                 auth=auth,
             )
         )
-        request.hooks["response"].insert(0, note_answer)
+        request.hooks["response"].insert(0, attempt.note_answer)
         request.hooks["response"].append(refuse_redirect)
         attempt.proxies = settings["proxies"]
         attempt.is_single_try = self._is_single_try(request)
@@ -104,20 +105,18 @@ class LentSession:
         """Do nothing: what is lent is the lender's to close."""
 
 
-class OwnSessions:
+class OwnSessions(_Sessions):
     """One requests.Session a thread and process: requests does not promise more, and a fork must not share sockets."""
 
-    def __init__(self, base_url: str, auth: Optional[AuthBase], verify: Union[bool, str, None]) -> None:
-        self._base_url = base_url
-        self._auth = auth
-        self._verify = verify
+    def __init__(self, *shared: Any) -> None:
+        super().__init__(*shared)
         self._settings: Optional[Mapping[str, Any]] = None
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._local = threading.local()
-        self._all: Dict[int, requests.Session] = {}
+        self._all: WeakSet[_Session] = WeakSet()
         self._lock = threading.Lock()
 
     def prepare(self, call: Call, headers: Mapping[str, str], attempt: Attempt) -> Prepared:
@@ -145,39 +144,36 @@ class OwnSessions:
         if self._pid != os.getpid():
             return  # a fork that has not called yet: the sockets are the parent's, and its lock may be held for ever
         with self._lock:
-            sessions = list(self._all.values())
+            sessions = list(self._all)
         for session in sessions:
             session.close()
 
     def _of_this_thread(self) -> requests.Session:
         if self._pid != os.getpid():
             self._begin()  # after a fork: new locks and sockets; the parent's are left alone
-        holder = getattr(self._local, "holder", None)
-        if holder is None:
-            holder = self._local.holder = _SessionHolder(self)
-        return holder.session
+        session: Optional[_Session] = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = _Session()
+            with self._lock:
+                self._all.add(session)
+        return session
 
 
-class _SessionHolder:
-    """Ties a session to its thread: when the thread ends, its connections are closed."""
+class _Session(requests.Session):
+    """A thread's own session; when the thread ends, its connections are closed."""
 
-    def __init__(self, sessions: OwnSessions) -> None:
-        self.session = requests.Session()
-        self.session.cookies = _NoCookies()
-        for prefix in ("http://", "https://"):
-            self.session.mount(prefix, _Adapter(pool_maxsize=4))
-        self._registry = sessions._all
-        self._lock = sessions._lock
-        with self._lock:
-            self._registry[id(self)] = self.session
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies = _NoCookies()
+        adapter = _Adapter(pool_maxsize=4)
+        self.mount("http://", adapter)
+        self.mount("https://", adapter)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # without the lock: a dict's pop is atomic, and a finalizer may run where its own thread holds the lock
-        self._registry.pop(id(self), None)
         # An interpreter that ends closes its sockets itself, and green threads have no queues any more to ask for them.
         # The function is bound beforehand: this module's own names may be gone by then.
         if not is_finalizing():
-            self.session.close()
+            self.close()
 
 
 class _NoCookies(RequestsCookieJar):
@@ -194,16 +190,13 @@ class _Adapter(HTTPAdapter):
     them, and the cookies of the answer, anew each time (a fifth of a call: tests/bench/calls.py).
     """
 
-    _last: Tuple[Any, Any] = (None, None)  # settings and their pool
+    _pool: Any = None
 
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
-    ) -> Any:
-        """Return the pool of the last call while its settings are the same (requests 2.32 and later ask here)."""
-        settings, pool = self._last  # at once: another thread may be closing the client
-        if proxies is None or proxies is not settings or pool.pool is None:
-            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            self._last = proxies, pool
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pool of the last call (requests 2.32 and later ask here)."""
+        pool = self._pool  # at once: another thread may be closing the client
+        if pool is None or pool.pool is None:
+            pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return pool
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
@@ -221,21 +214,11 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, socket_options=SOCKET_OPTIONS, **kwargs)
-        limit(self.poolmanager)
+        _limit(self.poolmanager)
 
-    def close(self) -> None:
-        """Close the idle connections now; urllib3 2 does so when it happens that nothing refers to their pool any more."""
-        for manager in [self.poolmanager] + list(self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118  # urllib3's own container: iterating over it is refused
-                pool = manager.pools.get(key)
-                if pool is not None:
-                    pool.close()
-        self._last = None, None
-        super().close()
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, socket_options=SOCKET_OPTIONS, **kwargs)
-        limit(manager)
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, socket_options=SOCKET_OPTIONS, **kwargs)
+        _limit(manager)
         return manager
 
 
@@ -264,13 +247,6 @@ class Redirected(Exception):
         super().__init__(status, target)
         self.status = status
         self.target = target
-
-
-def note_answer(response: requests.Response, *args: Any, **kwargs: Any) -> None:
-    """Note, before the lender's own hooks run and may fail, that the request has arrived."""
-    attempt = current_attempt()
-    if attempt is not None:
-        attempt.sent = True
 
 
 def complained_of(error: requests.HTTPError, request: requests.PreparedRequest) -> requests.Response:
@@ -362,12 +338,8 @@ def _is_host(host: str) -> bool:
 def is_loopback(url: str) -> bool:
     """True when the URL's host is this machine by name or address."""
     host = (urlsplit(url).hostname or "").rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = as_address(host)
+    return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
 
 
 def warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, str, None]) -> None:
@@ -379,24 +351,33 @@ def warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, 
 
 
 _PROBED_AFTER_SECONDS = 60
+SOCKET_OPTIONS = [
+    *getattr(HTTPConnection, "default_socket_options", ()),  # urllib3 has none for Pyodide
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), _PROBED_AFTER_SECONDS)
+    for name in (
+        "TCP_KEEPIDLE",
+        "TCP_KEEPALIVE",
+    )  # Linux's and macOS's; else after the system's own two hours
+    if hasattr(socket, name)
+]
 
-SOCKET_OPTIONS = list(getattr(HTTPConnection, "default_socket_options", ()))  # urllib3 has none for Pyodide
-SOCKET_OPTIONS.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
-for _name in ("TCP_KEEPIDLE", "TCP_KEEPALIVE"):  # Linux's and macOS's; else after the system's own two hours
-    if hasattr(socket, _name):
-        SOCKET_OPTIONS.append((socket.IPPROTO_TCP, getattr(socket, _name), _PROBED_AFTER_SECONDS))
-        break
 
-_LIMITED = {"urllib3.connection": LimitedConnection, "urllib3.contrib.socks": LimitedSocksConnection}
-_extended: Dict[type, type] = {}
-
-
-def limit(manager: Any) -> None:
+def _limit(manager: Any) -> None:
     """Make the pools of a pool manager, urllib3's own or one for a proxy, choose their connections here."""
     manager.pool_classes_by_scheme = {
-        scheme: cls if issubclass(cls, _Pool) else _extend(_Pool, cls)
-        for scheme, cls in manager.pool_classes_by_scheme.items()
+        scheme: _extend(_Pool, cls) for scheme, cls in manager.pool_classes_by_scheme.items()
     }
+    # urllib3 2 closes idle connections only when it happens that nothing refers to their pool any more
+    manager.pools.dispose_func = methodcaller("close")
+
+
+@lru_cache(maxsize=None)
+def _extend(mixin: type, cls: type) -> type:
+    if issubclass(cls, mixin):
+        return cls
+    return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
 
 
 class _Pool:
@@ -406,13 +387,8 @@ class _Pool:
     def ConnectionCls(self) -> type:  # noqa: N802  # urllib3's name
         """The class of the next connection."""
         cls: type = super().ConnectionCls  # type: ignore[misc]
-        limited = _LIMITED.get(cls.__module__)
-        return cls if limited is None or not issubclass(cls, HTTPConnection) else _extend(limited, cls)
-
-    def _validate_conn(self, conn: Any) -> None:
-        """Connect early, as urllib3 does for https, without its warning: `Client` has warned of verify=False once."""
-        if conn.sock is None and self.scheme == "https":  # type: ignore[attr-defined]
-            conn.connect()
+        is_urllib3_s = cls.__module__ in ("urllib3.connection", "urllib3.contrib.socks")
+        return _extend(LimitedConnection, cls) if is_urllib3_s else cls
 
     def _get_conn(self, timeout: Any = None) -> Any:
         try:
@@ -430,9 +406,3 @@ class _Pool:
         if isinstance(conn, LimitedConnection):
             conn.idle_since = time.monotonic()
         super()._put_conn(conn)  # type: ignore[misc]
-
-
-def _extend(mixin: type, cls: type) -> type:
-    if cls not in _extended:
-        _extended[cls] = type(cls.__name__, (mixin, cls), {})
-    return _extended[cls]

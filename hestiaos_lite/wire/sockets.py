@@ -27,13 +27,7 @@ _HEAD_START_SECONDS = 0.25  # of an address over the next
 
 _T = TypeVar("_T")
 _Address = Tuple[Any, ...]  # as of socket.getaddrinfo; its last item holds the scope of a link-local address
-
-
-class _Current(threading.local):
-    attempt: Optional[Attempt] = None
-
-
-_current = _Current()
+_current: Any = threading.local()
 
 
 class Attempt:
@@ -57,7 +51,9 @@ class Attempt:
 
     def __enter__(self) -> Attempt:
         """Make this the attempt that the connections used by this thread work for."""
-        self._outer = _current.attempt  # of the call that a signal handler's call has interrupted
+        self._outer = getattr(
+            _current, "attempt", None
+        )  # of the call that a signal handler's call interrupts
         _current.attempt = self
         return self
 
@@ -92,34 +88,47 @@ class Attempt:
         file.close()  # our own file holds the socket now
         response.headers.update(mend_head(answer))
 
+    def note_answer(self, response: Any, *args: Any, **kwargs: Any) -> None:
+        """Note, before the lender's own hooks run and may fail, that the request has arrived."""
+        self.sent = True
+
     def wake(self) -> None:
         """End a read that another thread is blocked in: it sees the end of the stream."""
-        if self.sock is not None:
-            plain = _plain_socket(self.sock)
-            try:
-                if plain is None:
-                    self.sock.shutdown(socket.SHUT_RDWR)
-                else:
-                    # the plain socket's method: SSLSocket.shutdown drops the TLS object under the reader's feet
-                    _socket.socket.shutdown(plain, socket.SHUT_RDWR)
-            except OSError:
-                pass  # it is closed already: nobody is left to wake
+        sock: Any = self.sock
+        for _ in range(
+            4
+        ):  # down to the plain socket: `sock` may be TLS within TLS, pyOpenSSL's, or a green one
+            if isinstance(sock, _socket.socket):
+                try:
+                    # not SSLSocket.shutdown, which drops the TLS object under the reader's feet
+                    _socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                except OSError:
+                    pass  # it is closed already: nobody is left to wake
+                return
+            # names of urllib3 (SSLTransport, WrappedSocket), eventlet, gevent
+            inner = (getattr(sock, name, None) for name in ("socket", "fd", "_sock"))
+            sock = next((found for found in inner if found is not None), None)
 
 
 class LimitedConnection:
-    """What a connection of ours does differently from the class of urllib3's that it is mixed into (see `pools`)."""
+    """What a connection of ours does differently from the class of urllib3's that it is mixed into.
 
-    _connecting = False
+    It is used inside an `Attempt` alone.
+    """
+
     longest_idle_seconds = LONGEST_IDLE_SECONDS
     idle_since = 0.0  # when it was given back
 
     def _new_conn(self: Any) -> socket.socket:
-        attempt = current_attempt()
-        if attempt is None:
-            return super()._new_conn()  # type: ignore[misc,no-any-return]
+        attempt: Attempt = _current.attempt
         attempt.ours = True
         try:
-            sock: socket.socket = self._connect_within(attempt)
+            if self.__module__ == "urllib3.contrib.socks":
+                # its look-ups and exchanges each take the whole timeout
+                connect = super()._new_conn  # type: ignore[misc]
+                sock: socket.socket = _in_time(connect, attempt.wait_seconds(), discard=socket.socket.close)
+            else:
+                sock = self._connect_within(attempt)
             try:
                 sock.settimeout(attempt.wait_seconds())  # of a TLS handshake, which is one operation to it
             except OSError:  # the deadline passed while it connected
@@ -135,94 +144,63 @@ class LimitedConnection:
     def _connect_within(self: Any, attempt: Attempt) -> socket.socket:
         """Connect to whichever address answers; urllib3 gives each of a host's addresses the whole timeout."""
         addresses = _resolve(self.host, self.port, attempt.wait_seconds())
-
-        def open_socket(address: _Address, seconds: float) -> socket.socket:
-            sock = socket.socket(*address[:3])
-            try:
-                for option in self.socket_options or ():
-                    sock.setsockopt(*option)
-                if self.source_address:
-                    sock.bind(self.source_address)
-                sock.settimeout(seconds)
-                if seconds:
-                    sock.connect(address[4])
-                else:
-                    _begin_to_connect(sock, address[4])
-            except BaseException:
-                sock.close()
-                raise
-            return sock
-
         if len(addresses) == 1:
-            return open_socket(addresses[0], attempt.wait_seconds())
-        return _first_to_connect([partial(open_socket, address, 0) for address in addresses], attempt)
+            return self._open_socket(attempt.wait_seconds(), addresses[0])  # type: ignore[no-any-return]
+        return _first_to_connect(partial(self._open_socket, 0), addresses, attempt)
+
+    def _open_socket(self: Any, seconds: float, address: _Address) -> socket.socket:
+        """Connect to an address; with no seconds to wait only begin to."""
+        sock = socket.socket(*address[:3])
+        try:
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            if self.source_address:
+                sock.bind(self.source_address)
+            sock.settimeout(seconds)
+            try:
+                sock.connect(address[4])  # not connect_ex, which httpretty leaves to the network
+            except BlockingIOError:
+                if seconds:
+                    raise
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def connect(self: Any) -> None:
-        self._connecting = True  # what a proxy is told while connecting is not yet the request
+        attempt: Attempt = _current.attempt
+        sent = attempt.sent
         try:
             super().connect()  # type: ignore[misc]
         finally:
-            self._connecting = False
+            attempt.sent = sent  # what a proxy is told while connecting is not yet the request
+        # else urllib3 warns at each connection: `Client` has warned of verify=False once
+        self.is_verified = self.proxy_is_verified = True
 
     def _tunnel(self: Any) -> None:
         super()._tunnel()  # type: ignore[misc]
-        attempt = current_attempt()
-        if attempt is not None:  # the TLS handshake that follows gets what the proxy has left of the limit
-            self.sock.settimeout(attempt.wait_seconds())
+        # the TLS handshake that follows gets what the proxy has left of the limit
+        self.sock.settimeout(_current.attempt.wait_seconds())
 
     def send(self: Any, data: Any) -> None:
-        attempt = current_attempt()
-        if attempt is not None:
-            if self.sock is None and self.auto_open:
-                self.connect()
-            if not self._connecting:
-                attempt.ours = attempt.sent = True
-                # a kept-alive socket still has the last read's timeout (urllib3 before 1.26.5 does not reset it)
-                self.sock.settimeout(attempt.wait_seconds())
+        attempt: Attempt = _current.attempt
+        if self.sock is None and self.auto_open:
+            self.connect()
+        # a kept-alive socket still has the last read's timeout (urllib3 before 1.26.5 does not reset it)
+        self.sock.settimeout(attempt.wait_seconds())
+        attempt.ours = attempt.sent = True
         super().send(data)  # type: ignore[misc]
 
     def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
         """Stand where http.client expects its response class; the response reads through the limit."""
-        attempt = current_attempt()
-        if attempt is None:
-            return http.client.HTTPResponse(sock, *args, **kwargs)
+        attempt: Attempt = _current.attempt
         attempt.sock = sock
         return Response(self, LimitedReads(sock, attempt.wait_seconds), *args, **kwargs)
 
 
-class LimitedSocksConnection(LimitedConnection):
-    """The same for a connection through a SOCKS proxy, whose look-ups and exchanges each take the whole timeout."""
-
-    def _connect_within(self: Any, attempt: Attempt) -> socket.socket:
-        connect = super(LimitedConnection, self)._new_conn  # type: ignore[misc]
-        sock: socket.socket = _in_time(connect, attempt.wait_seconds(), discard=socket.socket.close)
-        return sock
-
-
-def _plain_socket(sock: Any) -> Optional[_socket.socket]:
-    """Find the interpreter's own socket in or under ``sock``, which may be TLS within TLS, pyOpenSSL's, or a green one."""
-    for _ in range(4):
-        if sock is None or isinstance(sock, _socket.socket):
-            break
-        # names of urllib3 (SSLTransport, WrappedSocket), eventlet, gevent
-        inner = (getattr(sock, name, None) for name in ("socket", "fd", "_sock"))
-        sock = next((found for found in inner if found is not None), None)
-    return sock if isinstance(sock, _socket.socket) else None
-
-
-def current_attempt() -> Optional[Attempt]:
-    """The attempt that this thread works for, or None."""
-    return _current.attempt
-
-
-def _begin_to_connect(sock: socket.socket, place: Any) -> None:
-    try:
-        sock.connect(place)  # not connect_ex, which httpretty leaves to the network
-    except BlockingIOError:
-        pass  # it has begun
-
-
-def _first_to_connect(begin: List[Callable[[], socket.socket]], attempt: Attempt) -> socket.socket:
+def _first_to_connect(
+    begin: Callable[[_Address], socket.socket], addresses: List[_Address], attempt: Attempt
+) -> socket.socket:
     """Connect to several addresses side by side and return the first that is there.
 
     Each is begun a quarter of a second after the one before, or when those that were begun have failed (RFC 8305, section
@@ -231,16 +209,16 @@ def _first_to_connect(begin: List[Callable[[], socket.socket]], attempt: Attempt
     failure: OSError = OSError("its host name has no address")
     with selectors.DefaultSelector() as racing:
         try:
-            while begin or racing.get_map():
-                if begin:
+            while addresses or racing.get_map():
+                if addresses:
                     try:
-                        sock = begin.pop(0)()
+                        sock = begin(addresses.pop(0))
                     except OSError as error:
                         failure = error
                         continue
                     racing.register(sock, selectors.EVENT_WRITE)
                 seconds = attempt.wait_seconds()
-                for key, _ in racing.select(min(seconds, _HEAD_START_SECONDS) if begin else seconds):
+                for key, _ in racing.select(min(seconds, _HEAD_START_SECONDS) if addresses else seconds):
                     sock = cast("socket.socket", key.fileobj)
                     racing.unregister(sock)
                     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -257,12 +235,18 @@ def _first_to_connect(begin: List[Callable[[], socket.socket]], attempt: Attempt
 def _resolve(host: str, port: int, seconds: float) -> List[_Address]:
     """Look a host up, in a thread of its own where that may take long: the system's look-up knows no timeout."""
     host = host.strip("[]").rstrip(".").replace("%25", "%", 1)  # a scope, as a URL spells it (RFC 6874)
-    if host == "localhost" or _is_address(host):
-        return _look_up(host, port)
+    look_up = partial(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
+    if host == "localhost" or as_address(host) is not None:
+        return look_up()
+    return _in_time(look_up, seconds, discard=len)
+
+
+def as_address(host: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address, None]:
+    """Return the address that a host is, without its scope; None for a name."""
     try:
-        return _in_time(lambda: _look_up(host, port), seconds, discard=len)
-    except UnicodeError as error:
-        raise OSError("{} is not a host name".format(host)) from error
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
 
 
 def _in_time(work: Callable[[], _T], seconds: float, discard: Callable[[_T], object]) -> _T:
@@ -295,15 +279,3 @@ def _in_time(work: Callable[[], _T], seconds: float, discard: Callable[[_T], obj
     if failures:
         raise failures[0]
     return results[0]
-
-
-def _look_up(host: str, port: int) -> List[_Address]:
-    return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import socket
-import ssl
 import threading
 import time
 import warnings
@@ -24,7 +23,6 @@ from ..faultserver import (
     answer,
     answer_and_close,
     closed_port,
-    error_of,
     head,
     ok,
     reply,
@@ -264,28 +262,6 @@ def test_a_malformed_proxy_is_named_without_its_password(
             client.run("hello")
     assert caught.value.delivered is False
     assert "hunter2" not in str(caught.value)
-
-
-def test_the_deadline_holds_through_a_proxy_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CONNECT is answered late, and the TLS handshake behind it has what is left of the one deadline for both."""
-    wrap, granted = ssl.SSLContext.wrap_socket, []
-
-    def late(wire: Wire) -> None:
-        wire.request()
-        wire.pause(0.5)
-        wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-
-    def watched(context: Any, sock: Any, *args: Any, **kwargs: Any) -> Any:
-        granted.append(sock.gettimeout())
-        return wrap(context, sock, *args, **kwargs)
-
-    with FaultServer(late) as middle:
-        monkeypatch.setenv("https_proxy", middle.url)
-        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", watched)
-        with Client("https://" + HOST, timeout=PATIENT, retries=0) as client:
-            assert error_of(lambda: client.run("hello")).delivered is False
-    assert len(granted) == 1
-    assert 0 < granted[0] <= PATIENT - 0.5
 
 
 @pytest.mark.filterwarnings("ignore:verify=False", "ignore:Unverified HTTPS")
