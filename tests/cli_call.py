@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import select
 import subprocess
 import sys
-from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Sequence, Tuple
 from unittest import mock
 
 from hestiaos_lite.cli import main
@@ -39,13 +38,17 @@ class Called(NamedTuple):
         return found
 
 
-def call(*argv: str, stdin: Union[str, bytes] = b"") -> Called:
-    """Call ``hestiaos-lite`` in this process."""
+def call(*argv: str, stdin: Any = b"", **streams: Any) -> Called:
+    """Call ``hestiaos-lite`` in this process, with this input, and outputs that are captured.
+
+    A standard stream of another kind may be given (stdin, stdout, stderr; None: one that is closed).
+    """
     given = stdin.encode("utf-8") if isinstance(stdin, str) else stdin
+    if isinstance(given, bytes):
+        given = io.TextIOWrapper(io.BytesIO(given), encoding="utf-8")
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        with mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8")):
-            code = main(list(argv))
+    with mock.patch.multiple(sys, **dict({"stdin": given, "stdout": out, "stderr": err}, **streams)):
+        code = main(list(argv))
     texts = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]  # type: ignore[attr-defined]
     return Called(code, *texts)
 
@@ -111,26 +114,41 @@ def start_in_a_terminal(
 
 
 def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Tuple[int, str]:
-    """Run it with a terminal on all three streams; return the exit code and what the screen shows."""
-    child, screen = start_in_a_terminal(
-        command(*argv), environment(**dict({"TERM": "xterm"}, **variables)), ROOT
-    )
+    """Run it with a terminal on all three streams; return the exit code and what the screen shows.
+
+    In this process, but for one in which something is typed, and which needs a terminal of its own for it.
+    """
+    import pty
+
+    variables = dict({"TERM": "xterm"}, **variables)
+    if typed:
+        child, screen = start_in_a_terminal(command(*argv), environment(**variables), ROOT)
+        try:
+            shown = read_screen(screen, typed)
+            return child.wait(timeout=60), shown
+        finally:
+            child.kill()
+            child.wait()
+    screen, terminal = pty.openpty()
+    with open(terminal, "r+b", buffering=0) as raw, mock.patch.dict(os.environ, variables):
+        stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)  # type: ignore[type-var]
+        code = call(*argv, stdin=stream, stdout=stream, stderr=stream).code
+    return code, read_screen(screen)
+
+
+def read_screen(screen: int, typed: bytes = b"") -> str:
+    """Read what a terminal shows until nobody writes to it any more; type something once it is asked for."""
     shown = b""
-    try:
-        while select.select([screen], [], [], 60)[0]:
-            try:
-                data = os.read(screen, 4096)
-            except OSError:  # Linux says EIO where the child has gone
-                break
-            if not data:
-                break
-            shown += data
-            if typed and b"not shown" in shown:
-                os.write(screen, typed)
-                typed = b""
-        code = child.wait(timeout=60)
-    finally:
-        child.kill()
-        child.wait()
-        os.close(screen)
-    return code, shown.replace(b"\r\n", b"\n").decode("utf-8")
+    while select.select([screen], [], [], 60)[0]:
+        try:
+            data = os.read(screen, 4096)
+        except OSError:  # Linux says EIO where the other end has gone
+            break
+        if not data:
+            break
+        shown += data
+        if typed and b"not shown" in shown:
+            os.write(screen, typed)
+            typed = b""
+    os.close(screen)
+    return shown.replace(b"\r\n", b"\n").decode("utf-8")

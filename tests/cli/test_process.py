@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
 import os
 import signal
@@ -12,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -36,36 +36,30 @@ def test_the_module_and_a_pipeline(box: Any) -> None:
 
 PARSER = {"", "_lazy", "_stdio", "_version", "cli", "cli.output", "cli.parser", "cli.commands"}
 OF_RUN = {"cli.calls", "cli.connect", "cli.exits", "errors", "_redact"}
+SHOWS_WHAT_IS_LOADED = """
+import os, sys, hestiaos_lite.cli as cli
+for argv in sys.argv[1:]:
+    cli.main(argv.split())
+    print(*sys.modules, file=sys.stderr)
+"""
 
 
-@pytest.mark.parametrize("argv, ours", [
-    ("--help", PARSER),
-    ("run --help", PARSER | OF_RUN),
-    ("bogus", PARSER | {"_redact"}),
-    ("health -u {url}", None),
-])  # fmt: skip
-def test_what_a_command_loads(box: Any, argv: str, ours: Any) -> None:
-    """Help loads the parser, and a call loads the client, and no more than that."""
-    code = "import sys, hestiaos_lite.cli as cli; cli.main(); print(*sys.modules, sep='\\n', file=sys.stderr)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *argv.format(url=box.url).split()],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment(),
-        check=True,
-        text=True,
-    )
-    loaded = set(done.stderr.splitlines())
-    if ours is None:
-        ours_heavy = {"hestiaos_lite." + name for name in ("sandbox", "aegis", "batch", "_sqlite")}
-        assert "hestiaos_lite.client" in loaded
-        assert loaded.isdisjoint({"sqlite3", "asyncio"} | ours_heavy)
-        return
+def test_what_a_command_loads(box: Any) -> None:
+    """Help loads the parser, and a call loads the client, and no more than that; each adds to the one before."""
+    commands = ["--help", "bogus", "run --help", "health -u " + box.url]
+    done = ran([sys.executable, "-c", SHOWS_WHAT_IS_LOADED, *commands])
+    assert done.returncode == 0
+    loaded = [set(line.split()) for line in done.stderr.decode("utf-8").splitlines() if "sys" in line.split()]
     heavy = {"requests", "urllib3", "sseclient", "ssl", "socket", "asyncio", "sqlite3"}
     if sys.version_info < (3, 14):  # whose argparse loads them for its colours
         heavy.add("dataclasses")
-    assert loaded.isdisjoint(heavy)
-    assert {name[len("hestiaos_lite.") :] for name in loaded if name.startswith("hestiaos_lite")} <= ours
+    for modules, allowed in zip(loaded, (PARSER, PARSER | {"_redact"}, PARSER | OF_RUN)):
+        assert modules.isdisjoint(heavy)
+        ours = {name for name in modules if name.startswith("hestiaos_lite")}
+        assert {name[len("hestiaos_lite.") :] for name in ours} <= allowed
+    assert "hestiaos_lite.client" in loaded[3]
+    ours_heavy = {"hestiaos_lite." + name for name in ("sandbox", "aegis", "batch", "_sqlite")}
+    assert loaded[3].isdisjoint({"sqlite3", "asyncio"} | ours_heavy)
 
 
 IN_OUR_PROCESS = """
@@ -168,50 +162,31 @@ def test_signals_that_were_ignored_at_the_start_stay_ignored(box: Any, argv: str
     assert process.wait(30) == 0
 
 
-@contextlib.contextmanager
-def serving(*options: str) -> Iterator[Any]:
-    """A sandbox process on a free port, and its URL."""
-    process = start("sandbox", "--port", "0", *options)
+SHOWN_POLICY = next(line for line in call("help", "sandbox").out.splitlines() if line.startswith("  [{"))
+APPROVE = "hitl approve --tenant t --thread th "
+
+
+@pytest.mark.parametrize("options, codes, number", [
+    ("--db {}/box.db --hitl-delay 60 --hitl-quota 1", {"run x": 0, APPROVE + "k": 0, APPROVE + "k2": 75}, signal.SIGINT),
+    ("-k right --policy {}/rules.json --fault drop --fault-rate 1e-9",
+     {"health": 77, "health -k right": 0, "run x -k right": 0, "run payroll -k right": 1}, signal.SIGTERM),
+    ("--fault 503 --fault-rate 1", {"run x": 69}, signal.SIGKILL),
+    ("--fault 504 --fault-rate 1", {"run x": 3}, signal.SIGKILL),
+    ("--fault lose --fault-rate 1", {APPROVE + "k": 3}, signal.SIGKILL),
+    ("--delay 30", {"health --timeout 0.3": 75}, signal.SIGKILL),
+])  # fmt: skip
+def test_the_sandbox(tmp_path: Path, options: str, codes: Any, number: int) -> None:
+    """It can demand a key, be slow and failing, and serves until it is told to end."""
+    (tmp_path / "rules.json").write_text(SHOWN_POLICY)
+    process = start("sandbox", "--port", "0", *options.format(tmp_path).split())
     try:
-        yield process, process.stderr.readline().decode("utf-8").split()[5]
+        url = process.stderr.readline().decode("utf-8").split()[5]
+        assert {argv: call("-u", url, "--retries", "0", *argv.split()).code for argv in codes} == codes
     finally:
-        process.kill()
-        process.communicate()
-
-
-@pytest.mark.parametrize(
-    "number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
-)
-def test_the_sandbox_serves_until_told_to_end(tmp_path: Path, number: int, code: int) -> None:
-    options = ["--db", str(tmp_path / "box.db"), "--hitl-delay", "60", "--hitl-quota", "1"]
-    with serving(*options) as (process, url):
-        assert call("run", "hello", "-u", url, "--get", "mode").out == "ALLOW\n"
-        approve = ["hitl", "approve", "--tenant", "t", "--thread", "th", "-u", url, "--retries", "0"]
-        assert [call(*approve, key).code for key in ("k", "k2")] == [0, 75]
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
+    code = -number if number == signal.SIGKILL else 128 + number
     assert (process.returncode, out, err) == (code, b"", b"")
-
-
-SHOWN_POLICY = next(line for line in call("help", "sandbox").out.splitlines() if line.startswith("  [{"))
-
-
-@pytest.mark.parametrize("options, argv, code", [
-    ("-k right", "health", 77),
-    ("-k right", "health -k right", 0),
-    ("--fault 503 --fault-rate 1", "run x", 69),
-    ("--fault 504 --fault-rate 1", "run x", 3),
-    ("--fault lose --fault-rate 1", "hitl approve k --tenant t --thread th", 3),
-    ("--fault drop --fault-rate 1e-9", "run x", 0),
-    ("--delay 30", "health --timeout 0.3", 75),
-    ("--policy {policy}", "run payroll", 1),
-])  # fmt: skip
-def test_the_sandbox_can_demand_a_key_and_be_slow_and_failing(
-    tmp_path: Path, options: str, argv: str, code: int
-) -> None:
-    (tmp_path / "policy.json").write_text(SHOWN_POLICY)
-    with serving(*options.format(policy=tmp_path / "policy.json").split()) as (_, url):
-        assert call("-u", url, "--retries", "0", *argv.split()).code == code
 
 
 @pytest.mark.parametrize(
@@ -253,19 +228,18 @@ def test_ctrl_d_instead_of_a_secret_is_2(box: Any) -> None:
     assert box.requests == []
 
 
-@pytest.mark.parametrize(
-    "encoding, out",
-    [("ascii", b"processed: \\xe4\\u20ac\n"), ("latin-1", b"processed: \xe4\\u20ac\n")],
-    ids=["ascii", "latin-1"],
-)
+@pytest.mark.parametrize("encoding, out", [
+    ("ascii", b"processed: \\xe4\\u20ac\n"),
+    ("latin-1", b"processed: \xe4\\u20ac\n"),
+])  # fmt: skip
 def test_a_result_survives_a_poor_encoding(box: Any, encoding: str, out: bytes) -> None:
-    done = subprocess.run(
-        command("run", "-", "-q", "-u", box.url),
-        input="ä€".encode(),
-        stdout=subprocess.PIPE,
-        env=environment(PYTHONIOENCODING=encoding),
-        timeout=30,
+    def printed(*options: str, given: str) -> bytes:
+        stream = io.TextIOWrapper(io.BytesIO(), encoding)
+        assert call("run", "-", "-u", box.url, *options, stdin=given, stdout=stream).code == 0
+        return stream.buffer.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+    assert printed("-q", given="\u00e4\u20ac") == out
+    assert (
+        json.loads(printed("-j", given="\u00e4\u20ac\U0001f600"))["output"]
+        == "processed: \u00e4\u20ac\U0001f600"
     )
-    assert (done.returncode, done.stdout) == (0, out)
-    as_json = run("run", "-", "-j", "-u", box.url, stdin="ä€😀".encode(), PYTHONIOENCODING=encoding)
-    assert as_json.json["output"] == "processed: ä€😀"

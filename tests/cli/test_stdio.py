@@ -1,88 +1,56 @@
-"""Standard streams: all that is printed is written whole or is exit 74, and standard input is read to its end."""
+"""Standard streams: all that is printed is written whole or is exit 74, and standard input is read to its end.
+
+In this process on descriptors of the system, as Python would open them; a few in one of their own.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import pty
 import signal
 import struct
 import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Callable, Iterator, Sequence
 
 import pytest
 
-from ..cli_call import ROOT, command, environment, ran, start_in_a_terminal
+from ..cli_call import Called, call, command, environment, ran
 from ..faultserver import FaultServer, answer, answer_and_hang, head, ok
 
 if os.name != "posix":
     pytest.skip("descriptors and limits as POSIX has them", allow_module_level=True)
 
 TEXT = "0123456789abcdef" * 25_000  # more than a pipe holds, and than the limit below
-LIMIT_BYTES = 128 * 1024
 SAYS_TEXT = answer(ok({"result": TEXT, "trace_id": "t", "key": "k", "value": TEXT}))
-
-# fmt: off
-PRINTING = [
-    ("run -q x", ""),
-    ("run -q x", "1"),  # PYTHONUNBUFFERED: Python's stream is a raw one
-    ("run --json x", "1"), ("run --get result x", "1"), ("chat x", "1"), ("secret get k", "1"), ("batch - --out -", "1"),
-]
-# fmt: on
+FULL, CLOSED, NO_SPACE = (
+    "hestiaos-lite: cannot write to standard output: {}\n".format,
+    "it is closed",
+    "No space left on device",
+)
+TOO_LARGE = FULL("File too large")
 
 
-def printed_to_a_file(path: Path, limit_bytes: int, url: str, argv: str, unbuffered: str = "") -> Any:
-    """Run it with a file size limit, which ends in the middle of what it prints as a disk would."""
-    import resource
-
-    with path.open("wb") as report:
-        return subprocess.run(
-            command("-u", url, *argv.split()),
-            input=b"x\n",
-            stdout=report,
-            stderr=subprocess.PIPE,
-            env=environment(PYTHONUNBUFFERED=unbuffered),
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes)),
-            timeout=60,
-        )
+def output_to(target: Any, *, unbuffered: bool = False) -> Any:
+    """A stream to a descriptor or path, as Python makes standard output, also with PYTHONUNBUFFERED."""
+    raw: Any = io.FileIO(target, "w")
+    return io.TextIOWrapper(raw if unbuffered else io.BufferedWriter(raw), "utf-8", write_through=unbuffered)
 
 
-TOO_LARGE = b"hestiaos-lite: cannot write to standard output: File too large"
-
-
-@pytest.mark.parametrize("argv, unbuffered", PRINTING)
-def test_half_a_result_is_74(argv: str, unbuffered: str, tmp_path: Path) -> None:
-    with FaultServer(SAYS_TEXT) as server:
-        done = printed_to_a_file(tmp_path / "report", LIMIT_BYTES, server.url, argv, unbuffered)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (74, TOO_LARGE)
-
-
-def test_a_stream_without_its_last_line_break_is_74(box: Any, tmp_path: Path) -> None:
-    done = printed_to_a_file(tmp_path / "report", len("processed: x"), box.url, "run --stream -q x")
-    assert (done.returncode, done.stderr.splitlines()) == (74, [TOO_LARGE])
-
-
-@pytest.mark.parametrize("argv, unbuffered", [PRINTING[0], PRINTING[1], PRINTING[-1]])
-def test_a_pipe_that_does_not_block_gets_all(argv: str, unbuffered: str) -> None:
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with FaultServer(SAYS_TEXT) as server, open(reader, "rb") as pipe:
-        process = subprocess.Popen(
-            command("-u", server.url, *argv.split()),
-            stdin=subprocess.PIPE,
-            stdout=writer,
-            stderr=writer,
-            env=environment(PYTHONUNBUFFERED=unbuffered),
-        )
-        os.close(writer)
-        assert process.stdin is not None
-        process.stdin.write(b"x\n")
-        process.stdin.close()
-        while process.poll() is None and bytes_in(reader) < 65536:
-            time.sleep(0.01)
-        out = pipe.read()
-        assert (process.wait(60), TEXT.encode() in out) == (0, True)
+@contextlib.contextmanager
+def meanwhile(do: Callable[[], Any]) -> Iterator[None]:
+    """Do something in a thread while the block goes on, and wait for it."""
+    thread = threading.Thread(target=do)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def bytes_in(pipe: int) -> int:
@@ -90,6 +58,73 @@ def bytes_in(pipe: int) -> int:
     import termios
 
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
+
+
+@contextlib.contextmanager
+def file_size_limit(limit_bytes: int = 128 * 1024) -> Iterator[None]:
+    """Within the block a file ends in the middle of what is printed, as where a disk is full."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# fmt: off
+PRINTING = [
+    ("run -q x", False), ("run -q x", True), ("run --json x", True), ("run --get result x", True), ("chat x", True),
+    ("secret get k", True), ("batch - --out -", True),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("argv, unbuffered", PRINTING)
+def test_half_a_result_is_74(argv: str, unbuffered: bool, tmp_path: Path) -> None:
+    path = str(tmp_path / "report")
+    with FaultServer(SAYS_TEXT) as server, output_to(path, unbuffered=unbuffered) as out, file_size_limit():
+        called = call("-u", server.url, *argv.split(), stdin=b"x\n", stdout=out)
+    assert (called.code, os.stat(path).st_size) == (74, 128 * 1024)
+    assert called.err.endswith(TOO_LARGE)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_half_a_result_of_a_process_is_74(unbuffered: str, tmp_path: Path) -> None:
+    with FaultServer(SAYS_TEXT) as server, (tmp_path / "report").open("wb") as report, file_size_limit():
+        done = subprocess.run(
+            command("-u", server.url, "run", "-q", "x"),
+            stdout=report,
+            stderr=subprocess.PIPE,
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr.decode()) == (74, TOO_LARGE)
+
+
+def test_a_stream_without_its_last_line_break_is_74(box: Any, tmp_path: Path) -> None:
+    with output_to(str(tmp_path / "report")) as out, file_size_limit(len("processed: x")):
+        called = call("run", "--stream", "-q", "x", "-u", box.url, stdout=out)
+    assert called == Called(74, "", TOO_LARGE)
+
+
+@pytest.mark.parametrize("argv, unbuffered", [PRINTING[0], PRINTING[1], PRINTING[-1]])
+def test_a_pipe_that_does_not_block_gets_all(argv: str, unbuffered: bool) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    read = []
+
+    def read_once_it_is_full() -> None:
+        while bytes_in(reader) < 65536:
+            time.sleep(0.01)
+        with open(reader, "rb") as pipe:
+            read.append(pipe.read())
+
+    with FaultServer(SAYS_TEXT) as server, meanwhile(read_once_it_is_full):
+        with output_to(writer, unbuffered=unbuffered) as out:
+            called = call("-u", server.url, *argv.split(), stdin=b"x\n", stdout=out, stderr=out)
+    assert (called.code, TEXT.encode() in read[0]) == (0, True)
 
 
 @pytest.mark.parametrize("argv, name, values", [
@@ -103,105 +138,111 @@ def test_an_input_that_does_not_block_is_read_to_its_end(box: Any, argv: str, na
     """It comes in pieces, and at first there is nothing yet."""
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
-    process = subprocess.Popen(
-        command("-u", box.url, *argv.split()),
-        stdin=reader,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    os.close(reader)
-    for piece in [b'{"a":', b" 1}"] if name == "a" else [b"one\n", b"two\n"]:
-        time.sleep(0.5)  # it has found nothing there
-        os.write(writer, piece)
-    os.close(writer)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, [request.json.get(name) for request in box.requests]) == (0, values), err
+
+    def write_in_pieces() -> None:
+        for piece in [b'{"a":', b" 1}"] if name == "a" else [b"one\n", b"two\n"]:
+            time.sleep(0.2)  # it has found nothing there
+            os.write(writer, piece)
+        os.close(writer)
+
+    with open(reader, encoding="utf-8") as given, meanwhile(write_in_pieces):
+        called = call("-u", box.url, *argv.split(), stdin=given)
+    assert (called.code, [request.json.get(name) for request in box.requests]) == (0, values), called.err
 
 
 @pytest.mark.parametrize("argv", ["run -", "secret set k", "batch - --out -", "agent a -"])
-@pytest.mark.parametrize("redirection", ["<&-", "0>/dev/null"], ids=["closed", "write-only"])
-def test_a_standard_input_that_cannot_be_read_is_2(box: Any, argv: str, redirection: str) -> None:
-    done = in_a_shell(redirection, "-u", box.url, *argv.split())
-    assert (done.returncode, done.stdout, box.requests) == (2, b"", []), done.stderr
-
-
-def in_a_shell(redirection: str, *argv: str, **variables: str) -> Any:
-    """Run ``hestiaos-lite`` with a shell's redirections."""
-    return ran(
-        ["/bin/sh", "-c", 'exec "$@" ' + redirection, "sh", *command(*argv)],
-        stdin=subprocess.DEVNULL,
-        env=environment(**variables),
-    )
-
-
-FULL, CLOSED = "hestiaos-lite: cannot write to standard output: {}\n".format, "it is closed"
-NO_SPACE = "No space left on device"
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "write-only"])
+def test_a_standard_input_that_cannot_be_read_is_2(box: Any, argv: str, is_closed: bool) -> None:
+    with open(os.open(os.devnull, os.O_WRONLY), encoding="utf-8") as unreadable:
+        called = call("-u", box.url, *argv.split(), stdin=None if is_closed else unreadable)
+    assert (called.code, called.out, box.requests) == (2, "", [])
 
 
 # fmt: off
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
-@pytest.mark.parametrize("argv, redirection, unbuffered, code, err", [
-    ("health",     ">/dev/full",             "",  74, FULL(NO_SPACE)),
-    ("health",     ">/dev/full",             "1", 74, FULL(NO_SPACE)),
-    ("--help",     ">/dev/full",             "",  74, FULL(NO_SPACE)),
-    ("--version",  ">/dev/full 2>/dev/full", "",  74, ""),
-    ("health",     ">&-",                    "",  74, FULL(CLOSED)),
-    ("run x -vv",  ">/dev/full 2>/dev/full", "",  74, ""),
-    ("run x -vv",  "2>/dev/full",            "",   0, ""),
-    ("run x -vv",  "2>/dev/full",            "1",  0, ""),
-    ("run x -vv",  "2>&-",                   "",   0, ""),
-    ("bogus",      ">/dev/full 2>/dev/full", "",   2, ""),
-    ("trace none", ">/dev/full 2>/dev/full", "1",  1, ""),
+@pytest.mark.parametrize("argv, out, err, unbuffered, code, words", [
+    ("health",     "/dev/full", "",          False, 74, FULL(NO_SPACE)),
+    ("health",     "/dev/full", "",          True,  74, FULL(NO_SPACE)),
+    ("--help",     "/dev/full", "",          False, 74, FULL(NO_SPACE)),
+    ("--version",  "/dev/full", "/dev/full", False, 74, ""),
+    ("health",     None,        "",          False, 74, FULL(CLOSED)),
+    ("run x -vv",  "/dev/full", "/dev/full", False, 74, ""),
+    ("run x -vv",  "",          "/dev/full", False,  0, ""),
+    ("run x -vv",  "",          "/dev/full", True,   0, ""),
+    ("run x -vv",  "",          None,        False,  0, ""),
+    ("bogus",      "/dev/full", "/dev/full", False,  2, ""),
+    ("trace none", "/dev/full", "/dev/full", True,   1, ""),
 ])
 # fmt: on
 def test_a_stream_that_takes_nothing(
-    box: Any, argv: str, redirection: str, unbuffered: str, code: int, err: str
+    box: Any, argv: str, out: Any, err: Any, unbuffered: bool, code: int, words: str
 ) -> None:
     """Under standard output it is 74, where there was something to print; under standard error it changes nothing."""
-    done = in_a_shell(redirection, "-u", box.url, *argv.split(), PYTHONUNBUFFERED=unbuffered)
-    assert (done.returncode, done.stderr.decode()) == (code, err)
+    streams = {}
+    with contextlib.ExitStack() as stack:
+        for name, target in (("stdout", out), ("stderr", err)):
+            if target is None:
+                streams[name] = None
+            elif target:
+                streams[name] = stack.enter_context(output_to(target, unbuffered=unbuffered))
+        called = call("-u", box.url, *argv.split(), **streams)
+    assert (called.code, called.err) == (code, words)
+
+
+# fmt: off
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("argv, redirection, code, err", [
+    ("run x -vv",       ">/dev/full 2>/dev/full", 74, ""),
+    ("health",          ">&-",                    74, FULL(CLOSED)),
+    ("run x -q",        ">/dev/null 2>&-",         0, ""),
+    ("batch - --out -", "<&-",                     2, "hestiaos-lite: [INVALID_INPUT] standard input is closed\n"),
+])
+# fmt: on
+def test_a_shells_redirections(box: Any, argv: str, redirection: str, code: int, err: str) -> None:
+    """A process says no more at its end than in its course."""
+    shell = ["/bin/sh", "-c", 'exec "$@" ' + redirection, "sh"]
+    done = ran([*shell, *command("-u", box.url, *argv.split())])
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (code, b"", err)
 
 
 @pytest.mark.parametrize("extra", [[], ["--json"]], ids=["text", "json"])
-def test_a_reader_that_goes_away_ends_it_quietly(box: Any, extra: List[str]) -> None:
+def test_a_reader_that_goes_away_ends_it_quietly(box: Any, extra: Sequence[str]) -> None:
     box.token_delay_seconds = 0.01
-    argv = command("run", "--stream", "word " * 500, "-u", box.url, *extra)
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.read(1)
-        process.stdout.close()
-        assert (process.stderr.read(), process.wait(30)) == (b"", 141)
+    reader, writer = os.pipe()
+    with meanwhile(lambda: (os.read(reader, 1), os.close(reader))), output_to(writer) as out:
+        called = call("run", "--stream", "word " * 500, "-u", box.url, *extra, stdout=out)
+    assert called == Called(141, "", "")
 
 
 def test_a_reader_that_never_was() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        command("--help"), stdout=writer, stderr=subprocess.PIPE, env=environment(), timeout=60
-    )
+    done = ran(command("--help"), capture_output=False, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_what_the_calling_program_has_printed_comes_first() -> None:
-    code = "import hestiaos_lite.cli as cli; print('before'); cli.main(['--version']); print('after')"
-    done = ran([sys.executable, "-c", code])
-    before, version, after = done.stdout.splitlines()
-    assert (before, version.split()[0], after) == (b"before", b"hestiaos-lite", b"after")
+    reader, writer = os.pipe()
+    with output_to(writer) as out:
+        print("before", file=out)
+        call("--version", stdout=out)
+        print("after", file=out)
+    with open(reader, encoding="utf-8") as pipe:
+        before, version, after = pipe.read().splitlines()
+    assert (before, version.split()[0], after) == ("before", "hestiaos-lite", "after")
 
 
 def test_at_a_terminal_one_ctrl_d_ends_the_input(box: Any) -> None:
-    child, screen = start_in_a_terminal(command("run", "-", "-q", "-u", box.url), environment(), ROOT)
+    screen, terminal = pty.openpty()
     os.write(screen, b"hello\n\x04")
-    assert (child.wait(60), [request.json["input"] for request in box.requests]) == (0, ["hello\n"])
+    with open(terminal, encoding="utf-8") as given:
+        assert call("run", "-", "-q", "-u", box.url, stdin=given).code == 0
+    assert [request.json["input"] for request in box.requests] == ["hello\n"]
     os.close(screen)
 
 
-@pytest.mark.parametrize("is_blocking", [True, False])
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code, is_blocking", [(signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)])
 def test_one_signal_is_enough_where_nobody_reads(number: int, code: int, is_blocking: bool) -> None:
     """The open line is not ended then: that would wait for the reader again."""
     event = b'data: {"type": "token", "data": {"text": "' + TEXT.encode() + b'"}}\n\n'
