@@ -315,7 +315,7 @@ def test_a_decision_that_there_is_no_time_to_send_is_queued(box):
 
 def test_a_file_that_is_locked_until_the_deadline_is_no_more_than_waiting(path):
     """The decision is recorded; that the older one of its thread cannot be claimed leaves it queued."""
-    other = sqlite3.connect(str(path), isolation_level=None)
+    other = sqlite3.connect(str(path), isolation_level=None, timeout=0.4)  # twice the deadline
 
     def clock() -> float:
         """The lease of the older one ends, and another program locks the file, once ours is recorded."""
@@ -328,7 +328,7 @@ def test_a_file_that_is_locked_until_the_deadline_is_no_more_than_waiting(path):
     with Outbox(path, clock=lambda: NOON) as before:
         queue(before, "older")
         leave_claimed(before, 1, NOON + LEASE_SECONDS)
-    with Outbox(path, clock=clock) as box, client_of(box, Service(), timeout=0.5) as client:
+    with Outbox(path, clock=clock) as box, client_of(box, Service(), timeout=0.2) as client:
         result = client.approve("k")
         assert (result.queued, result.extra["reason"]) == (True, "no time was left to send it")
     other.close()

@@ -63,8 +63,12 @@ def make_foreign_with_a_log(path: Path) -> None:
     connection.close()
 
 
+def make_older(path: Path) -> None:
+    sqlite_file(path, *MADE[:-1], "PRAGMA user_version = 1")
+
+
 def make_newer(path: Path) -> None:
-    sqlite_file(path, *MADE[:-1], "PRAGMA user_version = {}".format(SCHEMA_VERSION + 1))
+    sqlite_file(path, *MADE[:-1], "PRAGMA user_version = 3")
 
 
 def make_torn(path: Path) -> None:
@@ -80,6 +84,7 @@ UNUSABLE = {
     "cut in the header": (make_short, ["another program's SQLite file"]),
     "another program's": (make_foreign, ["another program's SQLite file", "left unchanged"]),
     "another program's, with a log": (make_foreign_with_a_log, ["another program's SQLite file", "left unchanged"]),
+    "older schema": (make_older, ["schema version 1", "reads version 2", "left unchanged"]),
     "newer schema": (make_newer, ["schema version 3", "reads version 2", "left unchanged"]),
     "torn": (make_torn, ["it is damaged", ".recover"]),
 }  # fmt: skip

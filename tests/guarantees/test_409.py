@@ -151,13 +151,6 @@ def test_a_202_that_names_another_action_is_a_conflict(box: Sandbox, outbox: Out
     assert [row.state for row in outbox.list()] == ["dead", "dead"]
 
 
-def test_an_answer_lost_after_the_commit_is_confirmed_by_the_retry(box: Sandbox) -> None:
-    box.hitl.conflict_body = BODIES["only a request id"]
-    box.lose_next_answer()
-    with client_of(box, max_retries=3) as aegis:
-        assert facts(aegis.approve("k")) == (409, True, True)
-
-
 # A status
 
 STATUSES = [
