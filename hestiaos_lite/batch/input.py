@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import itertools
 import json
 import os
 import tempfile
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
+from .._check import is_encodable
 from .._json import loads
 from .._stdio import read_stdin
 from ..errors import InvalidInput
@@ -27,6 +29,11 @@ _TOO_LONG = "is longer than {} MiB".format(MAX_ROW_CHARS >> 20)
 
 
 codecs.register_error(_UNDECODABLE, lambda error: ("\udcff", error.end))  # type: ignore[attr-defined]
+
+
+Record = Tuple[
+    int, Union[List[str], str]
+]  # the number of its first line; its cells, or what is wrong with it
 
 
 class Line(NamedTuple):
@@ -76,6 +83,7 @@ class BatchInput:
     def __init__(self, path: str, call: str, shape: Shape = _ANY) -> None:
         self.name = "standard input" if path == "-" else path
         self._call = call
+        self._form = FORMS[call]
         self._file = _rewindable(path)
         self._text: Optional[io.TextIOWrapper] = None
         self._columns: Dict[str, int] = {}  # the call's argument, or id -> the place of its cell
@@ -86,12 +94,10 @@ class BatchInput:
             self.encoding = self._encoding(shape.encoding)
             column = shape.column or shape.id_column or shape.delimiter
             self.format = self._format(shape.format, os.path.splitext(path)[1].lower(), column)
-            form = FORMS[call]
-            self._kinds = form.kinds
             if self._is_table:
-                self._read_header(shape, form.main)
+                self._read_header(shape)
             else:
-                self.columns = ["id", *self._kinds]
+                self.columns = ["id", *self._form.kinds]
         except BaseException:
             self._file.close()
             raise
@@ -119,55 +125,69 @@ class BatchInput:
 
     def lines(self) -> Iterator[Line]:
         """Read from the beginning."""
-        return self._table_lines() if self._is_table else self._text_lines()
+        below_header = itertools.islice(self._table_records(), 1, None)
+        for number, record in below_header if self._is_table else self._text_records():
+            row = record if isinstance(record, str) else self._row(number, record)
+            if not self._is_table and isinstance(row, BatchRow):
+                record = [_as_cell(value) for value in (row.id, *map(row.arguments.get, self._form.kinds))]
+            yield Line(number, row, record)
 
     @property
     def _is_table(self) -> bool:
         return self.format in (CSV, TSV)
 
-    # -- lines of text, or of JSON
-
-    def _text_lines(self) -> Iterator[Line]:
-        text = self._opened("\n")
-        for number, line in enumerate(_bounded(text), 1):
-            if line is None:
-                yield Line(number, _TOO_LONG)
-            elif line.strip():
-                row, cells = self._row(number, line.rstrip("\r\n")), ()  # type: Any, Sequence[str]
-                if isinstance(row, BatchRow):
-                    cells = [_as_cell(value) for value in (row.id, *map(row.arguments.get, self._kinds))]
-                yield Line(number, row, cells)
-
-    def _row(self, number: int, text: str) -> Union[BatchRow, str]:
-        fault = self._fault_in(text)
-        if fault:
-            return fault
+    def _row(self, number: int, cells: List[str]) -> Union[BatchRow, str]:
+        """Make a row of a record's cells, of which a line of text has one; or say what is wrong with it."""
+        text = "".join(cells)
+        if not (text.isascii() or is_encodable(text)):
+            name = "UTF-8" if self.encoding.startswith("utf-8") else self.encoding
+            at = next(at for at, char in enumerate(text) if not is_encodable(char))
+            return "is not {} text (after {} characters): {}".format(name, at, _SAVE_AS)
         if self.format == TEXT:
-            return BatchRow(number, {FORMS[self._call].main: text})
+            return BatchRow(number, {self._form.main: text})
+        if self._is_table and len(cells) != len(self.columns):
+            return "has {} cells, and the header has {}".format(len(cells), len(self.columns))
+        values: Any = {} if "id" in self._columns else {"id": number}
+        for field, at in self._columns.items():
+            if cells[at]:
+                values[field] = _READERS.get(self._form.kinds.get(field, ""), str)(cells[at])
         try:
-            return self._checked(loads(text))
+            values = values if self._is_table else loads(text)
+            return check_row(values, self._call)
+        except InvalidInput as error:
+            return error.message
         except json.JSONDecodeError as error:
             return "is not JSON: {} at column {}".format(error.msg, error.colno)
         except (ValueError, RecursionError) as error:
             return "is not JSON: {}".format(error)
 
-    def _checked(self, values: Any) -> Union[BatchRow, str]:
-        try:
-            return check_row(values, self._call)
-        except InvalidInput as error:
-            return error.message
+    # -- lines of text, or of JSON
+
+    def _text_records(self) -> Iterator[Record]:
+        text = self._opened("\n")
+        for number in itertools.count(1):
+            line = text.readline(MAX_ROW_CHARS + 1)
+            if not line:
+                return
+            if len(line) > MAX_ROW_CHARS:
+                yield number, _TOO_LONG
+            elif line.strip():
+                yield number, [line.rstrip("\r\n")]
+            while len(line) > MAX_ROW_CHARS and not line.endswith("\n"):  # of which no more is held
+                line = text.readline(MAX_ROW_CHARS + 1)
 
     # -- a table
 
-    def _read_header(self, shape: Shape, main: str) -> None:
+    def _read_header(self, shape: Shape) -> None:
         """Find the delimiter and which column is what; raises InvalidInput where the header does not name what is needed."""
+        main = self._form.main
         mains = ["input", main] if shape.column is None else [shape.column]
         needed = [mains, [shape.id_column]] if shape.id_column else [mains]
         given = shape.delimiter or ("\t" if self.format == TSV else None)
         headers: Dict[str, Union[List[str], str]] = {}
         for delimiter in given or _DELIMITERS:
             self.delimiter = delimiter
-            _, header = next(self._records(), (0, []))
+            _, header = next(self._table_records(), (0, []))
             headers[delimiter] = header
             if not isinstance(header, str):
                 headers[delimiter] = self.columns = [cell.strip() for cell in header]
@@ -178,7 +198,7 @@ class BatchInput:
         line = self._opened("").readline(MAX_ROW_CHARS)
         self.line_end = "\r\n" if line.endswith("\r\n") else "\n"
         names = {main: next(name for name in mains if name in self.columns), "id": shape.id_column or "id"}
-        names.update((field, field) for field in self._kinds if field not in [main, *names.values()])
+        names.update((field, field) for field in self._form.kinds if field not in [main, *names.values()])
         for field, name in names.items():
             if self.columns.count(name) > 1:
                 raise InvalidInput("{}: its header names the column {} twice".format(self.name, name))
@@ -201,27 +221,7 @@ class BatchInput:
         option = "--column" if names is needed[0] else "--id-column"
         return InvalidInput(what.format(self.name, names[0], separated, ", ".join(header) or "none", option))
 
-    def _table_lines(self) -> Iterator[Line]:
-        records = self._records()
-        next(records, None)
-        for number, cells in records:
-            if isinstance(cells, str):
-                yield Line(number, cells)
-                continue
-            fault = self._fault_in("".join(cells))
-            if not fault and len(cells) != len(self.columns):
-                fault = "has {} cells, and the header has {}".format(len(cells), len(self.columns))
-            if fault:
-                yield Line(number, fault)
-                continue
-            values: Dict[str, Any] = {} if "id" in self._columns else {"id": number}
-            for field, at in self._columns.items():
-                if cells[at]:
-                    values[field] = _READERS.get(self._kinds.get(field, ""), str)(cells[at])
-            yield Line(number, self._checked(values), cells)
-
-    def _records(self) -> Iterator[Tuple[int, Union[List[str], str]]]:
-        """The cells of each record, or what is wrong with it, and the number of its first line."""
+    def _table_records(self) -> Iterator[Record]:
         csv.field_size_limit(MAX_ROW_CHARS)  # for the process: the module has no other
         lines = _Lines(self._opened(""))
         assert self.delimiter is not None  # noqa: S101 - a table has one
@@ -245,22 +245,12 @@ class BatchInput:
     # -- bytes and text
 
     def _opened(self, newline: str) -> io.TextIOWrapper:
-        """The text from its beginning; what does not decode becomes lone surrogates, which `_fault_in` looks for."""
+        """The text from its beginning; what does not decode becomes lone surrogates, which `_row` looks for."""
         if self._text is not None:
             self._text.detach()  # else it would close the file when it is forgotten
         self._file.seek(0)
         self._text = io.TextIOWrapper(self._file, self.encoding, _UNDECODABLE, newline)
         return self._text
-
-    def _fault_in(self, text: str) -> str:
-        if text.isascii():
-            return ""
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            name = "UTF-8" if self.encoding.startswith("utf-8") else self.encoding
-            return "is not {} text (after {} characters): {}".format(name, error.start, _SAVE_AS)
-        return ""
 
     def _encoding(self, given: Optional[str]) -> str:
         self._file.seek(0)
@@ -279,7 +269,7 @@ class BatchInput:
         if column and format not in (CSV, TSV):
             what = "{} is read as {}, which has no columns: --format csv"
             raise InvalidInput(what.format(self.name, format))
-        if format == TEXT and len(FORMS[self._call].required) > 1:
+        if format == TEXT and len(self._form.required) > 1:
             raise InvalidInput("a line of text is not enough for {}: give it JSON lines".format(self._call))
         return format
 
@@ -306,17 +296,6 @@ class _Lines:
         if not line:
             raise StopIteration
         return line
-
-
-def _bounded(text: io.TextIOWrapper) -> Iterator[Optional[str]]:
-    """The lines of a text; None for one that is too long, of which no more is held."""
-    while True:
-        line = text.readline(MAX_ROW_CHARS + 1)
-        if not line:
-            return
-        yield line if len(line) <= MAX_ROW_CHARS else None
-        while len(line) > MAX_ROW_CHARS and not line.endswith("\n"):
-            line = text.readline(MAX_ROW_CHARS + 1)
 
 
 def _as_cell(value: Any) -> str:
