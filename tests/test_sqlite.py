@@ -18,8 +18,7 @@ import pytest
 from hestiaos_lite import HestiaError
 from hestiaos_lite._sqlite import Kind, SqliteFile
 
-from .aegis.conftest import script  # noqa: F401 - a fixture
-from .aegis.kit import finished, posix_only
+from .aegis.kit import finished, posix_only, started
 
 NOTES = Kind("notes", "NOTES", 0x4E4F5445, 3, ["CREATE TABLE note (text TEXT NOT NULL)"], KeyError)
 SETUP = """
@@ -231,26 +230,7 @@ def test_a_path_is_shown_as_a_shell_reads_it(tmp_path, name, shown):
 
 
 @posix_only
-def test_a_forked_child_uses_it_from_any_thread(path, script):  # noqa: F811
-    code = """
-    def in_a_thread():
-        thread = threading.Thread(target=write, args=("child",))
-        thread.start()
-        thread.join()
-
-    child = os.fork()
-    if child == 0:
-        in_a_thread()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    write("parent")
-    """
-    finished(script(SETUP + code, path))
-    assert written(path) == ["before", "child", "parent"]
-
-
-@posix_only
-def test_a_fork_without_pythons_knowledge_is_noticed(path, script):  # noqa: F811
+def test_a_fork_without_pythons_knowledge_is_noticed(path):
     """What C code forks has the parent's connection, and would take the parent's locks for its own."""
     code = """
     child = ctypes.PyDLL(None).fork()
@@ -263,7 +243,7 @@ def test_a_fork_without_pythons_knowledge_is_noticed(path, script):  # noqa: F81
     assert os.waitpid(child, 0)[1] == 0
     write("parent")
     """
-    out = finished(script(SETUP + code, path))
+    out = finished(started(SETUP + code, path))
     assert out == (
         "NOTES notes {}: the process was forked without Python's knowledge; close the notes before the fork\n"
     ).format(path)

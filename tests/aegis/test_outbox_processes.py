@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 import time
 from pathlib import Path
-from typing import List
 
 import pytest
 
 from hestiaos_lite import FlushReport, Outbox
 
-from .kit import Service, finished, flushed, killed, posix_only, queue
+from .kit import Service, finished, flushed, killed, posix_only, queue, started
 
 START = """
     import os, sys, threading, time, warnings
@@ -25,39 +23,12 @@ START = """
 """
 
 
-def test_threads_share_one_outbox(path):
-    with Outbox(path) as box:
-        service = Service()
-        start = threading.Barrier(4)
-        reports: List[FlushReport] = []
-
-        def work() -> None:
-            start.wait()
-            for n in range(20):
-                queue(box, "k{}".format(n), thread_id="T{}".format(n % 10), timeout=50)
-            start.wait()
-            reports.append(flushed(box, service))
-
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        keys = ["k{}".format(n) for n in range(20)]
-        assert sorted(row.idempotency_key for row in box.list(["settled"])) == sorted(keys)
-        assert (sum(report.sent for report in reports), sorted(service.keys)) == (20, sorted(keys))
-        order = {row.idempotency_key: row.id for row in box.list()}
-        for tail in range(10):
-            sent = [order[key] for key in service.keys if int(key[1:]) % 10 == tail]
-            assert sent == sorted(sent)
-
-
 @posix_only
-def test_a_killed_senders_row_is_free_after_its_lease_and_not_before(path, clock, script):
+def test_a_killed_senders_row_is_free_after_its_lease_and_not_before(path, clock):
     clock.now = time.time()
     with Outbox(path, clock=clock) as box:
         queue(box, "k1", "k2")
-        holder = script(
+        holder = started(
             START
             + """
     service = Service()
@@ -86,8 +57,10 @@ FORK = (
     for n in range(3):
         child = os.fork()
         if child == 0:
-            for m in range(8):
-                put(box, "child%d.%d" % (n, m))
+            for m in range(8):  # from any thread
+                thread = threading.Thread(target=put, args=(box, "child%d.%d" % (n, m)))
+                thread.start()
+                thread.join()
             if n == 0:
                 assert flushed(box, Service()).sent >= 1
             sys.exit(0)  # not os._exit: what the parent left here must survive being torn down
@@ -110,12 +83,12 @@ FORK = (
 
 
 @posix_only
-def test_parent_and_forked_children_each_write(path, script):
-    finished(script(FORK, path))
+def test_parent_and_forked_children_each_write(path):
+    finished(started(FORK, path))
 
 
 @posix_only
-def test_a_fork_while_another_thread_writes(path, script):
+def test_a_fork_while_another_thread_writes(path):
     code = (
         START
         + """
@@ -144,11 +117,11 @@ def test_a_fork_while_another_thread_writes(path, script):
     box.close()
     """
     )
-    finished(script(code, path))
+    finished(started(code, path))
 
 
 @posix_only
-def test_two_outboxes_of_one_process_keep_each_others_locks(path, script):
+def test_two_outboxes_of_one_process_keep_each_others_locks(path):
     """POSIX drops all of a process's locks on a file when any descriptor of it is closed; a second opening must not."""
     code = """
     import sys
@@ -160,28 +133,28 @@ def test_two_outboxes_of_one_process_keep_each_others_locks(path, script):
         queue(one, "k1")
         with Outbox(path) as two:
             queue(two, "k2")
-        assert finished(script(code, path)) == "2\n"
+        assert finished(started(code, path)) == "2\n"
         assert Path(str(path) + "-wal").exists()
         queue(one, "k3")
-        assert finished(script(code, path)) == "3\n"
+        assert finished(started(code, path)) == "3\n"
 
 
 @pytest.mark.parametrize(
     "ending", ["", "del box", "box.close()", "import gc; box.cycle = box; del box; gc.collect()"]
 )
-def test_an_outbox_left_open_is_closed_without_a_warning(path, ending, script):
+def test_an_outbox_left_open_is_closed_without_a_warning(path, ending):
     code = """
     import sys
     from hestiaos_lite import Outbox
     box = Outbox(sys.argv[1])
     box.requeue_all()
     """
-    finished(script(code + ending, path))
+    finished(started(code + ending, path))
     assert os.listdir(str(path.parent)) == [path.name]
 
 
 @posix_only
-def test_processes_that_make_one_file_at_once(path, script):
+def test_processes_that_make_one_file_at_once(path):
     """Whoever comes second to the schema or to the switch to logging waits for it."""
     code = (
         START
@@ -193,7 +166,7 @@ def test_processes_that_make_one_file_at_once(path, script):
         put(box, sys.argv[2])
     """
     )
-    processes = [script(code, path, n, stdin=subprocess.PIPE) for n in range(4)]
+    processes = [started(code, path, n, stdin=subprocess.PIPE) for n in range(4)]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -207,7 +180,7 @@ def test_processes_that_make_one_file_at_once(path, script):
         assert sorted(row.idempotency_key for row in box.list()) == ["0", "1", "2", "3"]
 
 
-def test_an_outbox_opens_without_requests(path, script):
+def test_an_outbox_opens_without_requests(path):
     code = """
     import sys
     sys.modules["requests"] = sys.modules["urllib3"] = None
@@ -215,10 +188,10 @@ def test_an_outbox_opens_without_requests(path, script):
     with Outbox(sys.argv[1]) as box:
         print(box.counts())
     """
-    assert finished(script(code, path)) == "{'queued': 0, 'claimed': 0, 'settled': 0, 'dead': 0}\n"
+    assert finished(started(code, path)) == "{'queued': 0, 'claimed': 0, 'settled': 0, 'dead': 0}\n"
 
 
-def test_without_sqlite_everything_but_an_outbox_works(script, path):
+def test_without_sqlite_everything_but_an_outbox_works(path):
     code = (
         START
         + """
@@ -234,7 +207,7 @@ def test_without_sqlite_everything_but_an_outbox_works(script, path):
         print(error.code, error.delivered, error.exit_code, error.message)
     """
     )
-    lines = finished(script(code, path)).splitlines()
+    lines = finished(started(code, path)).splitlines()
     assert lines[0] == "True"
     assert lines[1].startswith("OUTBOX False 78 an outbox needs SQLite, and this Python was built without it")
     assert not path.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +98,3 @@ def test_a_link_of_ones_own_is_followed(path: Path, tmp_path: Any) -> None:
     link.symlink_to(path)
     with Outbox(link) as box:
         assert (box.path, len(box.list())) == (str(path), 1)
-
-
-@posix_only
-def test_a_new_file_takes_no_planted_one(path: Path) -> None:
-    """It is made under a name that nothing has, or not at all."""
-    new = path.parent / "new.db"
-    with Outbox(new) as box:
-        assert stat.S_IMODE(os.stat(box.path).st_mode) == 0o600
-        assert os.stat(box.path).st_uid == os.geteuid()
