@@ -18,8 +18,9 @@ import pytest
 from hestiaos_lite import HestiaError
 from hestiaos_lite._sqlite import Kind, SqliteFile
 
-from .aegis.kit import finished, posix_only, started
+from .aegis.kit import finished, started
 
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 NOTES = Kind("notes", "NOTES", 0x4E4F5445, 3, ["CREATE TABLE note (text TEXT NOT NULL)"], KeyError)
 SETUP = """
     import ctypes, os, sys, threading

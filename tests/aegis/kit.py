@@ -13,7 +13,6 @@ import textwrap
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-import pytest
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -25,8 +24,6 @@ NOON_MS = 1800000000000
 LEASE_SECONDS = 60.0
 URL = "http://127.0.0.1:1"
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent.parent)
-
-posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 
 
 class Clock:
@@ -122,6 +119,8 @@ def flushed(box: Outbox, service: HTTPAdapter, **options: Any) -> FlushReport:
 
 def refused(act: Callable[[], Any], path: Path, *words: str) -> HestiaError:
     """Run what must fail with the one error an outbox file may raise."""
+    import pytest  # here: it is most of a start, and many tests start processes that import this file
+
     with pytest.raises(HestiaError) as caught:
         act()
     error = caught.value

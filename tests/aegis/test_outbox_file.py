@@ -20,8 +20,9 @@ from hestiaos_lite import errors
 from hestiaos_lite.aegis.outbox import Outbox
 from hestiaos_lite.aegis.rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
-from .kit import PACKAGE_PARENT, finished, posix_only, queue, refused, sqlite_file, started
+from .kit import PACKAGE_PARENT, finished, queue, refused, sqlite_file, started
 
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 MADE = (
     *SCHEMA,
     "PRAGMA application_id = {}".format(APPLICATION_ID),

@@ -11,8 +11,9 @@ import pytest
 
 from hestiaos_lite import FlushReport, Outbox
 
-from .kit import Service, finished, flushed, killed, posix_only, queue, started
+from .kit import Service, finished, flushed, killed, queue, started
 
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 START = """
     import os, sys, threading, time, warnings
     from hestiaos_lite import Outbox

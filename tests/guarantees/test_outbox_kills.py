@@ -20,8 +20,9 @@ import pytest
 from hestiaos_lite import AegisClient, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.kit import PACKAGE_PARENT, posix_only, queue
+from ..aegis.kit import PACKAGE_PARENT, queue
 
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 FACTS = {"tenant_id": "acme", "thread_id": "main"}
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 

@@ -10,8 +10,9 @@ import pytest
 
 from hestiaos_lite import Outbox
 
-from ..aegis.kit import posix_only, queue, refused
+from ..aegis.kit import queue, refused
 
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 NOBODY = 65534
 as_root = pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs to be root to give files away"
