@@ -10,6 +10,7 @@ ones are extended, and any other is used as it is.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -65,7 +66,7 @@ class LentSession(_Sessions):
         session = self._session
         settings = network_settings(self._base_url, session, self._verify)
         # an auth object is always given: without one requests would ask ~/.netrc
-        auth = self._auth or session.auth or _no_auth
+        auth = self._auth or session.auth or (lambda request: request)
         request = session.prepare_request(
             requests.Request(
                 call.method,
@@ -95,11 +96,10 @@ class LentSession(_Sessions):
             return False
         if getattr(self._session.send, "__func__", None) is not requests.Session.send:
             return False
-        # a total of 0 bounds the others; None bounds nothing
+        if retry.total is not None:
+            return retry.total in (0, False)  # it bounds the others; None bounds nothing
         counters = (retry.connect, retry.read, retry.redirect, retry.status, getattr(retry, "other", 0))
-        return retry.total in (0, False) or (
-            retry.total is None and all(count in (0, False) for count in counters)
-        )
+        return all(count in (0, False) for count in counters)
 
     def close(self) -> None:
         """Do nothing: what is lent is the lender's to close."""
@@ -236,10 +236,6 @@ class Bearer(AuthBase):
         return "<bearer token ***>"
 
 
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
 class Redirected(Exception):
     """Raised by the response hook, before requests reads the redirect's body to prepare a request we shall not send."""
 
@@ -351,17 +347,15 @@ def warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, 
 
 
 _PROBED_AFTER_SECONDS = 60
-SOCKET_OPTIONS = [
-    *getattr(HTTPConnection, "default_socket_options", ()),  # urllib3 has none for Pyodide
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-] + [
-    (socket.IPPROTO_TCP, getattr(socket, name), _PROBED_AFTER_SECONDS)
-    for name in (
-        "TCP_KEEPIDLE",
-        "TCP_KEEPALIVE",
-    )  # Linux's and macOS's; else after the system's own two hours
-    if hasattr(socket, name)
-]
+_PROBED_AFTER = (
+    "TCP_KEEPIDLE",
+    "TCP_KEEPALIVE",
+)  # Linux's and macOS's; else after the system's own two hours
+# urllib3 has none for Pyodide
+SOCKET_OPTIONS = list(getattr(HTTPConnection, "default_socket_options", ()))
+SOCKET_OPTIONS.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))
+for _option in filter(None, [getattr(socket, name, None) for name in _PROBED_AFTER]):
+    SOCKET_OPTIONS.append((socket.IPPROTO_TCP, _option, _PROBED_AFTER_SECONDS))
 
 
 def _limit(manager: Any) -> None:
@@ -396,13 +390,11 @@ class _Pool:
         except ClosedPoolError:
             # by another thread's `Client.close` just now: this call has a connection to itself
             return self._new_conn()  # type: ignore[attr-defined]
-        idle_since = getattr(conn, "idle_since", 0.0)
-        if idle_since and time.monotonic() - idle_since >= conn.longest_idle_seconds:
-            conn.close()
-            conn = self._new_conn()  # type: ignore[attr-defined]
+        if time.monotonic() >= getattr(conn, "usable_until", math.inf):
+            conn.close()  # it is made anew when it is used
         return conn
 
     def _put_conn(self, conn: Any) -> None:
         if isinstance(conn, LimitedConnection):
-            conn.idle_since = time.monotonic()
+            conn.usable_until = time.monotonic() + conn.longest_idle_seconds
         super()._put_conn(conn)  # type: ignore[misc]

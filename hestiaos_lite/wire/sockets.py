@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import http.client
 import ipaddress
+import math
 import os
 import selectors
 import socket
@@ -95,9 +96,8 @@ class Attempt:
     def wake(self) -> None:
         """End a read that another thread is blocked in: it sees the end of the stream."""
         sock: Any = self.sock
-        for _ in range(
-            4
-        ):  # down to the plain socket: `sock` may be TLS within TLS, pyOpenSSL's, or a green one
+        # down to the plain socket: this one may be TLS within TLS, pyOpenSSL's, or a green one
+        for _ in range(4):
             if isinstance(sock, _socket.socket):
                 try:
                     # not SSLSocket.shutdown, which drops the TLS object under the reader's feet
@@ -117,7 +117,7 @@ class LimitedConnection:
     """
 
     longest_idle_seconds = LONGEST_IDLE_SECONDS
-    idle_since = 0.0  # when it was given back
+    usable_until = math.inf  # once it is given back
 
     def _new_conn(self: Any) -> socket.socket:
         attempt: Attempt = _current.attempt
