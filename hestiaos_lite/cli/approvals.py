@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from .._redact import pasteable
 from ..errors import HestiaError, InvalidInput
@@ -232,55 +232,36 @@ def _no_constant(name: str) -> Any:
 # -- outbox
 
 
-def declare_list(parser: Parser) -> None:
-    states = ("queued", "claimed", "settled", "dead")
-    parser.add_argument("--state", choices=states, help="only these")
-    _declare(parser, _list)
+def _declare(
+    do: Callable[[Arguments, Output, Outbox], int],
+    *arguments: Tuple[str, Mapping[str, Any]],
+    asks_a_service: bool = False,
+) -> Callable[[Parser], None]:
+    """Return the function that declares a command of an outbox that is there, and its arguments.
+
+    To look must not make an outbox, and a mistyped path would be silent for ever.
+    """
+
+    def execute(args: Arguments, output: Output) -> int:
+        if not os.path.exists(args.outbox):
+            fault = "no such outbox: {}; the first decision with --outbox creates it"
+            raise HestiaError("OUTBOX", fault.format(pasteable(args.outbox)), delivered=False)
+        with open_outbox(args) as outbox:
+            return do(args, output, outbox)
+
+    def declare(parser: Parser) -> None:
+        if not asks_a_service:
+            parser.takes = ("timeout",) + OUTPUT_OPTIONS  # it bounds the wait for a lock
+        for name, options in arguments:
+            parser.add_argument(name, **options)
+        parser.add_argument("--outbox", metavar="FILE", required=True, help="the outbox file")
+        parser.set_defaults(execute=execute)
+
+    return declare
 
 
-def declare_flush(parser: Parser) -> None:
-    takes = parser.takes
-    _declare(parser, _flush)
-    parser.takes = takes
-
-
-def declare_requeue(parser: Parser) -> None:
-    parser.add_argument("row_id", type=count, nargs="?", metavar="ID", help="its number in the list")
-    parser.add_argument("--all", action="store_true", help="every dead one")
-    _declare(parser, _requeue)
-
-
-def declare_move(parser: Parser) -> None:
-    help = "the URL they were recorded for, as -u had it, or as the list shows it"
-    parser.add_argument("--from", dest="old_url", metavar="URL", required=True, help=help)
-    help = "the URL where the service is now, written likewise"
-    parser.add_argument("--to", dest="new_url", metavar="URL", required=True, help=help)
-    _declare(parser, _move)
-
-
-def declare_drop(parser: Parser) -> None:
-    parser.add_argument("row_id", type=count, metavar="ID", help="its number in the list")
-    _declare(parser, _drop)
-
-
-def _declare(parser: Parser, execute: Callable[[Arguments, Output], int]) -> None:
-    """Declare what they have in common; but for flush they ask no service, and --timeout bounds the wait for a lock."""
-    parser.takes = ("timeout",) + OUTPUT_OPTIONS
-    parser.add_argument("--outbox", metavar="FILE", required=True, help="the outbox file")
-    parser.set_defaults(execute=execute)
-
-
-def _open_existing(args: Arguments) -> Outbox:
-    """Open an outbox that is there: to look must not make one, and a mistyped path would be silent for ever."""
-    if not os.path.exists(args.outbox):
-        fault = "no such outbox: {}; the first decision with --outbox creates it"
-        raise HestiaError("OUTBOX", fault.format(pasteable(args.outbox)), delivered=False)
-    return open_outbox(args)
-
-
-def _list(args: Arguments, output: Output) -> int:
-    with _open_existing(args) as outbox:
-        rows = outbox.list([args.state] if args.state else None)
+def _list(args: Arguments, output: Output, outbox: Outbox) -> int:
+    rows = outbox.list([args.state] if args.state else None)
     if output.json:
         output.document([_row_dict(row) for row in rows])
         return DONE
@@ -294,11 +275,10 @@ def _list(args: Arguments, output: Output) -> int:
     return DONE
 
 
-def _flush(args: Arguments, output: Output) -> int:
-    with _open_existing(args) as outbox:
-        with _sender(args, output, outbox) as client:
-            report = client.flush()
-        dead_in_all = _report_dead(outbox, output)
+def _flush(args: Arguments, output: Output, outbox: Outbox) -> int:
+    with _sender(args, output, outbox) as client:
+        report = client.flush()
+    dead_in_all = _report_dead(outbox, output)
     counted = {name: getattr(report, name) for name in ("sent", "duplicate", "queued", "dead")}
     output.fields(dict(counted, elsewhere=report.elsewhere if report.elsewhere or output.json else None))
     if report.elsewhere:
@@ -311,44 +291,57 @@ def _flush(args: Arguments, output: Output) -> int:
     return TRY_LATER if report.queued or report.elsewhere else DONE
 
 
-def _requeue(args: Arguments, output: Output) -> int:
+def _requeue(args: Arguments, output: Output, outbox: Outbox) -> int:
     if args.all is (args.row_id is not None):
         raise InvalidInput("name one ID, or --all")
-    with _open_existing(args) as outbox:
-        if args.all:
-            number = outbox.requeue_all()
-            output.result({"requeued": number}, notice="queued again: {}".format(number))
-            return DONE
-        if not outbox.requeue(args.row_id):
-            output.complain("row {} is not dead".format(args.row_id))
-            return REFUSED
-        row = outbox.get(args.row_id)
+    if args.all:
+        number = outbox.requeue_all()
+        output.result({"requeued": number}, notice="queued again: {}".format(number))
+        return DONE
+    if not outbox.requeue(args.row_id):
+        output.complain("row {} is not dead".format(args.row_id))
+        return REFUSED
+    row = outbox.get(args.row_id)
     output.result(_row_dict(row), notice="queued again: {0.action} {0.idempotency_key}".format(row))
     return DONE
 
 
-def _move(args: Arguments, output: Output) -> int:
+def _move(args: Arguments, output: Output, outbox: Outbox) -> int:
     from ..config import check_base_url
 
     old_url, new_url = check_base_url(args.old_url), check_base_url(args.new_url)
-    with _open_existing(args) as outbox:
-        number = outbox.move(old_url, new_url)
+    number = outbox.move(old_url, new_url)
     output.result({"moved": number}, notice="moved {} from {} to {}".format(number, old_url, new_url))
     return DONE
 
 
-def _drop(args: Arguments, output: Output) -> int:
-    with _open_existing(args) as outbox:
-        row = outbox.drop(args.row_id)
+def _drop(args: Arguments, output: Output, outbox: Outbox) -> int:
+    row = outbox.drop(args.row_id)
     if row is None:
         notice = "dropped row {}, which was malformed".format(args.row_id)
-        output.result({"id": args.row_id}, notice=notice)
     else:
         notice = "dropped {0.action} {0.idempotency_key} ({0.state})".format(row)
-        output.result(_row_dict(row), notice=notice)
+    output.result({"id": args.row_id} if row is None else _row_dict(row), notice=notice)
     return DONE
 
 
 def _row_dict(row: Entry) -> Dict[str, Any]:
     names = _FIRST + tuple(name for name in vars(row) if name not in _FIRST + _PRIVATE)
     return {name: getattr(row, name) for name in names}
+
+
+# fmt: off
+_ID = {"type": count, "metavar": "ID", "help": "its number in the list"}
+declare_list = _declare(
+    _list, ("--state", {"choices": ("queued", "claimed", "settled", "dead"), "help": "only these"}))
+declare_flush = _declare(_flush, asks_a_service=True)
+declare_requeue = _declare(
+    _requeue, ("row_id", dict(_ID, nargs="?")), ("--all", {"action": "store_true", "help": "every dead one"}))
+declare_move = _declare(
+    _move,
+    ("--from", {"dest": "old_url", "metavar": "URL", "required": True,
+                "help": "the URL they were recorded for, as -u had it, or as the list shows it"}),
+    ("--to", {"dest": "new_url", "metavar": "URL", "required": True,
+              "help": "the URL where the service is now, written likewise"}))
+declare_drop = _declare(_drop, ("row_id", _ID))
+# fmt: on
