@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Union
 
 from . import config, models
 from ._check import check_optional_text, check_seconds, check_segment, check_text, check_whole_number
@@ -25,8 +25,7 @@ _TIMEOUT_MS = 30000  # the wire's default; it asks for nothing, and must not tur
 _GRACE_SECONDS = 5.0  # what a call may take beyond the time it grants the service
 
 # What a call returns is loaded by the first that does: a job that uses one kind starts 15 to 24 ms sooner.
-_MODELS = ("chat", "event", "governance", "run", "system")
-load_before_fork("hestiaos_lite.stream", *("hestiaos_lite.models." + name for name in _MODELS))
+load_before_fork("hestiaos_lite.stream", *("hestiaos_lite.models." + name for name in models.HOMES))
 
 
 class Client:
@@ -153,13 +152,11 @@ class Client:
             InvalidInput, AuthenticationError, RateLimited, ServerError, ConnectionFailed, RequestTimeout, InvalidResponse:
                 see errors; ``delivered`` says whether the run may have taken place.
         """
-        from .models.run import RunResponse
-
         body = _run_body(input, session_id, agent_id, mode_hint, timeout_ms, stream)
         return self._caller.post(
             "/api/v1/run",
             body,
-            RunResponse.from_dict,
+            models.RunResponse.from_dict,
             governed=True,
             timeout_seconds=self._run_timeout_seconds(timeout_ms),
         )
@@ -204,9 +201,7 @@ class Client:
 
     def health(self) -> models.HealthResponse:
         """Ask for the service's health; ``.ok`` says whether it reports itself healthy."""
-        from .models.system import HealthResponse
-
-        return self._caller.get("/api/v1/health", HealthResponse.from_dict)
+        return self._caller.get("/api/v1/health", models.HealthResponse.from_dict)
 
     def trace(self, trace_id: str) -> models.TraceResponse:
         """Return what governance decided for one run.
@@ -214,11 +209,10 @@ class Client:
         Raises:
             NotFound: the service knows no such trace.
         """
-
-        from .models.governance import TraceResponse
+        model = models.TraceResponse  # loaded before anything is sent
 
         def decode(body: Any) -> models.TraceResponse:
-            trace = TraceResponse.from_dict(body)
+            trace = model.from_dict(body)
             if trace.trace_id != trace_id:
                 # a connection out of step, or a proxy, gave the answer to another request
                 raise InvalidResponse("the answer is about another trace id", details=body)
@@ -233,9 +227,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Any
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -15,11 +15,13 @@ _THROTTLED = {"code": "GOVERNANCE_THROTTLE", "advice": "it may be allowed at ano
 _MAY_RUN = ("ALLOW", "THROTTLE")  # any other known word is a refusal, and stricter
 
 
-class Chat:
-    """``client.chat``: one message, one answer. ``client.chat(...)`` and ``client.chat.send(...)`` are `run`."""
-
+class _Namespace:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+
+
+class Chat(_Namespace):
+    """``client.chat``: one message, one answer. ``client.chat(...)`` and ``client.chat.send(...)`` are `run`."""
 
     def run(self, message: str, session_id: Optional[str] = None) -> models.ChatResponse:
         """Send one chat message.
@@ -27,23 +29,18 @@ class Chat:
         Raises:
             GovernanceBlock: governance refused the message.
         """
-        from .models.chat import ChatResponse
-
         body = {
             "message": check_text("message", message),
             "session_id": check_optional_text("session_id", session_id),
         }
-        return self._caller.post("/api/chat", body, ChatResponse.from_dict, governed=True)
+        return self._caller.post("/api/chat", body, models.ChatResponse.from_dict, governed=True)
 
     send = run
     __call__ = run
 
 
-class Agents:
+class Agents(_Namespace):
     """``client.agents``: run a task with an agent. ``client.agents(...)`` is `run`."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
 
     def run(self, agent_id: str, task: str, config: Optional[Mapping[str, Any]] = None) -> models.AgentResult:
         """Give a task to an agent; ``config`` is passed to the agent.
@@ -51,29 +48,22 @@ class Agents:
         Raises:
             GovernanceBlock: governance refused the task.
         """
-        from .models.chat import AgentResult
-
         body = {
             "agent_id": check_text("agent_id", agent_id),
             "task": check_text("task", task),
             "config": check_optional_mapping("config", config),
         }
-        return self._caller.post("/api/agents/run", body, AgentResult.from_dict, governed=True)
+        return self._caller.post("/api/agents/run", body, models.AgentResult.from_dict, governed=True)
 
     __call__ = run
 
 
-class System:
+class System(_Namespace):
     """``client.system``: the service's status, configuration and metrics."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
 
     def status(self) -> models.SystemStatus:
         """Ask for the service's status."""
-        from .models.system import SystemStatus
-
-        return self._caller.get("/api/system/status", SystemStatus.from_dict)
+        return self._caller.get("/api/system/status", models.SystemStatus.from_dict)
 
     def config(self) -> Dict[str, Any]:
         """Ask for the service's configuration; the answer unchanged."""
@@ -81,19 +71,14 @@ class System:
 
     def metrics(self) -> models.SystemMetrics:
         """Ask for the service's metrics."""
-        from .models.system import SystemMetrics
-
-        return self._caller.get("/api/system/metrics", SystemMetrics.from_dict)
+        return self._caller.get("/api/system/metrics", models.SystemMetrics.from_dict)
 
 
-class Secrets:
+class Secrets(_Namespace):
     """``client.secrets``: values stored with the service. ``client.secrets(key)`` is `get`.
 
     A value is returned as a plain string and kept nowhere: no model, log line or error of ours shows one.
     """
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
 
     def get(self, key: str) -> str:
         """Return a secret's value.
@@ -126,11 +111,8 @@ class Secrets:
     __call__ = get
 
 
-class Governance:
+class Governance(_Namespace):
     """``client.governance``: what governance would decide, and what it has decided."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
 
     def explain(self, command_type: str, command_input: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         """Ask what governance would decide about a command, and why; nothing is executed."""
@@ -215,8 +197,6 @@ def ruling_of(body: Any) -> models.Ruling:
     Raises:
         InvalidResponse: there is no decision, or one that is not known, which may be a refusal.
     """
-    from .models.governance import Ruling
-
     body = mapping(body)
     named = {name: body[name] for name in ("decision", "result", "mode") if name in body}
     words = {name: word.strip().upper() if isinstance(word, str) else "" for name, word in named.items()}
@@ -228,7 +208,7 @@ def ruling_of(body: Any) -> models.Ruling:
             "governance " + fault, trace_id if isinstance(trace_id, str) else None, details=body
         )
     strictest = max(known, key=lambda word: _MAY_RUN.index(word) if word in _MAY_RUN else len(_MAY_RUN))
-    return Ruling.from_dict(dict(body, decision=strictest))
+    return models.Ruling.from_dict(dict(body, decision=strictest))
 
 
 def _secret_value(body: Any) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 from .._lazy import attach
 from ..errors import ACCEPTED, GovernanceBlock, HestiaError
 
-_HOMES = {
+HOMES = {
     "aegis": "ActionResult ActionStatus Conclusion",
     "chat": "AgentResult ChatResponse",
     "event": "ErrorResponse StreamEvent",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .run import *
     from .system import *
 else:
-    __getattr__, __dir__, __all__ = attach(__name__, _HOMES)
+    __getattr__, __dir__, __all__ = attach(__name__, HOMES)
 
 _REFUSALS = frozenset({"BLOCK", "BLOCKED", "DENY", "DENIED", "REJECT", "REJECTED", "FAILED"})
 _UNFINISHED = frozenset({"RUNNING", "PENDING", "QUEUED"})
