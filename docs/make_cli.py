@@ -58,8 +58,9 @@ def section(name: str) -> Iterator[str]:
     if before:
         yield block(before) + "\n"
     if set(parser.takes) < set(OPTIONS) - {"version"}:
-        takes = ["`{}`".format(option.short) for dest, option in OPTIONS.items() if dest in parser.takes]
-        yield "Of the options of every command it takes {}.\n".format(", ".join(takes))
+        yield "Of the options of every command it takes {}.\n".format(
+            ", ".join(map("`{}`".format, parser.taken))
+        )
     yield "Examples:\n"
     yield block("".join("{} {}\n".format(PROGRAM, example) for example in command.examples))
 

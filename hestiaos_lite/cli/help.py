@@ -206,7 +206,7 @@ def _option(parser: Parser, word: str) -> Optional[argparse.Action]:
 def _options(parser: Parser, current: str) -> Iterator[str]:
     """Yield the options that begin so, in long form."""
     for action in parser.arguments:
-        help = OPTIONS[action.dest].help if action.help == argparse.SUPPRESS else action.help
+        help = OPTIONS[action.dest][1] if action.help == argparse.SUPPRESS else action.help
         for name in action.option_strings:
             if name.startswith(current) and (name.startswith("--") or name == current):
                 yield _line(name, help)

@@ -141,10 +141,7 @@ class Output:
 
     def report(self, error: Exception, *, exit_code: int) -> None:
         """Report an error: one line, or with ``json`` one object."""
-        if self._errors_as_json:
-            self._say_json({"error": dict(_facts(error), exit_code=exit_code)})
-        else:
-            self.complain(str(error))
+        self._report(str(error), _facts(error), exit_code)
 
     def report_bug(self, error: Exception, *, traceback: bool, exit_code: int) -> None:
         """Report an exception that should not have come here."""
@@ -155,41 +152,40 @@ class Output:
                 self._say(line)
         name = type(error).__name__
         message = "this is a bug in hestiaos-lite, please report it: {}: {}".format(name, error)
+        facts = {"type": name, "code": "INTERNAL", "message": message}
+        self._report(message if traceback else message + " (-vv shows where)", facts, exit_code)
+
+    def _report(self, text: str, facts: Mapping[str, Any], exit_code: int) -> None:
         if self._errors_as_json:
-            facts = {"type": name, "code": "INTERNAL", "message": message, "exit_code": exit_code}
-            self._say_json({"error": facts})
+            from .._redact import harmless_json
+
+            self._say_line(harmless_json(self._dumps({"error": dict(facts, exit_code=exit_code)})))
         else:
-            self.complain(message if traceback else message + " (-vv shows where)")
+            self.complain(text)
 
     @contextlib.contextmanager
     def listening(self, verbosity: int) -> Iterator[None]:
         """Within the block, show Python's warnings in our own form, and the package's log as ``verbosity`` asks."""
-        with warnings.catch_warnings(), self._logging(verbosity) if verbosity else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("always", category=UserWarning, module="hestiaos_lite")
             warnings.showwarning = lambda message, *args, **kwargs: self.warning(str(message))
+            if verbosity:
+                import logging  # here: --help does without it
+
+                say = self._say
+
+                class Handler(logging.Handler):
+                    def emit(self, record: logging.LogRecord) -> None:
+                        say(self.format(record))
+
+                logger, handler = logging.getLogger("hestiaos_lite"), Handler()
+                handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+                stack.callback(logger.setLevel, logger.level)
+                stack.callback(logger.removeHandler, handler)
+                logger.addHandler(handler)
+                logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
             yield
-
-    @contextlib.contextmanager
-    def _logging(self, verbosity: int) -> Iterator[None]:
-        import logging  # here: --help does without it
-
-        say = self._say
-
-        class Handler(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                say(self.format(record))
-
-        logger = logging.getLogger("hestiaos_lite")
-        handler = Handler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        before = logger.level
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
-            logger.setLevel(before)
 
     # -- how
 
@@ -207,11 +203,6 @@ class Output:
         from .._redact import harmless
 
         self._say_line(label + harmless(text))
-
-    def _say_json(self, value: Any) -> None:
-        from .._redact import harmless_json
-
-        self._say_line(harmless_json(self._dumps(value)))
 
     def _say_line(self, line: str) -> None:
         if self._out.is_terminal:
@@ -239,16 +230,8 @@ class Output:
 
 
 _FACTS = (
-    "code",
-    "message",
-    "trace_id",
-    "status",
-    "request_id",
-    "attempts",
-    "delivered",
-    "effect",
-    "retry_after",
-)
+    "code", "message", "trace_id", "status", "request_id", "attempts", "delivered", "effect", "retry_after",
+)  # fmt: skip
 
 
 def _facts(error: Exception) -> Dict[str, Any]:

@@ -99,53 +99,35 @@ def count(value: str) -> int:
     return int(value)
 
 
-class Option:
-    """An option that is accepted before and after every command's name; ``kind`` is what add_argument is given besides."""
-
-    def __init__(self, names: Tuple[str, ...], help: str, kind: Mapping[str, Any]) -> None:
-        self.names, self.help, self.kind = names, help, kind
-
-    @property
-    def short(self) -> str:
-        """The form that a command's help names it by."""
-        return " ".join(filter(None, (self.names[0], self.kind.get("metavar"))))
-
-
 # fmt: off
-OPTIONS: Mapping[str, Option] = {
-    "base_url": Option(
-        ("-u", "--base-url"), "URL of the service (default HESTIAOS_BASE_URL; hitl, outbox: AEGIS_BASE_URL)",
-        {"metavar": "URL", "type": text}),
-    "api_key": Option(
-        ("-k", "--api-key"), "API key; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file",
-        {"metavar": "KEY", "type": text}),
-    "api_key_file": Option(
-        ("--api-key-file",), "file to read the API key from", {"metavar": "FILE", "type": text}),
-    "json": Option(("-j", "--json"), "print JSON", {"action": "store_true"}),
-    "get": Option(
-        ("--get",), "print only one field of the result, such as trace_id or data.id; exit 76 where it is"
-        " missing", {"metavar": "FIELD", "type": text}),
-    "timeout": Option(
-        ("--timeout",), "total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)",
-        {"metavar": "SECONDS", "type": seconds}),
-    "retries": Option(
-        ("--retries",), "extra attempts, made only where safe (default 3)", {"metavar": "N", "type": count}),
-    "profile": Option(
-        ("--profile",), "section of the configuration file", {"metavar": "NAME", "type": text}),
-    "quiet": Option(
-        ("-q", "--quiet"), "no notices or warnings; errors are always shown", {"action": "store_true"}),
-    "verbose": Option(
-        ("-v", "--verbose"), "log retries (-v), and the heads of every request and answer (-vv)",
-        {"action": "count", "default": 0}),
-    "version": Option(
-        ("--version",), "show the version and exit",
-        {"action": _Answer, "nargs": 0, "const": "{} {}".format(PROGRAM, __version__)}),
+# The options that are accepted before and after every command's name: by what argparse stores each as, its names, its help, and
+# what add_argument is given besides.
+OPTIONS: Mapping[str, Tuple[str, str, Mapping[str, Any]]] = {
+    "base_url": ("-u --base-url", "URL of the service (default HESTIAOS_BASE_URL; hitl, outbox: AEGIS_BASE_URL)",
+                 {"metavar": "URL", "type": text}),
+    "api_key": ("-k --api-key", "API key; others see it in ps, so better HESTIAOS_API_KEY (AEGIS_API_KEY) or a file",
+                {"metavar": "KEY", "type": text}),
+    "api_key_file": ("--api-key-file", "file to read the API key from", {"metavar": "FILE", "type": text}),
+    "json": ("-j --json", "print JSON", {"action": "store_true"}),
+    "get": ("--get", "print only one field of the result, such as trace_id or data.id; exit 76 where it is missing",
+            {"metavar": "FIELD", "type": text}),
+    "timeout": ("--timeout", "total deadline of a call (default 30; hitl, outbox: 10), or of a stream (default none)",
+                {"metavar": "SECONDS", "type": seconds}),
+    "retries": ("--retries", "extra attempts, made only where safe (default 3)", {"metavar": "N", "type": count}),
+    "profile": ("--profile", "section of the configuration file", {"metavar": "NAME", "type": text}),
+    "quiet": ("-q --quiet", "no notices or warnings; errors are always shown", {"action": "store_true"}),
+    "verbose": ("-v --verbose", "log retries (-v), and the heads of every request and answer (-vv)",
+                {"action": "count", "default": 0}),
+    "version": ("--version", "show the version and exit",
+                {"action": _Answer, "nargs": 0, "const": "{} {}".format(PROGRAM, __version__)}),
 }
 # fmt: on
 OUTPUT_OPTIONS = ("json", "get", "quiet", "verbose")  # what a command takes that asks no service
 _ANSWERED = ("-h", "--help", "--version")
-_KNOWN = {name for option in OPTIONS.values() for name in option.names}.union(_ANSWERED)
-_WANT_A_VALUE = {name for option in OPTIONS.values() if "metavar" in option.kind for name in option.names}
+_WORDS = dict.fromkeys(_ANSWERED, 1)  # each of their names, and how many words it takes
+_WORDS.update(
+    (name, 1 + ("metavar" in kind)) for names, _, kind in OPTIONS.values() for name in names.split()
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -182,9 +164,15 @@ class Parser(argparse.ArgumentParser):
     def add_options(self, *, explain: bool) -> None:
         """Add the options of every command, to be explained in the help or only named there."""
         group = self.add_argument_group("options of every command, before or after its name")
-        for dest, option in OPTIONS.items():
-            help = option.help if explain else argparse.SUPPRESS
-            self.arguments.append(group.add_argument(*option.names, dest=dest, help=help, **option.kind))
+        for dest, (names, help, kind) in OPTIONS.items():
+            shown = help if explain else argparse.SUPPRESS
+            self.arguments.append(group.add_argument(*names.split(), dest=dest, help=shown, **kind))
+
+    @property
+    def taken(self) -> List[str]:
+        """The options of every command that mean something here, in short form."""
+        taken = [OPTIONS[dest] for dest in OPTIONS if dest in self.takes]
+        return [" ".join([names.split()[0], kind.get("metavar", "")]).strip() for names, _, kind in taken]
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError, where argparse would print and exit."""
@@ -221,10 +209,8 @@ def _formatter() -> Any:
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse the arguments; raises Answered for ``--help`` and ``--version``, and UsageError."""
-    name, before, foreign, after = _find_command(argv)
+    name, before, after = _find_command(argv)
     parser = build_parser(name)
-    if foreign:
-        parser.error("unrecognized arguments: " + " ".join(foreign))
     given: List[str] = []
     if parser.takes_command:
         after, given = _parted(after)
@@ -242,8 +228,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     return args
 
 
-def _find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str], List[str]]:
-    """Return the command's name, the options of every command before its end, other options there, and what follows.
+def _find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str]]:
+    """Return the command's name, the options of every command before its end, and what follows.
 
     ``--help`` and ``--version`` end the search: they are of the program, or of what is found by then.
     """
@@ -252,28 +238,30 @@ def _find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str], List[
     foreign: List[str] = []
     while at < len(argv) and commands_of(name):
         word = argv[at]
+        words = 1
         if word in _ANSWERED:
-            return name, [word], [], []
+            return name, [word], []
         if word.startswith("-") and word != "-":
-            taken = _words_of(word)
-            (before if taken else foreign).extend(argv[at : at + (taken or 1)])
-            at += taken or 1
+            words = _words_of(word)
+            (before if words else foreign).extend(argv[at : at + (words or 1)])
         else:
             name = command_in(name, word)
-            at += 1
-    return name, before, foreign, list(argv[at:])
+        at += words or 1
+    if foreign:
+        build_parser(name).error("unrecognized arguments: " + " ".join(foreign))
+    return name, before, list(argv[at:])
 
 
 def _words_of(option: str) -> int:
     """Count the words of an option of every command, its value included; 0 where it is none of them."""
     if option.startswith("--"):
         name, equals, _ = option.partition("=")
-        return 0 if name not in _KNOWN else 2 if name in _WANT_A_VALUE and not equals else 1
+        words = _WORDS.get(name, 0)
+        return min(words, 1) if equals else words
     for end, letter in enumerate(option[1:], 2):  # -qv, -uURL, -qu URL
-        if "-" + letter not in _KNOWN:
-            return 0
-        if "-" + letter in _WANT_A_VALUE:
-            return 1 if option[end:] else 2
+        words = _WORDS.get("-" + letter, 0)
+        if words != 1:
+            return min(words, 1) if option[end:] else words
     return 1
 
 
@@ -305,9 +293,8 @@ def build_parser(name: str = "") -> Parser:
     if command is None:
         parts, examples = [_EPILOG], _EXAMPLES
     else:
-        taken = ", ".join(option.short for dest, option in OPTIONS.items() if dest in parser.takes)
-        named = "options of every command (hestiaos-lite --help explains them):\n  {}\n".format(taken)
-        parts, examples = [parser.epilog or "", named], command.examples
+        named = "options of every command (hestiaos-lite --help explains them):\n  {}\n"
+        parts, examples = [parser.epilog or "", named.format(", ".join(parser.taken))], command.examples
     parts.append("examples:\n" + "".join("  {} {}\n".format(PROGRAM, example) for example in examples))
     parser.epilog = "\n".join(filter(None, parts))
     return parser
