@@ -161,7 +161,7 @@ def test_four_forks_after_a_warm_call(what: str, box: Sandbox) -> None:
             if not pid:
                 code = 1
                 try:
-                    for count in range(20):
+                    for count in range(8):
                         text = "child {} {}".format(number, count)
                         assert client.run(text).text == "processed: " + text
                     if number % 2:
@@ -170,7 +170,7 @@ def test_four_forks_after_a_warm_call(what: str, box: Sandbox) -> None:
                 finally:
                     os._exit(code)
             children.append(pid)
-        for count in range(20):
+        for count in range(8):
             text = "parent {}".format(count)
             assert client.run(text).text == "processed: " + text
         for pid in children:
@@ -306,7 +306,7 @@ def test_no_descriptor_and_no_thread_is_left(closed: bool, box: Sandbox) -> None
         from hestiaos_lite import Client, HestiaError
 
         def use(client):
-            for number in range(9):
+            for number in range(6):
                 try:
                     client.health()
                     client.run("x")
@@ -321,7 +321,7 @@ def test_no_descriptor_and_no_thread_is_left(closed: bool, box: Sandbox) -> None
 
         def once():
             client = Client(sys.argv[1], timeout=20, retries=0)
-            workers = [threading.Thread(target=use, args=(client,)) for _ in range(8)]
+            workers = [threading.Thread(target=use, args=(client,)) for _ in range(4)]
             for worker in workers:
                 worker.start()
             use(client)
