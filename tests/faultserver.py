@@ -29,9 +29,8 @@ from hestiaos_lite import Client, HestiaError
 from .sandbox_call import steady_port
 
 TLS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "tls")
-TLS_AUTHORITY = os.path.join(
-    TLS_FOLDER, "authority.pem"
-)  # signed the server's certificate, which is for 127.0.0.1 alone
+# It signed the server's certificate, which is for 127.0.0.1 alone.
+TLS_AUTHORITY = os.path.join(TLS_FOLDER, "authority.pem")
 TLS_EXPIRED = os.path.join(TLS_FOLDER, "expired.pem")  # signed by itself, for 127.0.0.1, until February 2020
 _SERVER_CERTIFICATE = os.path.join(TLS_FOLDER, "server.pem")
 
@@ -55,30 +54,32 @@ class Wire:
     def __init__(self, server: FaultServer, sock: socket.socket) -> None:
         self._server = server
         self.sock = sock
-        self._buffer = b""
+        self._file = sock.makefile("rb")
 
     def request(self) -> Received:
         """Read one request and put it on record."""
-        head, body = self._read_until(b"\r\n\r\n"), b""
-        lines = head.decode("latin-1").split("\r\n")
-        method, target, _ = lines[0].split(" ", 2)
-        headers = {}
-        for line in lines[1:]:
+        method, target, _ = self._line().split(" ", 2)
+        headers: Dict[str, str] = {}
+        for line in iter(self._line, ""):
             name, _, value = line.partition(":")
             assert name.lower() not in headers, "header sent twice: " + name
             headers[name.lower()] = value.strip()
-        length = int(headers.get("content-length", "0"))
-        body = self.read(length)
-        received = Received(method, target, headers, body)
+        received = Received(method, target, headers, self.read(int(headers.get("content-length", "0"))))
         self._server._record(received)
         return received
 
     def read(self, size: int) -> bytes:
         """Read so many bytes, of something that is no HTTP."""
-        while len(self._buffer) < size:
-            self._receive()
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = self._file.read(size)
+        if len(data) < size:
+            raise Closed
         return data
+
+    def _line(self) -> str:
+        line = self._file.readline()
+        if not line.endswith(b"\r\n"):
+            raise Closed
+        return line[:-2].decode("latin-1")
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -110,22 +111,11 @@ class Wire:
     def reset(self) -> None:
         """End the connection with RST instead of FIN."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
         self.sock.close()
-
-    def _read_until(self, mark: bytes) -> bytes:
-        while mark not in self._buffer:
-            self._receive()
-        found, _, self._buffer = self._buffer.partition(mark)
-        return found
-
-    def _receive(self) -> None:
-        try:
-            data = self.sock.recv(65536)
-        except OSError:
-            data = b""
-        if not data:
-            raise Closed
-        self._buffer += data
 
 
 Script = Callable[[Wire], None]
@@ -230,7 +220,8 @@ class FaultServer:
                 sock = context.wrap_socket(sock, server_side=True)
                 with self._lock:
                     self._sockets.append(sock)
-            script(Wire(self, sock))
+            with contextlib.closing(Wire(self, sock)) as wire:
+                script(wire)
         except (Closed, OSError):
             pass  # the client went first, as it may
         except BaseException as fault:  # noqa: BLE001  # whatever a script did wrong is raised by close()
@@ -300,49 +291,41 @@ def answer(*replies: bytes) -> Script:
     return script
 
 
-def answer_and_close(data: bytes) -> Script:
-    """Read one request, send ``data``, close: for one call alone, since the next may still take the connection for open."""
+def answer_and(data: bytes, end: Script) -> Script:
+    """Read one request, send ``data``, and go on as ``end`` does."""
 
     def script(wire: Wire) -> None:
         wire.request()
         wire.send(data)
+        end(wire)
 
     return script
+
+
+def answer_and_close(data: bytes) -> Script:
+    """Read one request, send ``data``, close: for one call alone, since the next may still take the connection for open."""
+    return answer_and(data, hang_up)
 
 
 def answer_and_hang(data: bytes) -> Script:
     """Read one request, send ``data``, and leave the connection open."""
-
-    def script(wire: Wire) -> None:
-        wire.request()
-        wire.send(data)
-        wire.hang()
-
-    return script
+    return answer_and(data, Wire.hang)
 
 
 def answer_and_reset(data: bytes) -> Script:
     """Read one request, send ``data``, and reset the connection once it may have been read."""
 
-    def script(wire: Wire) -> None:
-        wire.request()
-        wire.send(data)
+    def reset(wire: Wire) -> None:
         if data:
             wire.pause(0.1)
         wire.reset()
 
-    return script
+    return answer_and(data, reset)
 
 
 def answer_and_drip(data: bytes, drops: bytes, seconds: float = 0.1) -> Script:
     """Read one request, send ``data`` at once and ``drops`` byte by byte, then close."""
-
-    def script(wire: Wire) -> None:
-        wire.request()
-        wire.send(data)
-        wire.drip(drops, seconds)
-
-    return script
+    return answer_and(data, lambda wire: wire.drip(drops, seconds))
 
 
 def drop(wire: Wire) -> None:
