@@ -250,6 +250,16 @@ def test_an_earlier_attempt_in_doubt_is_not_forgotten_whatever_the_last_one_says
     assert (setting.effect, setting.exit_code) == ("unknown", 3)
 
 
+@pytest.mark.parametrize(("code", "exit_code"), [
+    ("AGENT_FAILED", 1), ("BAD_DATA", 65), ("OUTBOX_DISK", 74), ("JOURNAL_BUSY", 75), ("CONFIGURATION", 78), ("OUTBOX", 78),
+])  # fmt: skip
+def test_what_this_library_finds_by_itself_is_known_by_its_code(code, exit_code):
+    for error in (HestiaError(code, "m"), InvalidInput("m", code=code)):
+        assert (error.at_fault, error.exit_code) == ("caller", exit_code)
+    of_the_service = HestiaError(code, "m", status=410, delivered=True)  # which may call its own errors so
+    assert (of_the_service.at_fault, of_the_service.exit_code) == ("request", 1)
+
+
 @pytest.mark.parametrize(("cls", "status", "advice"), [
     (ConnectionFailed, None, "send it again: its idempotency key keeps it from taking effect twice"),
     (

@@ -105,10 +105,10 @@ def deliver_pending(
     outbox: Outbox, caller: Caller, decision: Decision, deadline: Deadline
 ) -> Optional[Entry]:
     """Send what is pending in the partition of a decision; give the row of its own key where that is pending even then."""
-    last = outbox.last_pending(decision.partition, deadline)
-    if last is None:
+    claim = outbox.claim_up_to_last(decision.partition, deadline)
+    if claim is None:
         return None
-    send_up_to(outbox, outbox.claim_next(last, deadline), caller, deadline)
+    send_up_to(outbox, claim, caller, deadline)
     entry = outbox.find(decision.partition, decision.idempotency_key, deadline)
     return entry if entry is not None and entry.is_pending else None
 

@@ -13,7 +13,7 @@ __all__ = ["idempotency_key"]
 _DOMAIN = (
     b"hestiaos-lite key 1\n"  # a changed form would get a new number: keys already at a service must stay
 )
-_MAX_DEPTH = 64  # far below Python's recursion limit, and the same limit everywhere
+_MAX_DEPTH = 64  # within parts or fields; far below Python's recursion limit, and the same limit everywhere
 
 
 def idempotency_key(*parts: Any, **fields: Any) -> str:
@@ -52,68 +52,57 @@ def idempotency_key(*parts: Any, **fields: Any) -> str:
     """
     if not parts and not fields:
         raise TypeError("idempotency_key() needs at least one part or field")
-    form = _DOMAIN + _encode_sequence(parts, "parts", ()) + _encode_mapping(fields, "fields", ())
-    return hashlib.sha256(form).hexdigest()
+    return hashlib.sha256(_DOMAIN + _encode(parts, "parts") + _encode(fields, "fields")).hexdigest()
 
 
-def _encode(value: Any, path: str, parents: Tuple[int, ...]) -> bytes:
+def _encode(value: Any, path: str, parents: Tuple[int, ...] = ()) -> bytes:
     """Give the canonical form of one value; `parents` are the ids of the containers it lies in."""
-    if value is None:
-        return _tagged(b"n", b"")
-    if isinstance(value, enum.Enum):  # before int and str: IntEnum and str enums are both
-        raise TypeError("{} is an enum member; pass its .value or its .name".format(path))
-    if isinstance(value, bool):  # before int: a bool is one
-        return _tagged(b"b", b"1" if value else b"0")
     # The base class's own methods below, so that a subclass's way to print itself cannot change the key.
-    if isinstance(value, int):
-        return _tagged(b"i", int.__format__(value, "x").encode("ascii"))
-    if isinstance(value, float):
+    if value is None:
+        tag, body = b"n", b""
+    elif isinstance(value, enum.Enum):  # before int and str: IntEnum and str enums are both
+        raise TypeError("{} is an enum member; pass its .value or its .name".format(path))
+    elif isinstance(value, bool):  # before int: a bool is one
+        tag, body = b"b", b"1" if value else b"0"
+    elif isinstance(value, int):
+        tag, body = b"i", int.__format__(value, "x").encode("ascii")
+    elif isinstance(value, float):
         if not math.isfinite(value):
             raise TypeError("{} is {}, which has no canonical form".format(path, float.__repr__(value)))
-        return _tagged(b"f", struct.pack(">d", value if value else 0.0))
-    if isinstance(value, str):
-        return _encode_text(value, path)
-    if isinstance(value, (bytes, bytearray)):
-        return _tagged(b"x", bytes(value))
-    if isinstance(value, (list, tuple, dict)):
+        tag, body = b"f", struct.pack(">d", value if value else 0.0)
+    elif isinstance(value, str):
+        try:
+            tag, body = b"s", str.encode(value, "utf-8")
+        except UnicodeEncodeError:
+            raise TypeError("{} has a lone surrogate, which UTF-8 cannot hold".format(path)) from None
+    elif isinstance(value, (bytes, bytearray)):
+        tag, body = b"x", bytes(value)
+    elif isinstance(value, (list, tuple, dict)):
         if id(value) in parents:
             raise TypeError("{} contains itself".format(path))
-        if len(parents) >= _MAX_DEPTH:
+        if len(parents) > _MAX_DEPTH:
             raise TypeError("{} is nested deeper than {} levels".format(path, _MAX_DEPTH))
         parents += (id(value),)
         if isinstance(value, dict):
-            return _encode_mapping(value, path, parents)
-        return _encode_sequence(value, path, parents)
-    raise TypeError(
-        "{} is of type {}, which has no canonical form{}".format(path, _type_name(value), _hint(value))
-    )
+            tag, body = b"d", b"".join(_pairs(value, path, parents))
+        else:
+            items = [_encode(item, "{}[{}]".format(path, n), parents) for n, item in enumerate(value)]
+            tag, body = b"l", b"".join(items)
+    else:
+        what = "{} is of type {}, which has no canonical form{}"
+        raise TypeError(what.format(path, _type_name(value), _hint(value)))
+    return tag + str(len(body)).encode("ascii") + b":" + body
 
 
-def _encode_text(value: str, path: str) -> bytes:
-    try:
-        return _tagged(b"s", str.encode(value, "utf-8"))
-    except UnicodeEncodeError:
-        raise TypeError("{} has a lone surrogate, which UTF-8 cannot hold".format(path)) from None
-
-
-def _encode_sequence(values: Any, path: str, parents: Tuple[int, ...]) -> bytes:
-    items = enumerate(values)
-    return _tagged(b"l", b"".join(_encode(item, "{}[{}]".format(path, n), parents) for n, item in items))
-
-
-def _encode_mapping(mapping: Dict[Any, Any], path: str, parents: Tuple[int, ...]) -> bytes:
+def _pairs(mapping: Dict[Any, Any], path: str, parents: Tuple[int, ...]) -> List[bytes]:
     pairs: List[Tuple[bytes, bytes]] = []
     for key, value in dict.items(mapping):
         if not isinstance(key, str) or isinstance(key, enum.Enum):
             raise TypeError("{} has the key {!r}; keys must be plain strings".format(path, key))
         at = "{}[{!a}]".format(path, key)
-        text = str.encode(key, "utf-8", "surrogatepass")  # only to sort by; _encode_text refuses a surrogate
-        pairs.append((text, _encode_text(key, "the name of " + at) + _encode(value, at, parents)))
-    return _tagged(b"d", b"".join(form for _, form in sorted(pairs)))
-
-
-def _tagged(tag: bytes, body: bytes) -> bytes:
-    return tag + str(len(body)).encode("ascii") + b":" + body
+        text = str.encode(key, "utf-8", "surrogatepass")  # only to sort by; _encode refuses a surrogate
+        pairs.append((text, _encode(key, "the name of " + at) + _encode(value, at, parents)))
+    return [form for _, form in sorted(pairs)]
 
 
 def _type_name(value: Any) -> str:

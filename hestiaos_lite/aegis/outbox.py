@@ -262,6 +262,13 @@ class Outbox:
         with self._file.transaction(delivered=False, deadline=deadline) as connection:
             return self._claim_for(connection, _get(connection, own.id))
 
+    def claim_up_to_last(self, partition: Partition, deadline: Deadline) -> Optional[Claim]:
+        """Look at the last pending row of a partition likewise; None where there is none."""
+        where = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id DESC LIMIT 1"
+        with self._file.transaction(delivered=False, deadline=deadline) as connection:
+            found = _select(connection, where, partition)
+            return self._claim_for(connection, found[0]) if found else None
+
     def claim_first(self, partition: Partition, last_id: int) -> Optional[Entry]:
         """Claim the first pending row of a partition; None when there is none up to this id, or it is not due.
 
@@ -317,11 +324,6 @@ class Outbox:
             found = connection.execute(_PARTITIONS, (service, hosted)).fetchall()
             (last_id,) = connection.execute("SELECT MAX(id) FROM decision").fetchone()
         return found, last_id or 0
-
-    def last_pending(self, partition: Partition, deadline: Optional[Deadline] = None) -> Optional[Entry]:
-        """Give the last pending row of a partition."""
-        where = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id DESC LIMIT 1"
-        return next(iter(self._read(where, partition, deadline)), None)
 
     def find(
         self, partition: Partition, idempotency_key: str, deadline: Optional[Deadline] = None

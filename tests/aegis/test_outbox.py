@@ -287,23 +287,6 @@ def test_a_claim_holds_until_its_lease_ends(box, clock):
     assert (slow.keys, other.keys, box.get(1).attempts) == (["k"], ["k"], 3)
 
 
-def test_a_claim_that_is_lost_in_a_race(path, clock):
-    """Between the look for what is pending and the claim, another program takes it."""
-
-    class Slow(Outbox):
-        def last_pending(self, *facts: Any) -> Any:
-            found = super().last_pending(*facts)
-            flushed(rival, winner)
-            return found
-
-    winner, loser = Service(), Service()
-    with Outbox(path, clock=clock) as rival, Slow(path, clock=clock) as box:
-        queue(box, "older", "k")
-        with client_of(box, loser, timeout=5) as client:
-            assert client.conclude("k").outcome == "expired"
-    assert (winner.keys, loser.keys) == (["older", "k"], ["k"])
-
-
 def test_a_decision_that_there_is_no_time_to_send_is_queued(box):
     service = Service()
     with client_of(box, service, timeout=1e-7) as client:
