@@ -233,23 +233,21 @@ def _find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str]]:
 
     ``--help`` and ``--version`` end the search: they are of the program, or of what is found by then.
     """
-    name, at = "", 0
+    name, left = "", list(argv)
     before: List[str] = []
     foreign: List[str] = []
-    while at < len(argv) and commands_of(name):
-        word = argv[at]
-        words = 1
-        if word in _ANSWERED:
-            return name, [word], []
-        if word.startswith("-") and word != "-":
-            words = _words_of(word)
-            (before if words else foreign).extend(argv[at : at + (words or 1)])
+    while left and commands_of(name):
+        if left[0] in _ANSWERED:
+            return name, left[:1], []
+        if left[0].startswith("-") and left[0] != "-":
+            words = _words_of(left[0])
+            (before if words else foreign).extend(left[: words or 1])
+            del left[: words or 1]
         else:
-            name = command_in(name, word)
-        at += words or 1
+            name = command_in(name, left.pop(0))
     if foreign:
         build_parser(name).error("unrecognized arguments: " + " ".join(foreign))
-    return name, before, list(argv[at:])
+    return name, before, left
 
 
 def _words_of(option: str) -> int:

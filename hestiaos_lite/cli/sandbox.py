@@ -54,11 +54,10 @@ def _serve(args: Arguments, output: Output) -> int:
     from ..sandbox import Sandbox
     from ..sandbox.policy import load_policy
 
-    if args.policy is not None:
-        try:
-            load_policy(args.policy)
-        except ValueError as error:
-            raise BadData(str(error)) from error
+    try:
+        load_policy(args.policy)
+    except ValueError as error:
+        raise BadData(str(error)) from error
     try:
         box = Sandbox(
             args.host,
