@@ -210,24 +210,7 @@ def _said(ruling: RulingOrError) -> str:
 
 
 def _exec(argv: List[str], shown: str, output: Output) -> int:
-    try:
-        return exec_command(argv)
-    except FileNotFoundError:
-        code, why = _NOT_FOUND, "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
-    except OSError as error:
-        code, why = _CANNOT_START, error.strerror or str(error)
-        if error.errno == errno.ENOEXEC:
-            why += " (a script needs a first line such as #!/bin/sh)"
-    output.complain("allowed, but cannot be started: {}: {}".format(shown, why))
-    return code
-
-
-def exec_command(argv: List[str]) -> int:
-    """Replace this process by a command; where exec does not replace, run it, wait, and return its exit code.
-
-    Raises:
-        OSError: it cannot be started; FileNotFoundError: there is none of that name.
-    """
+    """Replace this process by the command; where exec does not replace, run it, wait, and return its exit code."""
     numbers = [getattr(signal, name) for name in _IGNORED_BY_PYTHON if hasattr(signal, name)]
     before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
     _undo_locale_coercion()
@@ -237,9 +220,17 @@ def exec_command(argv: List[str]) -> int:
         import subprocess  # Windows: exec starts another process there, and a process that waits for this one goes on
 
         return subprocess.call(argv)  # noqa: S603 - the very command that was asked for
+    except FileNotFoundError:
+        code, why = _NOT_FOUND, "not found (an alias, a builtin, a pipe or NAME=value needs sh -c)"
+    except OSError as error:
+        code, why = _CANNOT_START, error.strerror or str(error)
+        if error.errno == errno.ENOEXEC:
+            why += " (a script needs a first line such as #!/bin/sh)"
     finally:
         for number, handler in zip(numbers, before):
             signal.signal(number, handler)
+    output.complain("allowed, but cannot be started: {}: {}".format(shown, why))
+    return code
 
 
 def _find(name: str) -> str:
