@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import ssl
+import sys
 import time
 from email.utils import formatdate
 from typing import Any, Dict, List
 
 import pytest
 import requests
+import urllib3
 
 import hestiaos_lite
 
@@ -350,12 +353,9 @@ def test_a_key_over_plain_http(monkeypatch: Any) -> None:
     assert [level for level, _, _ in found["key"]] == ["note", "problem"]
 
 
-def test_a_package_that_is_missing(tmp_path: Any) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['requests'] = None\n")
-    called = run("doctor", "-j", PYTHONPATH=os.pathsep.join([str(tmp_path), ROOT]))
-    finding = called.json["findings"][0]
-    cure = "pip install requests sseclient-py"
-    assert (called.code, finding["level"], finding["cure"]) == (1, "problem", cure)
+def test_a_package_that_is_missing(monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "requests", None)
+    assert findings()["packages"][0][0::2] == ("problem", "pip install requests sseclient-py")
 
 
 def test_the_wrong_sseclient(tmp_path: Any) -> None:
@@ -371,19 +371,23 @@ def test_the_wrong_sseclient(tmp_path: Any) -> None:
     assert "sseclient-py" in stream.err
 
 
+UPGRADE = "pip install 'urllib3>=1.26.5'"
+
+
 # fmt: off
-@pytest.mark.parametrize("patch, words, cure", [
-    ("import urllib3; urllib3.__version__ = '1.26.4'", "urllib3 1.26.4 has known vulnerabilities", "pip install 'urllib3>=1.26.5'"),
-    ("import urllib3; urllib3.__version__ = '1.9.dev1'", "urllib3 1.9.dev1 has known vulnerabilities", "pip install 'urllib3>=1.26.5'"),
-    ("import ssl, urllib3; ssl.OPENSSL_VERSION_INFO, ssl.OPENSSL_VERSION = (1, 0, 2, 11, 15), 'OpenSSL 1.0.2k'",
+@pytest.mark.parametrize(("module", "versions", "words", "cure"), [
+    (urllib3, {"__version__": "1.26.4"},   "urllib3 1.26.4 has known vulnerabilities that a hostile service can exploit", UPGRADE),
+    (urllib3, {"__version__": "1.9.dev1"}, "urllib3 1.9.dev1 has known vulnerabilities that a hostile service can exploit", UPGRADE),
+    (ssl, {"OPENSSL_VERSION_INFO": (1, 0, 2, 11, 15), "OPENSSL_VERSION": "OpenSSL 1.0.2k"},
      "OpenSSL 1.0.2k is old, and has no TLS 1.3", "use a Python that is built with OpenSSL 1.1.1 or later"),
 ], ids=["urllib3", "a strange version", "OpenSSL"])
 # fmt: on
-def test_an_old_dependency(box: Any, tmp_path: Any, patch: str, words: str, cure: str) -> None:
+def test_an_old_dependency(
+    box: Any, monkeypatch: Any, module: Any, versions: Dict[str, Any], words: str, cure: str
+) -> None:
     """Only its version is another: an old OpenSSL cannot be installed here."""
-    (tmp_path / "sitecustomize.py").write_text(patch + "\n")
-    path = os.pathsep.join([str(tmp_path), ROOT])
-    found = run("doctor", "-j", "--no-stream", "-u", box.url, PYTHONPATH=path).json["findings"]
-    problems = [finding for finding in found if finding["level"] == "problem"]
-    assert [(finding["text"][: len(words)], finding["cure"]) for finding in problems] == [(words, cure)]
-    assert [finding["level"] for finding in found if finding["check"] == "service"] == ["ok"]
+    for name, version in versions.items():
+        monkeypatch.setattr(module, name, version)
+    found = findings("--no-stream", "-u", box.url)
+    problems = [finding for rows in found.values() for finding in rows if finding[0] == "problem"]
+    assert (problems, found["service"][0][0]) == ([("problem", words, cure)], "ok")

@@ -299,17 +299,16 @@ def test_a_sigterm_that_is_ignored_does_not_end_the_asking() -> None:
 # -- masks and the log
 
 
-def test_a_masked_value_is_neither_sent_nor_logged_nor_said(tmp_path: Any) -> None:
+def test_a_masked_value_is_neither_sent_nor_logged_nor_said(tmp_path: Any, capfd: Any) -> None:
     token, longer, pin = 'it\'s a "tök€n"', 'it\'s a "tök€n" and more', "4711"
     log = tmp_path / "log"
     argv = ["printf", "%s|", token, "x" + longer + "y", "PIN=" + pin, token + token]
     given = json.dumps({token: [token, {"pin": 4711, "other": 471, "deep": longer}]})
     options = ["--mask", "PIN", "--mask", "TOKEN", "--mask", "LONGER", "--log", str(log), "--input", given]
     with FaultServer(answer(ok({"decision": "ALLOW", "reason": "as {} is".format(token)}))) as server:
-        line = ["guard", "-u", server.url, "-v", *options, "--", *argv]
-        done = run(*line, TOKEN=token, LONGER=longer, PIN=pin)
+        done = guard(server.url, "-v", *options, "--", *argv, TOKEN=token, LONGER=longer, PIN=pin)
         told = json.loads(server.requests[0].body.decode("utf-8"))["command_input"]
-    assert (done.code, done.out) == (0, "".join(word + "|" for word in argv[2:]))
+    assert (done.code, capfd.readouterr().out) == (0, "".join(word + "|" for word in argv[2:]))
     shown = ["printf", "%s|", "$TOKEN", "x$LONGERy", "PIN=$PIN", "$TOKEN$TOKEN"]
     assert told == {
         "$TOKEN": ["$TOKEN", {"pin": "$PIN", "other": 471, "deep": "$LONGER"}],
