@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -18,7 +17,7 @@ from hestiaos_lite import Client
 from hestiaos_lite.cli import main
 from hestiaos_lite.sandbox import Sandbox
 
-from ..cli_call import Called, call, command, environment
+from ..cli_call import Called, call
 
 BLOCKED_TEXT = "rm -rf /"
 PAGE = 512  # bytes
@@ -46,20 +45,20 @@ def once(count: int) -> Counter[str]:
 
 
 class Child:
-    """The command in a forked process, which a test may kill: what the kernel has of its files is what stays."""
+    """The command in a forked process, which a test may signal or kill: what the kernel has of its files is what stays."""
 
-    def __init__(self, arguments: List[str], err: str, prepare: Callable[[], None] = lambda: None) -> None:
-        self._err = err
+    def __init__(self, arguments: List[str], prepare: Callable[[], None] = lambda: None) -> None:
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - `wait` closes it
+        self._status: Optional[int] = None
         with warnings.catch_warnings():
             # 3.12 and later warn of every fork beside threads
             warnings.simplefilter("ignore", DeprecationWarning)
-            self.pid = os.fork()
-        if self.pid == 0:
+            self._pid = os.fork()
+        if self._pid == 0:
             code = 70
             try:
-                fd = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(fd, 1)
-                os.dup2(fd, 2)
+                os.dup2(self._output.fileno(), 1)
+                os.dup2(1, 2)
                 sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False)
                 prepare()
                 code = main(arguments)
@@ -67,17 +66,37 @@ class Child:
             finally:
                 os._exit(code)
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if not self.has_ended():
+            os.kill(self._pid, number)
+
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
+
+    def has_ended(self, options: int = os.WNOHANG if os.name == "posix" else 0) -> bool:
+        if self._status is None:
+            pid, status = os.waitpid(self._pid, options)
+            self._status = status if pid else None
+        return self._status is not None
+
+    def said(self) -> str:
+        """What it has written until now, to either output."""
+        return os.pread(self._output.fileno(), 1 << 20, 0).decode("utf-8")
 
     def wait(self) -> Optional[Called]:
         """What it said; None where it was killed."""
-        _, status = os.waitpid(self.pid, 0)
-        if os.WIFSIGNALED(status):
-            return None
-        with open(self._err, encoding="utf-8") as file:
-            return Called(os.WEXITSTATUS(status), "", file.read())
+        self.has_ended(0)
+        assert self._status is not None
+        with self._output:
+            said = self.said()
+        return None if os.WIFSIGNALED(self._status) else Called(os.WEXITSTATUS(self._status), "", said)
+
+    def ended(self) -> Called:
+        """The same, of one that is not killed."""
+        called = self.wait()
+        assert called is not None
+        return called
 
 
 class Batch:
@@ -106,11 +125,9 @@ class Batch:
     def go(self, *more: str) -> Called:
         return call(*self.arguments(*more))
 
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
+    def start(self, *more: str, prepare: Callable[[], None] = lambda: None) -> Child:
         """Run it in a process of its own."""
-        return subprocess.Popen(
-            command(*self.arguments(*more)), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        return Child(self.arguments(*more), prepare)
 
     def lines(self, path: str) -> List[Dict[str, Any]]:
         with open(path, encoding="utf-8") as file:
@@ -149,8 +166,12 @@ def after_a_loss_of_power(data: bytes, synced: int, rng: random.Random) -> bytes
     return bytes(left)
 
 
-def wait_for_requests(box: Sandbox, count: int, seconds: float = 30.0) -> None:
+def wait_until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
-    while box.requests_total < count:
-        assert time.monotonic() < deadline, "only {} requests came".format(box.requests_total)
+    while not holds():
+        assert time.monotonic() < deadline, "waited {} s".format(seconds)
         time.sleep(0.005)
+
+
+def wait_for_requests(box: Sandbox, count: int) -> None:
+    wait_until(lambda: box.requests_total >= count)

@@ -203,10 +203,7 @@ class BatchMachine(RuleBasedStateMachine):
         if not kill_in:
             return self.batch.go(*arguments)
         with self.lock:
-            self.child, self.kill_in = (
-                Child(self.batch.arguments(*arguments), os.path.join(self.folder, "err")),
-                kill_in,
-            )
+            self.child, self.kill_in = self.batch.start(*arguments), kill_in
         called = self.child.wait()
         with self.lock:
             self.child = None
@@ -273,7 +270,7 @@ def outcome_of_line(line: bytes) -> str:
 
 @pytest.mark.parametrize(
     ("examples", "steps"),
-    [(25, 8), pytest.param(40, 20, marks=pytest.mark.slow)],
+    [(16, 8), pytest.param(40, 20, marks=pytest.mark.slow)],
     ids=["short", "long"],
 )
 def test_every_id_once_nothing_with_effect_twice_and_no_result_deleted(

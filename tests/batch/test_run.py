@@ -40,11 +40,6 @@ ALLOWED = ok({"result": "ALLOW", "trace_id": "t"})
 BUSY = reply(503, b"{}")
 
 
-def client_for_a_pickler() -> Client:
-    """Another one: a worker process keeps the client that a factory has once made."""
-    return Client(retries=0)
-
-
 def failing_factory() -> Client:
     raise RuntimeError("no settings here")
 
@@ -210,19 +205,16 @@ class PicklingExecutor(Executor):
         raise AssertionError("a borrowed executor was shut down")
 
 
-def test_what_is_submitted_is_plain_and_holds_no_key(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_class_client_is_a_factory_and_what_is_submitted_is_plain_and_holds_no_key(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
     monkeypatch.setenv("HESTIAOS_API_KEY", "canary-7d1f")
     executor = PicklingExecutor()
-    assert [result.ok for result in run_batch(client_for_a_pickler, rows(5), executor=executor)] == [True] * 5
+    assert [result.ok for result in run_batch(Client, rows(5), executor=executor)] == [True] * 5
     assert len(executor.sent) == 5
     assert not any(b"canary" in sent for sent in executor.sent)
     assert len({request.headers["X-Request-Id"] for request in box.requests}) == 5
-
-
-def test_the_class_client_is_a_factory(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HESTIAOS_BASE_URL", box.url)
-    assert sum(result.ok for result in run_batch(Client, rows(5))) == 5
 
 
 @pytest.mark.parametrize(("make_executor", "is_factory", "words"), [

@@ -34,16 +34,14 @@ def test_killed_and_resumed_every_id_has_one_result_and_no_row_is_executed_twice
         killed = 0
         # a kill may leave a whole window in doubt that never reached the service, so fewer requests than rows may come
         for threshold in sorted(rng.sample(range(1, int(count * 0.9) - 8 * kills), kills)):
-            process = batch.start("--resume", "--quiet")
-            while box.requests_total < threshold and process.poll() is None:
+            child = batch.start("--resume", "--quiet")
+            while box.requests_total < threshold and not child.has_ended():
                 time.sleep(0.0005)
             time.sleep(rng.random() * 0.003)
-            process.kill()
-            process.communicate(timeout=30)
-            killed += process.returncode < 0
+            child.kill()
+            killed += child.wait() is None
         assert killed == kills
-        last = batch.start("--resume", "--quiet")
-        last.communicate(timeout=600)
+        last = batch.go("--resume", "--quiet")
 
         batch.check_each_id_once(count)
         executed = executions(box)
@@ -55,12 +53,10 @@ def test_killed_and_resumed_every_id_has_one_result_and_no_row_is_executed_twice
         # in doubt is what a fault left without an answer, and at most the window of each kill
         lost = sum(fault.kind in ("drop", "lose") for fault in box.injected)
         assert len(unknown) <= lost + 8 * kills
-        assert last.returncode == (3 if unknown else 0)
+        assert last.code == (3 if unknown else 0)
 
         box.clear_faults()
-        repeated = batch.start("--retry-unknown", "--quiet")
-        repeated.communicate(timeout=600)
-        assert repeated.returncode == 0
+        assert batch.go("--retry-unknown", "--quiet").code == 0
         batch.check_each_id_once(count)
         assert batch.lines(batch.bad) == []
         assert set(executions(box)) == {"row {}".format(number) for number in range(count)}

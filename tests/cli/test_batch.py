@@ -17,10 +17,11 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from hestiaos_lite.batch.rate import Backoff
+from hestiaos_lite.cli import batch as command_of_batch
 from hestiaos_lite.cli import progress
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.kit import BLOCKED_TEXT, Batch, Child, executions, once, put, read, rows, wait_for_requests
+from ..batch.kit import BLOCKED_TEXT, Batch, executions, once, put, read, wait_for_requests, wait_until
 from ..cli_call import Called, call, command, environment
 from ..faultserver import closed_port
 
@@ -149,21 +150,20 @@ def test_the_format_is_known_by_name_or_first_line(
 @posix
 def test_a_pipe_is_read_once_and_checked_whole(box: Sandbox, batch: Batch) -> None:
     os.mkfifo(batch.input)
-    process = batch.start()
-    with open(batch.input, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows(5))
-    assert process.communicate(timeout=30) == (b"", said(5, ok=5).encode())
-    assert process.returncode == 0
+    child = batch.start()
+    batch.give_rows(5)
+    assert child.wait() == Called(0, "", said(5, ok=5))
     assert executions(box) == once(5)
 
 
+@posix
 @pytest.mark.parametrize("how", ["a line is broken", "another is copied over it"])
 def test_an_input_that_changes_while_it_is_read_ends_the_run(box: Sandbox, batch: Batch, how: str) -> None:
     """What was not checked went out under the old digests, and a repeated id was sent four times."""
     filler = "x" * 1000  # so that the file is larger than what is read at once
     batch.give([{"id": n, "input": "row {}".format(n), "session_id": filler} for n in range(80)])
     box.delay_next(0.5)
-    process = batch.start("--jobs", "1")
+    child = batch.start("--jobs", "1")
     wait_for_requests(box, 1)
     if how == "a line is broken":
         with open(batch.input, "rb+") as file:
@@ -171,10 +171,9 @@ def test_an_input_that_changes_while_it_is_read_ends_the_run(box: Sandbox, batch
             file.write(b"\n{broken\n")
     else:
         batch.give([{"id": n // 2 * 2, "input": "another", "session_id": filler} for n in range(80)])
-    err = process.communicate(timeout=60)[1].decode("utf-8")
-    assert process.returncode == 65
-    assert "[BAD_DATA] {}".format(batch.input) in err
-    assert ("has changed since it was checked" in err) or how != "a line is broken"
+    called = child.ended()
+    assert (called.code, "[BAD_DATA] {}".format(batch.input) in called.err) == (65, True)
+    assert ("has changed since it was checked" in called.err) or how != "a line is broken"
     assert executions(box) == once(sum(executions(box).values()))
 
 
@@ -222,6 +221,7 @@ def test_results_of_an_earlier_run_are_never_overwritten(batch: Batch) -> None:
     assert read(batch.out) == before
 
 
+@posix
 def test_two_runs_at_once_do_not_share_files(box: Sandbox, batch: Batch) -> None:
     batch.give_rows(4)
     box.delay_next(2, times=4)
@@ -230,8 +230,7 @@ def test_two_runs_at_once_do_not_share_files(box: Sandbox, batch: Batch) -> None
     second = batch.go("--resume")
     assert second.code == 75
     assert "[JOURNAL_BUSY]" in second.err
-    first.communicate(timeout=30)
-    assert first.returncode == 0
+    assert first.ended().code == 0
     assert executions(box) == once(4)
 
 
@@ -340,11 +339,11 @@ def test_what_is_known_stays_known_wherever_bad_is(box: Sandbox, batch: Batch, f
 def test_killed_in_a_pause_it_leaves_no_doubt_about_what_was_turned_away(box: Sandbox, batch: Batch) -> None:
     batch.give_rows(30)
     box.fail_next(429, times=3, retry_after=600)
-    process = batch.start("--jobs", "3")
+    child = batch.start("--jobs", "3")
     wait_for_requests(box, 3)
     time.sleep(0.5)
-    process.kill()
-    process.communicate(timeout=30)
+    child.kill()
+    assert child.wait() is None
     assert batch.go("--resume").code == 0
     assert executions(box) == once(30)
     batch.check_each_id_once(30)
@@ -356,7 +355,7 @@ def test_a_row_in_flight_at_a_kill_is_for_retry_unknown_alone_also_a_mended_one(
 ) -> None:
     batch.give_rows(1)
     box.delay_next(30)
-    child = Child(batch.arguments(), os.path.join(batch.folder, "err"))
+    child = batch.start()
     wait_for_requests(box, 1)
     child.kill()
     assert child.wait() is None
@@ -496,13 +495,13 @@ def test_a_first_signal_finishes_what_is_in_flight(
 ) -> None:
     batch.give_rows(60)
     box.delay_next(0.1, times=300)
-    process = batch.start("--jobs", "4")
+    child = batch.start("--jobs", "4")
     wait_for_requests(box, 10)
-    process.send_signal(number)
-    err = process.communicate(timeout=30)[1].decode("utf-8")
-    assert process.returncode == code
+    child.signal(number)
+    called = child.ended()
+    assert called.code == code
     for words in ("finishing what is in flight", "unknown 0", "--resume sends the"):
-        assert words in err
+        assert words in called.err
     assert executions(box) == Counter({"row {}".format(line["id"][1:]): 1 for line in batch.lines(batch.out)})
     box.clear_faults()
     assert batch.go("--resume").code == 0
@@ -516,53 +515,40 @@ def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_fligh
 ) -> None:
     batch.give_rows(50)
     box.delay_next(25, times=3)
-    process = batch.start("--jobs", "3")
+    child = batch.start("--jobs", "3")
     wait_for_requests(box, 3)
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    assert b"interrupt again to stop now" in process.stderr.readline()
+    child.signal(signal.SIGINT)
+    wait_until(lambda: "interrupt again to stop now" in child.said())
     began = time.monotonic()
-    while process.poll() is None:  # what follows the first at once is the first again
-        process.send_signal(signal.SIGINT)
+    while not child.has_ended():  # what follows the first at once is the first again
+        child.signal(signal.SIGINT)
         time.sleep(0.1)
-    err = process.communicate(timeout=20)[1].decode("utf-8")
     assert time.monotonic() - began < 20
-    assert process.returncode == 130
-    assert said(50, unknown=3, unsent=47) in err
-    assert "--resume sends the 47 that are unsent" in err
-    assert "first look up what became of the unknown ones" in err
+    called = child.ended()
+    assert (called.code, said(50, unknown=3, unsent=47) in called.err) == (130, True)
+    assert "--resume sends the 47 that are unsent" in called.err
+    assert "first look up what became of the unknown ones" in called.err
     box.clear_faults()
     assert batch.go("--resume").code == 3
     assert batch.ids(batch.bad) == ["r0", "r1", "r2"]
     batch.check_each_id_once(50)
 
 
-PATIENT = """
-import sys
-from hestiaos_lite.cli import batch, main
-batch._ONE_SIGNAL_SECONDS = 3600
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 @posix
-def test_a_signal_that_comes_twice_at_once_is_one(box: Sandbox, batch: Batch) -> None:
+def test_a_signal_that_comes_twice_at_once_is_one(
+    box: Sandbox, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """timeout(1) signals its command, and then the group that the command is in."""
+    monkeypatch.setattr(command_of_batch, "_ONE_SIGNAL_SECONDS", 3600)
     batch.give_rows(50)
     box.delay_next(1, times=3)
-    process = subprocess.Popen(
-        [sys.executable, "-c", PATIENT] + batch.arguments("--jobs", "3"),
-        env=environment(),
-        stderr=subprocess.PIPE,
-    )
+    child = batch.start("--jobs", "3")
     wait_for_requests(box, 3)
-    process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    assert b"interrupt again to stop now" in process.stderr.readline()
-    process.send_signal(signal.SIGTERM)
-    err = process.communicate(timeout=30)[1].decode("utf-8")
-    assert process.returncode == 143
-    assert said(50, ok=3, unsent=47) in err
+    child.signal(signal.SIGTERM)
+    wait_until(lambda: "interrupt again to stop now" in child.said())
+    child.signal(signal.SIGTERM)
+    called = child.ended()
+    assert (called.code, said(50, ok=3, unsent=47) in called.err) == (143, True)
 
 
 # -- a disk that is full
@@ -578,8 +564,7 @@ def test_a_full_disk_stops_the_sending_and_names_the_file(box: Sandbox, batch: B
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     batch.give_rows(100)
-    first = Child(batch.arguments("--jobs", "4"), os.path.join(batch.folder, "err"), limited).wait()
-    assert first is not None
+    first = batch.start("--jobs", "4", prepare=limited).ended()
     assert "check the disk, quotas and file size limits" in first.err
     assert first.code in ((3, 74) if box.requests_total else (74,)), first
     assert box.requests_total < 100

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 from typing import Any, List, Tuple
 
@@ -15,8 +14,8 @@ import pytest
 from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.kit import Batch, executions, once, read, wait_for_requests
-from ..cli_call import call, command, environment
+from ..batch.kit import Batch, Child, executions, once, read, wait_for_requests
+from ..cli_call import call
 from ..faultserver import FaultServer, answer, ok, reply
 
 UMLAUTS = "Ticket;Frage\r\n7;Wie spät ist es?\r\n8;rm -rf /\r\n9;=1+1\r\n"
@@ -60,26 +59,25 @@ def test_a_spreadsheets_csv_comes_back_with_the_answers_beside_the_questions(
     assert len(blocked_request_id) == 36
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupted_table_is_there_and_a_resumed_one_is_whole(box: Sandbox, tmp_path: Any) -> None:
     path, out = tmp_path / "in.csv", str(tmp_path / "answers.csv")
     path.write_text("input,note\n" + "".join("row {},n{}\n".format(n, n) for n in range(60)))
     box.delay_next(0.1, times=60)
     arguments = ["batch", str(path), "--out", out, "--base-url", box.url, "--jobs", "2"]
-    process = subprocess.Popen(command(*arguments), env=environment(), stderr=subprocess.PIPE)
+    child = Child(arguments)
     wait_for_requests(box, 8)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert process.returncode == 130
+    child.signal(signal.SIGINT)
+    assert child.ended().code == 130
     rows = table(out, "utf-8", ",")
     assert [row[:2] for row in rows[1:]] == [["row {}".format(n), "n{}".format(n)] for n in range(60)]
     assert {row[2] for row in rows} == {"outcome", "ok", ""}
     box.clear_faults()
     os.chmod(out, 0o640)
-    os.unlink(out) if os.name == "nt" else None
     assert call(*arguments, "--resume").code == 0
     assert {row[2] for row in table(out, "utf-8", ",")[1:]} == {"ok"}
     assert executions(box) == once(60)
-    assert os.name == "nt" or os.stat(out).st_mode & 0o777 == 0o640
+    assert os.stat(out).st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("first", list("=+-@\t\r"))
