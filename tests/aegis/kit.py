@@ -55,7 +55,7 @@ class Service(HTTPAdapter):
         self.meanwhile: Callable[[str], Any] = lambda key: None
 
     def send(self, request: Any, **options: Any) -> requests.Response:
-        key = _text(request.headers.get("Idempotency-Key", "status"))
+        key = text(request.headers.get("Idempotency-Key", "status"))
         self.keys.append(key)
         self.meanwhile(key)
         answer = self.answers.get(key, self.answers.get("others", 202))
@@ -79,7 +79,7 @@ def answered(
     return response
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 

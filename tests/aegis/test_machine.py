@@ -30,7 +30,7 @@ from requests.adapters import HTTPAdapter
 
 from hestiaos_lite import AegisClient, HestiaError, Outbox, errors
 
-from .kit import LEASE_SECONDS, NOON, answered
+from .kit import LEASE_SECONDS, NOON, answered, text
 
 SLACK_SECONDS = 60.0  # a clock that was set back by less counts as right
 
@@ -164,7 +164,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def arrived(self, account: Account, request: Any) -> requests.Response:
         """Take a decision that has left a client, or do what the fault of the day says."""
-        headers = {name: _text(value) for name, value in request.headers.items()}
+        headers = {name: text(value) for name, value in request.headers.items()}
         tenant, thread, key = headers.get("Tenant-Id"), headers["Thread-Id"], headers["Idempotency-Key"]
         assert tenant == account.tenant_id, "sent to another account"
         rows = self.boxes[0].list()
@@ -333,10 +333,6 @@ class OutboxMachine(RuleBasedStateMachine):
 
 def account_of(row: Any) -> Account:
     return Account(row.service.rpartition("/api")[0], row.tenant_id)
-
-
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
 @pytest.mark.parametrize(("examples", "steps"), [

@@ -296,6 +296,18 @@ def test_a_decision_that_there_is_no_time_to_send_is_queued(box):
     assert flushed(box, service) == FlushReport(sent=1)
 
 
+def test_one_that_waits_for_an_older_one_looks_now_and_then(path):
+    """And not as fast as it can."""
+    looks = []
+    with Outbox(path, clock=lambda: looks.append(None) or NOON) as box:
+        queue(box, "older")
+        leave_claimed(box, 1, NOON + LEASE_SECONDS)
+        looks.clear()
+        with client_of(box, Service(), timeout=0.4) as client:
+            assert client.approve("k").queued
+    assert len(looks) < 50
+
+
 def test_a_file_that_is_locked_until_the_deadline_is_no_more_than_waiting(path):
     """The decision is recorded; that the older one of its thread cannot be claimed leaves it queued."""
     other = sqlite3.connect(str(path), isolation_level=None, timeout=0.4)  # twice the deadline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
@@ -11,7 +11,7 @@ from hestiaos_lite import AegisClient, Conflict, FlushReport, Outbox
 from hestiaos_lite.aegis.rows import service_of
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.kit import client_of, leave_claimed, nobody_there, queue
+from ..aegis.kit import Service, client_of, flushed, leave_claimed, nobody_there, queue
 from ..cli_call import call
 
 SENDER = ("--tenant", "t", "--thread", "th", "--retries", "0")
@@ -44,29 +44,27 @@ def test_rows_of_one_service_are_not_flushed_to_another(box: Sandbox, other: San
     assert (flushed.code, keys_of(box)) == (0, ["k"])
 
 
-def test_a_row_of_a_tenant_does_not_leave_under_an_api_key(outbox: Outbox) -> None:
-    with Sandbox(api_key="s3cr3t") as box:
-        queue(outbox, "tenant's", base_url=box.url)
-        queue(outbox, "hosted", tenant_id=None, api_key="s3cr3t", base_url=box.url)
-        with AegisClient(box.url, api_key="s3cr3t", thread_id="T", outbox=outbox) as client:
-            assert client.flush() == FlushReport(sent=1, elsewhere=1)
-            assert client.approve("tenant's").accepted  # another decision: the account's, not the tenant's
-        (first, second) = box.requests
-        assert "Tenant-Id" not in first.headers
-    assert [(row.id, row.state) for row in outbox.list()] == [(1, "queued"), (2, "settled"), (3, "settled")]
+TENANT, ACCOUNT = {"tenant_id": "acme"}, {"tenant_id": None, "api_key": "s3cr3t"}
+# fmt: off
+APART: Dict[str, Any] = {
+    "another service":             ({"base_url": "http://a"}, {"base_url": "http://b"}),
+    "another prefix":              ({}, {"api_prefix": ""}),
+    "a tenant's, to an account":   (TENANT, ACCOUNT),
+    "an account's, to a tenant":   (ACCOUNT, TENANT),
+}
+# fmt: on
 
 
-def test_a_row_of_an_account_does_not_leave_under_a_tenant(box: Sandbox, outbox: Outbox) -> None:
-    queue(outbox, "hosted", tenant_id=None, api_key="s3cr3t", base_url=box.url)
-    with AegisClient(box.url, tenant_id="acme", thread_id="T", outbox=outbox) as client:
-        assert client.flush() == FlushReport(elsewhere=1)
-    assert box.requests == []
-
-
-def test_the_path_prefix_is_part_of_the_service(box: Sandbox, outbox: Outbox) -> None:
-    queue(outbox, "k", base_url=box.url)
-    with AegisClient(box.url, tenant_id="acme", thread_id="T", outbox=outbox, api_prefix="") as client:
-        assert client.flush() == FlushReport(elsewhere=1)
+@pytest.mark.parametrize(("of", "to"), APART.values(), ids=APART.keys())
+def test_a_row_leaves_for_its_own_service_and_mode_alone(outbox: Outbox, of: Any, to: Any) -> None:
+    queue(outbox, "k", **of)
+    service = Service()
+    assert flushed(outbox, service, **to) == FlushReport(elsewhere=1)
+    with client_of(outbox, service, **to) as client:
+        assert client.approve("k").accepted  # another decision
+    assert [(row.id, row.state) for row in outbox.list()] == [(1, "queued"), (2, "settled")]
+    assert flushed(outbox, service, **of) == FlushReport(sent=1)
+    assert service.keys == ["k", "k"]
 
 
 SPELLINGS = [
