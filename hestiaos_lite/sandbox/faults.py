@@ -47,7 +47,7 @@ class Faults:
         self._injected: List[Injected] = []
         self._random = random.Random()
         self._rate = 0.0
-        self._kinds: Sequence[str] = ()
+        self._kinds: Sequence[Fault] = ()
 
     @property
     def injected(self) -> List[Injected]:
@@ -101,13 +101,15 @@ class Faults:
         """
         if not 0 <= rate <= 1:
             raise ValueError("rate must be from 0 to 1")
+        faults = []
         for kind in kinds:
             if kind not in ("drop", "lose") and not (kind.isdigit() and 400 <= int(kind) <= 599):
                 raise ValueError("unknown kind of fault {!r}: a status from 400, drop or lose".format(kind))
-        if rate and not kinds:
+            faults.append(Fault("reply", reply=_error_reply(int(kind))) if kind.isdigit() else Fault(kind))
+        if rate and not faults:
             raise ValueError("name at least one kind of fault")
         with self._faults_lock:
-            self._rate, self._random, self._kinds = rate, random.Random(seed), tuple(kinds)
+            self._rate, self._random, self._kinds = rate, random.Random(seed), faults
 
     def clear_faults(self) -> None:
         """Forget every fault that was scripted and not met, and end random ones."""
@@ -135,11 +137,9 @@ class Faults:
     def _drawn(self, request: Request) -> Optional[Fault]:
         """The random fault that this request meets, if any."""
         with self._faults_lock:
-            if not self._rate or self._random.random() >= self._rate:
+            if self._random.random() >= self._rate:
                 return None
-            kind = self._random.choice(self._kinds)
-            drawn = Fault("reply", reply=_error_reply(int(kind))) if kind.isdigit() else Fault(kind)
-            return self._met(drawn, request)
+            return self._met(self._random.choice(self._kinds), request)
 
     def _met(self, fault: Fault, request: Request) -> Fault:
         kind = str(fault.reply.status) if fault.reply else fault.kind

@@ -207,6 +207,10 @@ def test_faults_come_in_the_order_of_the_script_and_can_be_cleared(box: Any) -> 
     box.random_faults(rate=1.0)
     box.clear_faults()
     assert call(box, "GET", HEALTH).status == 200
+    box.random_faults(rate=1.0, kinds=["418"])
+    assert call(box, "GET", HEALTH).status == 418
+    box.random_faults(rate=0)
+    assert call(box, "GET", HEALTH).status == 200
 
 
 def test_a_delay_goes_with_any_outcome(box: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
@@ -236,41 +237,26 @@ def test_a_file_keeps_state_over_a_restart_and_two_may_share_it(tmp_path: Any) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sandbox.db"]
 
 
-def _foreign(path: Any) -> None:
-    connection = sqlite3.connect(str(path))
-    connection.execute("CREATE TABLE theirs (x)")
-    connection.commit()
-    connection.close()
-
-
-def _newer(path: Any) -> None:
-    with Sandbox(db=path):
-        pass
-    connection = sqlite3.connect(str(path))
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-
-
-def _link(path: Any) -> None:
-    path.with_name("target").write_bytes(b"")
-    path.symlink_to(path.with_name("target"))
+def _execute(path: Any, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(str(path))) as connection:
+        connection.execute(statement)
 
 
 # fmt: off
-NOT_OURS = [
-    (lambda path: path.write_bytes(b"no database" * 1000), "not a database"),
-    (lambda path: path.mkdir(), "unable to open"),
-    (_foreign, "not a sandbox's"),
-    (_newer, "schema version is 99"),
-    (_link, "it is a symbolic link"),  # that somebody may have planted
-    (lambda path: path.symlink_to(path.with_name("nothing")), "it is a symbolic link"),
-]
+NOT_OURS = {
+    "garbage": (lambda path: path.write_bytes(b"no database" * 1000), "not a database"),
+    "folder": (lambda path: path.mkdir(), "unable to open"),
+    "foreign": (lambda path: _execute(path, "CREATE TABLE theirs (x)"), "not a sandbox's"),
+    "marked as another's": (lambda path: _execute(path, "PRAGMA application_id = 7"), "not a sandbox's"),
+    "numbered": (lambda path: _execute(path, "PRAGMA user_version = 2"), "not a sandbox's"),
+    "newer": (lambda path: Sandbox(db=path).start().stop() or _execute(path, "PRAGMA user_version = 99"), "schema version is 99"),
+    "link": (lambda path: path.symlink_to(path.with_name("target")) or path.write_bytes(b""), "it is a symbolic link"),  # that somebody may have planted
+    "dangling": (lambda path: path.symlink_to(path.with_name("nothing")), "it is a symbolic link"),
+}
 # fmt: on
 
 
-@pytest.mark.parametrize(
-    ("prepare", "problem"), NOT_OURS, ids=["garbage", "folder", "foreign", "newer", "link", "dangling"]
-)
+@pytest.mark.parametrize(("prepare", "problem"), NOT_OURS.values(), ids=list(NOT_OURS))
 def test_a_file_that_is_not_ours_is_refused_by_name(tmp_path: Any, prepare: Any, problem: str) -> None:
     db = tmp_path / "other.db"
     prepare(db)
@@ -295,17 +281,8 @@ def test_the_plugin_gives_a_fixture_and_loads_nothing_before(tmp_path: Any) -> N
         "    assert early == []\n"
     )
     # "no:hestiaos_lite" keeps an installed entry point from registering the same module twice
-    options = [
-        "-W",
-        "error",
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:hestiaos_lite",
-        "-p",
-        "hestiaos_lite.sandbox.pytest_plugin",
-    ]
+    options = ["-W", "error", "-m", "pytest", "-q"]
+    options += ["-p", "no:hestiaos_lite", "-p", "hestiaos_lite.sandbox.pytest_plugin"]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     run = subprocess.run(
