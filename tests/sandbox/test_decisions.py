@@ -171,6 +171,7 @@ SCRIPTED = [
     ({"status": 200, "body": b"null"}, 200, None, {"Content-Type": "application/json"}),
     ({"status": 200, "body": []}, 200, [], {}),
     ({"status": 204, "body": b""}, 204, b"", {"Content-Length": None}),
+    ({"status": 304, "body": b"x"}, 304, b"", {"Content-Length": None}),
     ({"status": 599}, 599, A(dict), {}),
 ]
 NO_SCRIPT = [

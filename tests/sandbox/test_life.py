@@ -187,6 +187,18 @@ def test_a_forked_child_can_neither_stop_it_nor_hold_its_port_and_connections() 
             os.close(descriptor)
 
 
+def test_a_program_that_forgets_to_stop_it_ends_all_the_same() -> None:
+    program = """
+import socket
+from hestiaos_lite.sandbox import Sandbox
+box = Sandbox().start()
+client = socket.create_connection((box.host, box.port))
+client.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+assert client.recv(8) == b"HTTP/1.1"
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+
+
 def test_a_stopped_sandbox_goes_with_its_last_name_and_does_not_wait_for_the_collector() -> None:
     """Python drops what a signal's handler raises in a finalizer that the collector runs."""
     gc.disable()
