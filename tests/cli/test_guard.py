@@ -66,6 +66,14 @@ def test_nothing_but_the_command_is_told(tmp_path: Any) -> None:
     }
 
 
+def test_a_command_in_the_only_folder_of_path(trace: Any, tmp_path: Any) -> None:
+    (tmp_path / "step").write_text("#!/bin/sh\n: > {}\n".format(trace))
+    (tmp_path / "step").chmod(0o755)
+    with FaultServer(ALLOW) as server:
+        assert guard(server.url, "--", "step", PATH=str(tmp_path)) == Called(0, "", "")
+    assert trace.exists()
+
+
 # -- it does not run
 
 

@@ -52,11 +52,12 @@ def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> No
     flushed = call("outbox", "flush", "-u", box.url, "-j", *outbox)
     assert flushed.code == 0
     assert flushed.json == {"sent": 1, "duplicate": 0, "queued": 0, "dead": 0, "elsewhere": 0}
-    listed = call("outbox", "list", "-j", *outbox).json
-    shown = [(row["id"], row["state"], row["idempotency_key"], row["payload"]) for row in listed]
-    assert shown == [(1, "settled", "k1", {})]
-    assert call("outbox", "list", *outbox).out.startswith("1  settled  approve  k1  thread th  20")
-    assert call("outbox", "list", "--state", "dead", *outbox).out == ""
+    listed = call("outbox", "list", "-j", *outbox)
+    shown = [(row["id"], row["state"], row["idempotency_key"], row["payload"]) for row in listed.json]
+    assert (listed.code, shown) == (0, [(1, "settled", "k1", {})])
+    listed = call("outbox", "list", *outbox)
+    assert (listed.code, listed.out[:38]) == (0, "1  settled  approve  k1  thread th  20")
+    assert call("outbox", "list", "--state", "dead", *outbox) == Called(0, "", "")
 
 
 @pytest.mark.parametrize(
