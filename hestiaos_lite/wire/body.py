@@ -296,31 +296,26 @@ class LimitedReads(io.RawIOBase):
         self.ended = size == 0
         return size
 
+    def is_more_here(self) -> bool:
+        """True when more has left the socket, or TLS has decrypted more; what is still in it urllib3 sees before a call."""
+        if self._early or type(self._sock) is socket.socket:
+            return bool(self._early)
+        # the TLS object of ssl, of urllib3's TLS within TLS, of pyOpenSSL
+        holders: Any = [self._sock] + [getattr(self._sock, name, None) for name in ("sslobj", "connection")]
+        return any(holder.pending() for holder in holders if hasattr(holder, "pending"))
+
     def close(self) -> None:
         if not self.closed:
             self._raw.close()
         super().close()
 
-    def end(self, buffered: bytes) -> None:
-        """Note what is left when an answer has ended: in http.client's buffer, or in what TLS has decrypted.
-
-        What is still in the socket urllib3 sees before the next call.
-        """
-        self.has_more = bool(buffered or self._early)
-        if type(self._sock) is not socket.socket:
-            # the TLS object of ssl, of urllib3's TLS within TLS, of pyOpenSSL
-            holders: Any = [self._sock] + [
-                getattr(self._sock, name, None) for name in ("sslobj", "connection")
-            ]
-            self.has_more |= any(holder.pending() for holder in holders if hasattr(holder, "pending"))
-
 
 class _Reader(io.BufferedReader):
-    """The buffer over a socket's raw file; http.client closes it at the answer's end, whatever it still holds."""
+    """The buffer over a socket's raw file; http.client closes it at the answer's end, whatever is left behind that."""
 
     def close(self) -> None:
         if not self.closed:
             reads: Any = self.raw
             reads.is_over = True
-            reads.end(self.peek(1))
+            reads.has_more = bool(self.peek(1)) or reads.is_more_here()
         super().close()

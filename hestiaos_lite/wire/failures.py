@@ -84,12 +84,14 @@ class _Failure:
             False: ("cannot connect", "connecting"),
             None: ("no answer", "waiting for it"),
         }[self.delivered]
+        late = "no answer within {:.10g} s, gave up while " + doing
+        if isinstance(self.attempt.limit, SilenceLimit):
+            late = "the stream was silent for {:.10g} s"
         service, proxy = bare_url(self.call.base_url), proxy_of(self.call, self.attempt)
         return {
             "why": one_line(_reason(self), self.call.secrets),
             "fault": fault,
-            "doing": doing,
-            "seconds": self.attempt.limit.seconds,
+            "late": late.format(self.attempt.limit.seconds),
             "asked": "{} {}".format(self.call.method, self.call.path),
             "way": "{}, through the proxy {}".format(service, proxy) if proxy else service,
             "check_proxy": advice_on_proxy(self.call, self.attempt),
@@ -114,13 +116,14 @@ def _is_of_the_head(cause: BaseException) -> bool:
     )
 
 
-def _asks_for_credentials(cause: BaseException) -> bool:
-    """True for a proxy's 407 to CONNECT, and for a SOCKS proxy's refusal of a login (in PySocks' words)."""
-    return _asks_in_tunnel(cause) or "SOCKS5 authentication" in str(cause)
-
-
 def _asks_in_tunnel(cause: BaseException) -> bool:
+    """True for a proxy's 407 to CONNECT."""
     return str(cause).startswith(_TUNNEL_FAILED + ": 407")
+
+
+def _asks_for_credentials(cause: BaseException) -> bool:
+    """True for that, and for a SOCKS proxy's refusal of a login (in PySocks' words)."""
+    return _asks_in_tunnel(cause) or "SOCKS5 authentication" in str(cause)
 
 
 def _asks_for_certificate(cause: BaseException) -> bool:
@@ -164,12 +167,11 @@ def _is_for_another_name(cause: BaseException) -> bool:
 
 
 def _is_unsendable(failure: _Failure) -> bool:
-    return failure.delivered is False and isinstance(failure.error, _MALFORMED)
-
-
-def _is_of_settings(failure: _Failure) -> bool:
-    """True where a file that the settings name cannot be used: certificates, a key, SSLKEYLOGFILE."""
-    return not failure.attempt.sent and failure.any(_is_of_a_file)
+    """True where a URL or header is malformed, or a file of the settings cannot be used: certificates, SSLKEYLOGFILE."""
+    if failure.attempt.sent:
+        return False
+    is_malformed = failure.delivered is False and isinstance(failure.error, _MALFORMED)
+    return is_malformed or failure.any(_is_of_a_file)
 
 
 def _is_unusable(failure: _Failure) -> bool:
@@ -187,10 +189,6 @@ def _is_out_of_time(failure: _Failure) -> bool:
     return failure.any(lambda cause: isinstance(cause, _TIMEOUTS) and not isinstance(cause, refused))
 
 
-def _is_silence(failure: _Failure) -> bool:
-    return isinstance(failure.attempt.limit, SilenceLimit) and _is_out_of_time(failure)
-
-
 def _proxy_wants_credentials(failure: _Failure) -> bool:
     return failure.delivered is False and failure.any(_asks_for_credentials)
 
@@ -200,8 +198,7 @@ _OUT_OF_DATE, _ANOTHER_NAME = (9, 10), (62, 64, None)
 
 _SEND = "the request cannot be sent: {why}"
 _ANSWER = "the answer to {asked} cannot be used: {why}"
-_SILENT = "the stream was silent for {seconds:.10g} s"
-_TIME = "no answer within {seconds:.10g} s, gave up while {doing}"
+_TIME = "{late}"
 _PROXY = "the proxy asks for credentials"
 _LOST = "{fault}: {why} ({way})"
 _RENEW = "have the service's certificate renewed, or set this machine's clock"
@@ -223,9 +220,7 @@ def _a(of_cause: Callable[[BaseException], bool]) -> Callable[[_Failure], bool]:
 _TABLE: Tuple[Tuple[Callable[[_Failure], bool], Type[errors.HestiaError], Any, str, str], ...] = (
     # what it is                class                       delivered  message   advice
     (_is_unsendable,            errors.InvalidInput,        False,     _SEND,    ""),
-    (_is_of_settings,           errors.InvalidInput,        False,     _SEND,    ""),
     (_is_unusable,              errors.InvalidResponse,     True,      _ANSWER,  ""),
-    (_is_silence,               errors.RequestTimeout,      _SOCKET,   _SILENT,  ""),
     (_is_out_of_time,           errors.RequestTimeout,      _SOCKET,   _TIME,    ""),
     (_proxy_wants_credentials,  errors.AuthenticationError, False,     _PROXY,   "{check_proxy}"),
     (_a(_is_out_of_date),       errors.ConnectionFailed,    _SOCKET,   _LOST,    _RENEW),
