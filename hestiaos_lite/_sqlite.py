@@ -265,7 +265,13 @@ class SqliteFile:
         found = self._found = os.lstat(self.path)
         if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
             raise self.refuse("this is not a regular file; use another path")
-        self._refuse_file_of_others(found)
+        owner, may_write = others(found)
+        if owner:
+            what = "it belongs to another user ({}), who could send anything as you; {}use another path"
+            raise self.refuse(what.format(owner, _AS_THAT_USER.format(found.st_uid)))
+        if may_write:  # such a file decides nothing
+            what = "others may write to it, and so send anything in your name; check what it holds, then: chmod go-w {}"
+            raise self.refuse(what.format(pasteable(self.path)))
         if any(f._connection and f._found and os.path.samestat(f._found, found) for f in _files):
             return  # recognised before, and closing a descriptor of ours would drop that connection's locks
         with open(self.path, "rb") as stream:
@@ -290,16 +296,6 @@ class SqliteFile:
         except OSError:
             return False
         return journal.startswith(_JOURNAL_MAGIC) and journal[16:20] == bytes(4)  # pages before: none
-
-    def _refuse_file_of_others(self, found: os.stat_result) -> None:
-        """Refuse a file that others may write: it decides nothing."""
-        owner, may_write = others(found)
-        if owner:
-            what = "it belongs to another user ({}), who could send anything as you; {}use another path"
-            raise self.refuse(what.format(owner, _AS_THAT_USER.format(found.st_uid)))
-        if may_write:
-            what = "others may write to it, and so send anything in your name; check what it holds, then: chmod go-w {}"
-            raise self.refuse(what.format(pasteable(self.path)))
 
     def _refuse_folder_of_others(self, folder: str) -> None:
         """Refuse a folder where others could put a file of theirs in our file's place.

@@ -144,7 +144,8 @@ class Outbox:
             if state not in STATES:
                 raise InvalidInput("no state {!r}: there are {}".format(state, ", ".join(STATES)))
         marks = ", ".join("?" * len(wanted))
-        return self._read("state IN ({}) ORDER BY id".format(marks), wanted)
+        with self._file.transaction(write=False) as connection:
+            return _select(connection, "state IN ({}) ORDER BY id".format(marks), wanted)
 
     def get(self, row_id: int) -> Entry:
         """Give one row. `NotFound` when no row has this id."""
@@ -221,7 +222,7 @@ class Outbox:
 
     # One decision on its way: private, for delivery.py
 
-    def record(self, decision: Decision, deadline: Optional[Deadline] = None) -> Claim:
+    def record(self, decision: Decision, deadline: Deadline) -> Claim:
         """Write a decision down and claim the first pending row of its partition; both are on disk on return.
 
         The same key of the same partition, with the same action and payload, gives the row already there, in whatever
@@ -257,7 +258,7 @@ class Outbox:
                 )
             return self._claim_for(connection, own)
 
-    def claim_next(self, own: Entry, deadline: Optional[Deadline] = None) -> Claim:
+    def claim_next(self, own: Entry, deadline: Deadline) -> Claim:
         """Look at a row again, and claim the first pending one of its partition if it is due."""
         with self._file.transaction(delivered=False, deadline=deadline) as connection:
             return self._claim_for(connection, _get(connection, own.id))
@@ -301,7 +302,7 @@ class Outbox:
         deadline: Optional[Deadline] = None,
     ) -> bool:
         """Queue a claimed row again, due after the delay. False when the claim was lost: the row is another process's to judge."""
-        delay_ms = math.ceil(min(delay_seconds, _MAX_DELAY_SECONDS) * 1000) if delay_seconds > 0 else 0
+        delay_ms = math.ceil(min(delay_seconds, _MAX_DELAY_SECONDS) * 1000)
         with self._file.transaction(deadline=deadline) as connection:
             facts = {"owner": entry.owner, "reason": reason[:_REASON_LENGTH], "status_code": status_code}
             facts["next_attempt_ms"] = self._now_ms() + delay_ms
@@ -325,21 +326,16 @@ class Outbox:
             (last_id,) = connection.execute("SELECT MAX(id) FROM decision").fetchone()
         return found, last_id or 0
 
-    def find(
-        self, partition: Partition, idempotency_key: str, deadline: Optional[Deadline] = None
-    ) -> Optional[Entry]:
-        """Give the row of a key."""
-        return next(iter(self._read(_OF_KEY, (*partition, idempotency_key), deadline)), None)
+    def find(self, partition: Partition, idempotency_key: str, deadline: Deadline) -> Optional[Entry]:
+        """Give the row of a key, or None."""
+        with self._file.transaction(write=False, delivered=False, deadline=deadline) as connection:
+            return next(iter(_select(connection, _OF_KEY, (*partition, idempotency_key))), None)
 
     def count_pending(self, service: str, hosted: bool) -> Tuple[int, int]:
         """Count the pending rows of a service and mode, and those of all others."""
         with self._file.transaction(write=False) as connection:
             mine, total = connection.execute(_COUNTS, (service, hosted)).fetchone()
         return mine, total - mine
-
-    def _read(self, where: str, values: Tuple[Any, ...], deadline: Optional[Deadline] = None) -> List[Entry]:
-        with self._file.transaction(write=False, delivered=False, deadline=deadline) as connection:
-            return _select(connection, where, values)
 
     # Within a transaction
 
