@@ -8,12 +8,16 @@ import os
 import select
 import subprocess
 import sys
-from typing import Any, Dict, NamedTuple, Sequence, Tuple
+import textwrap
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 from unittest import mock
+
+import pytest
 
 from hestiaos_lite.cli import main
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 DONE = {"type": "done"}  # the last event of a stream
@@ -80,6 +84,18 @@ def ran(line: Sequence[Any], **options: Any) -> subprocess.CompletedProcess[byte
     return subprocess.run(
         line, **dict({"env": environment(), "capture_output": True, "timeout": 120}, **options)
     )
+
+
+def program(source: str, *arguments: str, path: Any = None) -> List[str]:
+    """Run a Python program in a process of its own, warnings being errors; it ends with 0. Return the lines it prints."""
+    source = textwrap.dedent(source)
+    if path is not None:  # what spawn imports again must be a file
+        path.write_text(source)
+    line = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning"]
+    line += ["-c", source] if path is None else [str(path)]
+    done = ran(line + list(arguments), env=environment(PYTHONWARNINGS=""), text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return str(done.stdout).splitlines()
 
 
 def run(*argv: str, stdin: bytes = b"", **variables: str) -> Called:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hestiaos_lite.sandbox import Sandbox
 
-NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-
-
-def program(text: str, *arguments: str) -> str:
-    """What a program of its own prints; it must end with 0."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", text, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout.decode()
-    return done.stdout.decode().strip()
+from .cli_call import NEEDS_FORK, program
 
 
 def test_one_thread_imports_a_module_while_another_uses_its_name() -> None:
@@ -54,7 +39,7 @@ other.join()
 print(hestiaos_lite.AegisClient.__name__, flush=True)
 os._exit(0)
 """
-    assert program(text) == "AegisClient"
+    assert program(text) == ["AegisClient"]
 
 
 @pytest.mark.parametrize("order", ["as loaded", "the other way round", "by name", "a module a second time"])
@@ -86,8 +71,7 @@ for make in (AegisClient, h.AegisClient):
     with make(sys.argv[1], tenant_id="t", thread_id="x") as client:
         print(client.get_status(client.approve("key", payload={}).request_id).request_id != "")
 """
-    said = program(text, box.url, order).split("\n")
-    assert said == ["processed: hello 30.0", "NotFound"] * 3 + ["True"] * 2
+    assert program(text, box.url, order) == ["processed: hello 30.0", "NotFound"] * 3 + ["True"] * 2
 
 
 @NEEDS_FORK
@@ -115,4 +99,4 @@ except HestiaError:
 print(sorted(set(sys.modules) - set(loaded)), flush=True)
 os._exit(0)
 """
-    assert program(text, box.url, str(tmp_path / "outbox.db")) == "[]"
+    assert program(text, box.url, str(tmp_path / "outbox.db")) == ["[]"]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import collections
 import os
 import random
-import subprocess
-import sys
-import textwrap
 import threading
 from typing import Any, Callable, Dict, List
 
@@ -23,9 +20,10 @@ from hestiaos_lite import (
 )
 from hestiaos_lite.sandbox import Sandbox
 
+from ..cli_call import NEEDS_FORK, program
+
 THREADS = 16
 NEEDS_PROC = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
-NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 
 def run(client: Client, word: str) -> None:
@@ -116,23 +114,6 @@ def test_sixteen_threads_on_one_client(calls_each: int) -> None:
         }
         box.clear_faults()
         assert client.health().ok
-
-
-def program(source: str, *arguments: str, path: Any = None) -> List[str]:
-    """Run a program of its own, warnings being errors; return its lines."""
-    options = ["-W", "error", "-W", "ignore::DeprecationWarning"]
-    source = textwrap.dedent(source)
-    if path is None:
-        command = [sys.executable] + options + ["-c", source]
-    else:  # what spawn imports again must be a file
-        path.write_text(source)
-        command = [sys.executable] + options + [str(path)]
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
-    done = subprocess.run(
-        command + list(arguments), capture_output=True, env=environment, timeout=60, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
 
 
 @NEEDS_FORK

@@ -20,6 +20,7 @@ import pytest
 
 from hestiaos_lite.sandbox import Sandbox
 
+from ..cli_call import NEEDS_FORK, ran
 from ..sandbox_call import call, connect, name_of, read_all, steady_port
 
 HEALTH = "/api/v1/health"
@@ -156,7 +157,7 @@ def test_threads_that_start_and_stop_it_at_once_meet_no_error() -> None:
     assert (errors, repr(box).rpartition(" ")[2]) == ([], "stopped>")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@NEEDS_FORK
 def test_a_forked_child_can_neither_stop_it_nor_hold_its_port_and_connections() -> None:
     box = Sandbox(port=steady_port()).start()
     client = connect(box, GET)
@@ -188,7 +189,7 @@ def test_a_forked_child_can_neither_stop_it_nor_hold_its_port_and_connections() 
 
 
 def test_a_program_that_forgets_to_stop_it_ends_all_the_same() -> None:
-    program = """
+    text = """
 import socket
 from hestiaos_lite.sandbox import Sandbox
 box = Sandbox().start()
@@ -196,7 +197,7 @@ client = socket.create_connection((box.host, box.port))
 client.sendall(b"GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
 assert client.recv(8) == b"HTTP/1.1"
 """
-    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+    assert ran([sys.executable, "-c", text]).returncode == 0
 
 
 def test_a_stopped_sandbox_goes_with_its_last_name_and_does_not_wait_for_the_collector() -> None:
