@@ -52,9 +52,8 @@ class Attempt:
 
     def __enter__(self) -> Attempt:
         """Make this the attempt that the connections used by this thread work for."""
-        self._outer = getattr(
-            _current, "attempt", None
-        )  # of the call that a signal handler's call interrupts
+        # of the call that a signal handler's call has interrupted
+        self._outer = getattr(_current, "attempt", None)
         _current.attempt = self
         return self
 
