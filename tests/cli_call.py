@@ -113,9 +113,7 @@ def start_in_a_terminal(
     argv: Sequence[str], variables: Dict[str, str], folder: str
 ) -> Tuple[subprocess.Popen[bytes], int]:
     """Start a command with a terminal of its own on all three streams; give it, and the end at which its screen is read."""
-    import pty
-
-    screen, terminal = pty.openpty()
+    screen, terminal = os.openpty()
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _TAKES_ITS_TERMINAL, *argv],
         stdin=terminal,
@@ -134,8 +132,6 @@ def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Tuple[int
 
     In this process, but for one in which something is typed, and which needs a terminal of its own for it.
     """
-    import pty
-
     variables = dict({"TERM": "xterm"}, **variables)
     if typed:
         child, screen = start_in_a_terminal(command(*argv), environment(**variables), ROOT)
@@ -145,7 +141,7 @@ def in_a_terminal(*argv: str, typed: bytes = b"", **variables: str) -> Tuple[int
         finally:
             child.kill()
             child.wait()
-    screen, terminal = pty.openpty()
+    screen, terminal = os.openpty()
     with open(terminal, "r+b", buffering=0) as raw, mock.patch.dict(os.environ, variables):
         stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)  # type: ignore[type-var]
         code = call(*argv, stdin=stream, stdout=stream, stderr=stream).code

@@ -131,12 +131,12 @@ class _Run:
     def _dispatcher(self) -> Dispatcher:
         from ..batch.dispatch import Dispatcher
         from ..batch.rate import TokenBucket
-        from ..batch.run import SharedClient, work
+        from ..batch.run import work
 
         args = self._args
         granted_ms = None if args.timeout is None else max(1, min(30000, int(args.timeout * 1000)))
         return Dispatcher(
-            functools.partial(work, args.call, SharedClient(self._client), b"", None),
+            functools.partial(work, args.call, lambda: self._client, b"", None),
             self._unsent_rows(granted_ms),
             jobs=args.jobs,
             retries=5 if args.retries is None else args.retries,

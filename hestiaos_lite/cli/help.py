@@ -154,27 +154,27 @@ def complete(words: Sequence[str]) -> Iterator[str]:
     if before[:1] == ["help"]:  # a command, as anywhere, or a page
         yield from (page for page in PAGES if len(before) == 1 and page.startswith(current))
         del before[0]
-    name = ""
-    parser = build_parser(name)
+    name, parser = "", build_parser()
+    places: List[argparse.Action] = []  # the arguments that are no options, and have no word yet
     awaiting: Optional[argparse.Action] = None  # an option that wants the next word as its value
-    places = _places(parser)
     only_places = False  # after "--"
     for word in before:
         if awaiting is not None:
             awaiting = None
-        elif word == "--" and not only_places:
+        elif only_places or not word.startswith("-") or word == "-":
+            if commands_of(name):
+                name = "{} {}".format(name, word).lstrip()
+                if name not in COMMANDS:
+                    return
+                parser = build_parser(name)
+                places = [action for action in parser.arguments if not action.option_strings]
+            elif places and places[0].nargs is None:
+                del places[0]
+        elif word == "--":
             only_places = True
-        elif word.startswith("-") and word != "-" and not only_places:
+        else:
             option = _option(parser, word)
             awaiting = option if option is not None and option.nargs is None and "=" not in word else None
-        elif commands_of(name):
-            name = "{} {}".format(name, word).lstrip()
-            if name not in COMMANDS:
-                return
-            parser = build_parser(name)
-            places = _places(parser)
-        elif places and places[0].nargs is None:
-            places.pop(0)
     option_name, equals, value = current.partition("=")
     if awaiting is not None:
         yield from _values(awaiting, current, "")
@@ -192,10 +192,6 @@ def complete(words: Sequence[str]) -> Iterator[str]:
         for command in commands_of(name):
             if command.word.startswith(current):
                 yield _line(command.word, command.help)
-
-
-def _places(parser: Parser) -> List[argparse.Action]:
-    return [action for action in parser.arguments if not action.option_strings]
 
 
 def _option(parser: Parser, word: str) -> Optional[argparse.Action]:

@@ -182,7 +182,8 @@ class Parser(argparse.ArgumentParser):
 def report_usage_error(message: str, argv: Sequence[str], output: Output, exit_code: int = 2) -> int:
     """Report a usage error, as JSON where that is asked for, and return the exit code."""
     options, _ = _parted(list(argv))
-    output.configure(json=any(map(_asks_for_json, options)), quiet=False)
+    json = any(one == "--json" or one[:1] == "-" and {"j"} <= set(one[1:]) <= set("jqv") for one in options)
+    output.configure(json=json, quiet=False)
     if output.json:
         from ..errors import InvalidInput  # here: help does without it
 
@@ -190,11 +191,6 @@ def report_usage_error(message: str, argv: Sequence[str], output: Output, exit_c
     else:
         output.complain(message)
     return exit_code
-
-
-def _asks_for_json(option: str) -> bool:
-    """True for --json, -j, -qj."""
-    return option == "--json" or (option[:1] == "-" and {"j"} <= set(option[1:]) <= set("jqv"))
 
 
 def _formatter() -> Any:

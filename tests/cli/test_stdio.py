@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import pty
 import signal
 import struct
 import subprocess
@@ -234,7 +233,7 @@ def test_what_the_calling_program_has_printed_comes_first() -> None:
 
 
 def test_at_a_terminal_one_ctrl_d_ends_the_input(box: Any) -> None:
-    screen, terminal = pty.openpty()
+    screen, terminal = os.openpty()
     os.write(screen, b"hello\n\x04")
     with open(terminal, encoding="utf-8") as given:
         assert call("run", "-", "-q", "-u", box.url, stdin=given).code == 0
