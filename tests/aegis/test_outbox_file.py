@@ -233,7 +233,7 @@ def test_a_full_disk(tmp_path):
 READ_ONLY = """
     import os, sys
     # loaded before another user may not read the libraries any more
-    import hestiaos_lite._sqlite
+    import hestiaos_lite._sqlite, shlex
     from hestiaos_lite import HestiaError, Outbox
     from tests.aegis.kit import client_of, nobody_there
     try:
