@@ -115,29 +115,16 @@ def _shell_environment(tmp_path: Path) -> Dict[str, str]:
     )
 
 
-class Terminal:
-    """A shell in a terminal of its own."""
-
-    def __init__(self, argv: List[str], folder: Path, environment: Dict[str, str]) -> None:
-        self._child, self._screen = start_in_a_terminal(argv, environment, str(folder))
-
-    def type(self, text: str) -> None:
-        os.write(self._screen, text.encode("utf-8"))
-
-    def read_until(self, mark: str) -> str:
-        shown = b""
-        deadline = time.monotonic() + SHELL_LIMIT_SECONDS
-        while mark.encode("utf-8") not in shown:
-            left = deadline - time.monotonic()
-            assert left > 0, "the shell showed {!r}, not {!r}".format(shown, mark)
-            if select.select([self._screen], [], [], left)[0]:
-                shown += os.read(self._screen, 4096)
-        return shown.decode("utf-8")
-
-    def close(self) -> None:
-        self._child.kill()
-        self._child.wait()
-        os.close(self._screen)
+def read_until(screen: int, mark: str) -> str:
+    """What a terminal shows, up to the mark."""
+    shown = ""
+    deadline = time.monotonic() + SHELL_LIMIT_SECONDS
+    while mark not in shown:
+        left = deadline - time.monotonic()
+        assert left > 0, "the shell showed {!r}, not {!r}".format(shown, mark)
+        if select.select([screen], [], [], left)[0]:
+            shown += os.read(screen, 4096).decode("utf-8", "replace")
+    return shown
 
 
 SHELLS: Dict[str, Any] = {
@@ -155,22 +142,21 @@ def test_a_tab_in_a_real_shell(shell: str, shell_environment: Dict[str, str], tm
         pytest.skip("no {} on this machine".format(shell))
     script = tmp_path / "script"
     script.write_text(SCRIPTS[shell])
-    terminal = Terminal(argv, tmp_path, shell_environment)
+    # ^A goes to the beginning of the line; the mark is written so that its echo is not taken for its output
+    setup += "; . {}; show() {{ printf '<%s>' \"$@\"; echo en''d; }}; echo rea''dy\n".format(script)
+    child, screen = start_in_a_terminal(argv, shell_environment, str(tmp_path))
     try:
-        # ^A goes to the beginning of the line; the mark is written so that its echo is not taken for its output
-        terminal.type(
-            "PS1=; {}; . {}; show() {{ printf '<%s>' \"$@\"; echo en''d; }}; echo rea''dy\n".format(
-                setup, script
-            )
-        )
-        terminal.read_until("ready")
+        os.write(screen, "PS1=; {}".format(setup).encode("utf-8"))
+        read_until(screen, "ready")
         for typed, completed in LINES:
-            terminal.type("hestiaos-lite {}\t\x01show \n".format(typed))
-            shown = terminal.read_until("end")
+            os.write(screen, "hestiaos-lite {}\t\x01show \n".format(typed).encode("utf-8"))
+            shown = read_until(screen, "end")
             expected = "".join(map("<{}>".format, shlex.split("hestiaos-lite " + completed)))
             assert expected + "end" in shown, (typed, shown)
     finally:
-        terminal.close()
+        child.kill()
+        child.wait()
+        os.close(screen)
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="no fish on this machine")
@@ -179,8 +165,8 @@ def test_a_tab_in_fish(shell_environment: Dict[str, str], tmp_path: Path) -> Non
     script = tmp_path / "script"
     script.write_text(SCRIPTS["fish"])
     asked = "".join(
-        "echo {}; complete -C {};".format(n, quoted("hestiaos-lite " + typed))
-        for n, (typed, _) in enumerate(LINES)
+        "echo {}; complete -C {};".format(number, shlex.quote("hestiaos-lite " + typed))
+        for number, (typed, _) in enumerate(LINES)
     )
     done = subprocess.run(
         ["fish", "--no-config", "-c", "source {}; {}".format(script, asked)],
@@ -200,7 +186,3 @@ def test_a_tab_in_fish(shell_environment: Dict[str, str], tmp_path: Path) -> Non
     for number, (typed, completed) in enumerate(LINES):
         expected[number] = [] if typed == completed else shlex.split(completed)[-1:]
     assert offered == expected
-
-
-def quoted(text: str) -> str:
-    return "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
