@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 from typing import Any
 
@@ -284,11 +285,8 @@ def test_models_are_what_dataclasses_are_to_their_users():
         answer.output = "ho"  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
         del answer.output
-    for values, named in (
-        ((), {}), (("ALLOW",), {}), (("ALLOW", "t"), {"result": "x"}), (("ALLOW", "t"), {"future": 1}), (("x",) * 8, {}),
-    ):  # fmt: skip
-        with pytest.raises(TypeError, match="RunResponse takes each of result, trace_id, output, mode"):
-            RunResponse(*values, **named)
+    names = [item.name for item in dataclasses.fields(answer)]
+    assert list(inspect.signature(RunResponse).parameters) == names
 
 
 def test_from_raw_is_from_dict():

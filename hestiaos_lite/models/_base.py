@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Dict, Mapping, NoReturn, Tuple, Type, TypeVar
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, Mapping, Tuple, Type, TypeVar
 
 from ..errors import InvalidResponse
 
@@ -39,8 +39,8 @@ def extra_field() -> Any:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def answer(cls: Type[_M]) -> Type[_M]:
-    """Make a class a frozen dataclass. What a dataclass generates is compiled at every start: `Model` brings it instead."""
-    cls = dataclass(init=False, eq=False, repr=False)(cls)
+    """Make a class a frozen dataclass; `Model` has what need not be compiled for each at every start."""
+    cls = dataclass(frozen=True, eq=False, repr=False)(cls)
     cls._fields = {item.name: item for item in fields(cls) if item.name != "extra"}  # type: ignore[arg-type]
     return cls
 
@@ -51,19 +51,6 @@ class Model:
     _aliases: ClassVar[Mapping[str, str]] = {}  # field name -> the other name it goes by on the wire
     _fields: ClassVar[Dict[str, Field[Any]]] = {}
     extra: Mapping[str, Any]
-
-    def __init__(self, *values: Any, **named: Any) -> None:
-        items = fields(self)  # type: ignore[arg-type]  # every subclass is a dataclass
-        given = dict(zip([item.name for item in items], values), **named)
-        is_once = len(given) == len(values) + len(named)
-        for item in items:
-            if item.name not in given and item.default_factory is not MISSING:
-                given[item.name] = item.default_factory()
-            elif item.default is not MISSING:
-                given.setdefault(item.name, item.default)
-        if not is_once or given.keys() != {item.name for item in items}:
-            raise TypeError("{} takes each of {} once".format(type(self).__name__, ", ".join(self._fields)))
-        self.__dict__.update(given)
 
     @classmethod
     def from_dict(cls: Type[_M], body: Mapping[str, Any]) -> _M:
@@ -98,7 +85,7 @@ class Model:
                 )
             elif value is None:
                 rest.pop(name, None)
-        return cls(extra=rest, **values)
+        return cls(extra=rest, **values)  # type: ignore[call-arg]  # every subclass is a dataclass
 
     def to_dict(self) -> Dict[str, Any]:
         """Return a dict fit for ``json.dumps``: every field, absent ones as None, and the unknown fields of the answer."""
@@ -110,12 +97,6 @@ class Model:
                 values[name] = dict(value)
         values.update(self.extra)
         return values
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise FrozenInstanceError("cannot assign to field {!r}".format(name))
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise FrozenInstanceError("cannot delete field {!r}".format(name))
 
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
