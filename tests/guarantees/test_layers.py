@@ -59,7 +59,8 @@ def read() -> Iterator:
 
 
 FILES: Dict[str, str] = dict(read())
-tree_of = functools.lru_cache(None)(lambda path: ast.parse(FILES[path]))
+_AS_3_7 = {"feature_version": (3, 7)} if sys.version_info >= (3, 8) else {}
+tree_of = functools.lru_cache(None)(lambda path: ast.parse(FILES[path], path, **_AS_3_7))
 # A public name that is imported from the package itself comes from there.
 HOME_OF = {name: home.split(".")[0] for home, names in hestiaos_lite._HOMES.items() for name in names.split()}
 
@@ -181,11 +182,8 @@ def test_the_command_line_loads_neither_client_nor_sandbox_before_a_command_need
 
 
 def test_a_file_is_python_3_7_short_and_says_what_it_is_for():
-    options = (
-        {} if sys.version_info < (3, 8) else {"feature_version": (3, 7)}
-    )  # 3.7 itself needs no such option
     for path, text in FILES.items():
-        tree = ast.parse(text, path, **options)
+        tree = tree_of(path)
         assert text.count("\n") <= 450, path
         assert ast.get_docstring(tree) or path == "_version", path
         code = [node for node in tree.body if not isinstance(node, ast.Expr)]
