@@ -14,7 +14,7 @@ from .aegis import AegisRoutes
 from .faults import Faults
 from .hestia import VERSION, HestiaRoutes, Metrics
 from .http import MAX_BODY_BYTES, Server, is_loopback, refuse_foreign
-from .messages import Drop, Refusal, Reply, Request, dispatch, refusal
+from .messages import Drop, Refusal, Reply, Request, dispatch
 from .policy import Policy, load_policy
 from .store import Store
 
@@ -235,9 +235,11 @@ class Sandbox(Faults):
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         offered = key.strip().encode("latin-1")  # fields were read as Latin-1: this is what was sent
         if scheme.lower() != "bearer" or not hmac.compare_digest(offered, self._api_key):
-            refused = refusal(401, "UNAUTHORIZED", "this sandbox demands its API key as a Bearer token")
-            refused.reply.headers["WWW-Authenticate"] = "Bearer"
-            raise refused
+            problem = {
+                "code": "UNAUTHORIZED",
+                "message": "this sandbox demands its API key as a Bearer token",
+            }
+            raise Refusal(401, problem, {"WWW-Authenticate": "Bearer"})
 
     def _keep(self, request: Request) -> None:
         with self._lock:

@@ -200,15 +200,14 @@ def dispatch(routes: Routes, request: Request) -> Reply:
     """
     sent = request.path.split("/")
     for path, handlers in routes.items():
-        pairs = list(zip(path.split("/"), sent))
-        if path.count("/") != len(sent) - 1 or not all(
-            part and name[:1] == "{" or part == name for name, part in pairs
-        ):
+        names = path.split("/")
+        raw = {name: part for name, part in zip(names, sent) if part and name.startswith("{")}
+        if [raw.get(name, name) for name in names] != sent:
             continue
         if request.method not in handlers:
             raise Refusal(405, "Method Not Allowed", {"Allow": ", ".join(sorted(handlers))})
         try:  # decoded after they were told apart: "team%2F..%2Fadmin" is one segment, ".." a name like any other
-            segments = {name[1:-1]: unquote(part, errors="strict") for name, part in pairs if name[:1] == "{"}
+            segments = {name[1:-1]: unquote(part, errors="strict") for name, part in raw.items()}
         except UnicodeDecodeError:
             raise Refusal(400, "the path is not UTF-8") from None
         answer = handlers[request.method](request, **segments)

@@ -213,20 +213,22 @@ def test_a_stream_comes_in_order_and_its_tokens_are_the_output(lasting: Any) -> 
 
 
 def test_what_is_counted(box: Any) -> None:
+    stability = {"status": "STABLE", "deterministic": True, "policy": "default", "rules": 12}
+    none = dict(stability, decisions={"ALLOW": 0, "THROTTLE": 0, "BLOCK": 0})
+    assert call(box, "GET", "/api/governance/stability")[:2] == (200, none)
     started = time.perf_counter()
     for text, session_id in (("hello", "a"), ("email all", "b"), ("rm -rf /", "a")):
         answer = call(box, "POST", RUN, {"input": text, "context": {"session_id": session_id}})
         if answer.status == 200:
             assert 0 < answer.body["latency_ms"] <= (time.perf_counter() - started) * 1000
     call(box, "POST", "/api/chat", {"message": "hello", "session_id": "c"})
-    stability = {"status": "STABLE", "deterministic": True, "policy": "default", "rules": 12}
-    stability["decisions"] = {"ALLOW": 2, "THROTTLE": 1, "BLOCK": 1}
-    assert call(box, "GET", "/api/governance/stability")[:2] == (200, stability)
+    some = dict(stability, decisions={"ALLOW": 2, "THROTTLE": 1, "BLOCK": 1})
+    assert call(box, "GET", "/api/governance/stability")[:2] == (200, some)
     metrics = call(box, "GET", "/api/system/metrics").body
-    counted = {"active_sessions": 3, "requests_total": 6, "memory_percent": 0.0}
+    counted = {"active_sessions": 3, "requests_total": 7, "memory_percent": 0.0}
     assert metrics == dict(counted, cpu_percent=A(float), avg_latency_ms=A(float))
     assert 0 <= metrics["cpu_percent"] <= 100
-    assert box.requests_total == 6
+    assert box.requests_total == 7
 
 
 def test_the_latency_is_the_mean_of_the_answers(box: Any) -> None:
