@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any, Dict, List, Sequence
 
 import pytest
@@ -188,9 +190,9 @@ def test_a_bad_policy_is_65(tmp_path: Any) -> None:
 
 
 def test_a_port_in_use_is_69(box: Any) -> None:
-    called = call("sandbox", "--port", str(box.port))
-    assert (called.code, called.out) == (69, "")
-    assert "cannot listen on 127.0.0.1 port {}".format(box.port) in called.err
+    fault = "cannot listen on 127.0.0.1 port {}: {}".format(box.port, os.strerror(errno.EADDRINUSE))
+    error = call("sandbox", "--port", str(box.port), "-j").error
+    assert (error["message"], error["exit_code"], error["effect"]) == (fault, 69, "none")
 
 
 def test_a_bug_is_one_line_with_a_hint(monkeypatch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import os
@@ -17,7 +18,7 @@ import hestiaos_lite
 from hestiaos_lite.cli import commands, exits
 from hestiaos_lite.cli.commands import COMMANDS
 from hestiaos_lite.cli.help import ENVIRONMENT
-from hestiaos_lite.cli.parser import EXIT_CODES, parse
+from hestiaos_lite.cli.parser import EXIT_CODES, build_parser, parse
 
 from ..cli_call import ROOT, Called, call
 
@@ -61,6 +62,16 @@ def test_help_for_what_is_no_command_is_2(argv: str) -> None:
     called = call(*argv.split())
     assert (called.code, called.out) == (2, "")
     assert "there is no command" in called.err
+
+
+@pytest.mark.parametrize("columns, width", [("70", 68), ("500", 118), ("x", 98)])
+def test_help_is_as_wide_as_columns_says_and_no_text_is_too_wide_to_read(
+    monkeypatch: Any, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    parser = build_parser("batch")
+    parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=width)
+    assert call("batch", "--help").out == parser.format_help()
 
 
 def test_help_pages() -> None:
