@@ -45,7 +45,6 @@ class InFlight:
         self.row = row
         self.request_id = ""  # of the submission that was made last, or is to be made
         self.future: Optional[Future[Any]] = None
-        self.submissions = 0
         self.attempts = 0
         self.seconds = 0.0
         self.sent_at = 0.0
@@ -112,7 +111,7 @@ class Dispatcher:
         self._deadline_at = float("inf")
         self._executor: Any = executor
         self._own: Optional[Threads] = None
-        self._bucket = bucket
+        self._bucket = bucket or TokenBucket(float("inf"))
         self._stop_event = stop
         self._recorder = record
         self._is_journal = is_journal
@@ -197,8 +196,7 @@ class Dispatcher:
             in_flight = self._next() if self._pause_seconds() <= 0 else None
             if in_flight is None:
                 return
-            if self._bucket is not None:
-                self._bucket.take()
+            self._bucket.take()
             in_flight.request_id = new_request_id()
             self._to_submit.append(in_flight)
 
@@ -232,13 +230,12 @@ class Dispatcher:
         return None
 
     def _submit(self, in_flight: InFlight) -> None:
-        in_flight.submissions += 1
         in_flight.sent_at = time.monotonic()
         in_flight.future = None
         self._in_flight[in_flight] = None
         try:
             future = self._executor.submit(
-                self._work, in_flight.row, in_flight.submissions, in_flight.request_id
+                self._work, in_flight.row, in_flight.rejections + 1, in_flight.request_id
             )
             in_flight.future = future
             future.add_done_callback(lambda _: self._completed.put(in_flight))
@@ -261,8 +258,7 @@ class Dispatcher:
 
     def _pause_seconds(self) -> float:
         """How long nothing may be sent."""
-        next_token = 0.0 if self._bucket is None else self._bucket.wait_seconds()
-        return max(self.backoff.wait_seconds(), next_token)
+        return max(self.backoff.wait_seconds(), self._bucket.wait_seconds())
 
     def _receive(self, timeout: float) -> None:
         """Wait until a row has completed, and take in all that have."""

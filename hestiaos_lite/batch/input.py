@@ -128,9 +128,7 @@ class BatchInput:
         below_header = itertools.islice(self._table_records(), 1, None)
         for number, record in below_header if self._is_table else self._text_records():
             row = record if isinstance(record, str) else self._row(number, record)
-            if not self._is_table and isinstance(row, BatchRow):
-                record = [_as_cell(value) for value in (row.id, *map(row.arguments.get, self._form.kinds))]
-            yield Line(number, row, record)
+            yield Line(number, row, record if self._is_table else ())
 
     @property
     def _is_table(self) -> bool:
@@ -296,12 +294,6 @@ class _Lines:
         if not line:
             raise StopIteration
         return line
-
-
-def _as_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _number(cell: str) -> Any:

@@ -88,7 +88,7 @@ class Files:
             self.store.begin(call, source, service, in_folder, repeat=resume or (), moved=moved)
             self._open(bad, is_told=not resume)
         except BaseException:
-            self._close()
+            self.close(complete=False)
             raise
 
     def _choose_bad(self, bad: Optional[str], folder: str) -> Tuple[Optional[str], Optional[bytes]]:
@@ -164,23 +164,22 @@ class Files:
 
     # -- the end
 
-    def close(self) -> None:
-        """Finish OUT and BAD, on the disk; a run that has left no result and no doubt removes its files."""
+    def close(self, *, complete: bool = True) -> None:
+        """Finish OUT and BAD, on the disk; a run that has left no result and no doubt removes its files.
+
+        Args:
+            complete: False where the run could not begin: OUT and BAD stay as they are.
+        """
+        remove = False
         try:
-            if not self.store.has_left_nothing:
+            remove = self.store.has_left_nothing
+            if complete and not remove:
                 self._check_still_there()
                 if self._out and self._delimiter:
                     self._write_table(self._out, self._delimiter)
                 for _, path, file in self._files:
                     with _trouble(path):
                         os.fsync(file.fileno())
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        remove = False
-        try:
-            remove = self.store.has_left_nothing
         finally:
             for _, path, file in self._files:
                 file.close()
@@ -192,17 +191,16 @@ class Files:
     def _write_table(self, out: str, delimiter: str) -> None:
         """Raises InvalidInput where the input is no longer what was checked."""
         source = self._source
-        with _replaced(out) as binary, self.store.reading() as read:
+        with _replaced(out) as binary, self.store.reading(source) as read:
             text = io.TextIOWrapper(
                 binary, source.encoding, "backslashreplace", newline="", write_through=True
             )
             writer = csv.writer(_Lines(text, source.line_end), delimiter=source.delimiter or delimiter)
             writer.writerow([*source.columns, *_OF_RESULT])
             for line in source.lines():
-                found = None if isinstance(line.row, str) else read(line.row)
-                if found is None:
-                    raise source.has_changed(line.number)
-                writer.writerow([*line.cells, *_cells_of(*found)])
+                row, state, result = read(line)
+                cells = line.cells or map(_cell, (row.id, *map(row.arguments.get, source.columns[1:])))
+                writer.writerow([*cells, *_cells_of(state, result)])
             text.detach()
 
 
@@ -215,6 +213,10 @@ class _Lines:
 
     def write(self, line: str) -> None:
         self._text.write(line[:-2] + self._line_end)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _cells_of(state: str, line: Optional[str]) -> List[str]:

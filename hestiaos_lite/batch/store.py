@@ -24,7 +24,7 @@ from .._check import is_encodable
 from .._json import dumps
 from .._sqlite import Kind, SqliteFile
 from ..errors import HestiaError, InvalidInput
-from .input import BatchInput
+from .input import BatchInput, Line
 from .rows import (
     AGAIN,
     OUTCOMES,
@@ -220,15 +220,10 @@ class Store:
             some = list(itertools.islice(lines, _ROWS_AT_ONCE))
             if not some:
                 raise source.has_changed()
-            found = []
-            with self.reading() as read:
-                for line in some:
-                    state = None if isinstance(line.row, str) else read(line.row)
-                    if state is None:
-                        raise source.has_changed(line.number)
-                    found += [line.row] if state[0] == UNSENT else []
+            with self.reading(source) as read:
+                found = [row for row, state, _ in map(read, some) if state == UNSENT]
             left -= len(found)
-            yield from found  # type: ignore[misc]
+            yield from found
 
     def record(
         self, results: Sequence[BatchResult], unsent: Sequence[Any], rows: Sequence[Sending]
@@ -304,15 +299,19 @@ class Store:
                 yield line
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Callable[[BatchRow], Optional[Tuple[str, Optional[str]]]]]:
-        """Within the block, give a row's state and its result line; None where it is another than was checked."""
+    def reading(self, source: BatchInput) -> Iterator[Callable[[Line], Tuple[BatchRow, str, Optional[str]]]]:
+        """Within the block, give a line's row, its state and its result line; raise where it is not what was checked."""
         statement = "SELECT digest, state, text FROM rows LEFT JOIN results ON number = result WHERE id = ?"
         with self._transaction(write=False) as db:
             call = _fact(db, "call")
 
-            def read(row: BatchRow) -> Optional[Tuple[str, Optional[str]]]:
-                found = db.execute(statement, (id_key(row.id),)).fetchone()
-                return found[1:] if found is not None and found[0] == digest(call, row) else None
+            def read(line: Line) -> Tuple[BatchRow, str, Optional[str]]:
+                row = line.row
+                if isinstance(row, BatchRow):
+                    found = db.execute(statement, (id_key(row.id),)).fetchone()
+                    if found is not None and found[0] == digest(call, row):
+                        return row, found[1], found[2]
+                raise source.has_changed(line.number)
 
             yield read
 
