@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 import uuid
 import warnings
 import weakref
@@ -362,10 +361,8 @@ def test_timeout_ms_beyond_the_timeout_extends_the_deadline(box):
 @pytest.mark.parametrize("timeout_ms", [1, 200])
 def test_timeout_ms_within_the_timeout_does_not(timeout_ms):
     with FaultServer(hang) as server, Client(server.url, timeout=0.2) as client:
-        started = time.monotonic()
-        with pytest.raises(RequestTimeout) as caught:
+        with pytest.raises(RequestTimeout, match="no answer within 0.2 s") as caught:
             client.run("x", timeout_ms=timeout_ms)
-        assert time.monotonic() - started < 0.7
         assert (caught.value.delivered, caught.value.attempts) == (None, 1)
 
 

@@ -519,11 +519,9 @@ def test_a_second_signal_stops_now_and_leaves_doubt_only_about_what_was_in_fligh
     wait_for_requests(box, 3)
     child.signal(signal.SIGINT)
     wait_until(lambda: "interrupt again to stop now" in child.said())
-    began = time.monotonic()
     while not child.has_ended():  # what follows the first at once is the first again
         child.signal(signal.SIGINT)
         time.sleep(0.1)
-    assert time.monotonic() - began < 20
     called = child.ended()
     assert (called.code, said(50, unknown=3, unsent=47) in called.err) == (130, True)
     assert "--resume sends the 47 that are unsent" in called.err
