@@ -1,6 +1,6 @@
 """Asking AEGIS, and what it answers: the one place that says whether an answer means the decision that was sent.
 
-A 409 says that the service has the key already, not for what: the truth of it is the action that its body names or, where
+A 409 says that the service has the key already, not for what: it means the action that its body names or, where
 the body names only a request, what that request's status says. Nothing here is read as an approval for want of a word
 against it.
 """

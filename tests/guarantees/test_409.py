@@ -1,4 +1,4 @@
-"""A 409 says that a key was used, not for what: the truth of it is asked, and a rejection is never told as an approval."""
+"""A 409 says that a key was used, not for what: what for is asked, and a rejection is never reported as an approval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is the caller's fault costs no decision: the row stays queued, the flush ends and says so; dead rows are told."""
+"""What is the caller's fault costs no decision: the row stays queued, the flush ends and says so; dead rows are reported."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_404_that_the_service_explains_is_about_the_decision(box: Sandbox, out
 # Dead rows
 
 
-def test_dead_rows_are_told_until_somebody_looks_after_them(box: Sandbox, outbox: Outbox) -> None:
+def test_dead_rows_are_reported_until_somebody_looks_after_them(box: Sandbox, outbox: Outbox) -> None:
     queue(outbox, "k0", thread_id="T0", base_url=box.url)
     queue(outbox, "k1", thread_id="T1", base_url=box.url)
     box.fail_next(422, times=2)
