@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -149,12 +148,6 @@ def started(code: str, *arguments: Any, **options: Any) -> subprocess.Popen:
         universal_newlines=True,
         **options,
     )
-
-
-def killed(process: subprocess.Popen) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
 
 
 def finished(process: subprocess.Popen) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from hestiaos_lite import FlushReport, Outbox
+from hestiaos_lite import Outbox
 
-from .kit import Service, finished, flushed, killed, queue, started
+from .kit import finished, queue, started
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX processes")
 START = """
@@ -25,100 +24,53 @@ START = """
 
 
 @posix_only
-def test_a_killed_senders_row_is_free_after_its_lease_and_not_before(path, clock):
-    clock.now = time.time()
-    with Outbox(path, clock=clock) as box:
-        queue(box, "k1", "k2")
-        holder = started(
-            START
-            + """
-    service = Service()
-    service.meanwhile = lambda key: (print(key, flush=True), time.sleep(60))
-    flushed(Outbox(sys.argv[1], lease_seconds=45), service)
-            """,
-            path,
-        )
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "k1\n"
-        killed(holder)
-        lease_until_ms = box.get(1).lease_until_ms
-        service = Service()
-        for seconds, report in ((-0.5, FlushReport(queued=2)), (0.5, FlushReport(sent=2))):
-            clock.now = lease_until_ms / 1000 + seconds
-            assert flushed(box, service) == report
-        assert service.keys == ["k1", "k2"]
-
-
-FORK = (
-    START
-    + """
+def test_parent_and_forked_children_each_write(path):
+    """From any thread, and while another thread writes."""
+    code = """
+    import contextlib, sqlite3
+    warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later warn of every fork beside threads
     box = Outbox(sys.argv[1])
+    expected = {"before"}
     put(box, "before")
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            key = "thread%d" % len(expected)
+            put(box, key)
+            expected.add(key)
+
+    def in_a_thread(act, *args):
+        thread = threading.Thread(target=act, args=args)
+        thread.start()
+        return thread
+
+    writer = in_a_thread(write)
     children = []
-    for n in range(3):
+    for n in range(4):
         child = os.fork()
         if child == 0:
-            for m in range(8):  # from any thread
-                thread = threading.Thread(target=put, args=(box, "child%d.%d" % (n, m)))
-                thread.start()
-                thread.join()
+            for m in range(6):
+                in_a_thread(put, box, "child%d.%d" % (n, m)).join()
             if n == 0:
                 assert flushed(box, Service()).sent >= 1
             sys.exit(0)  # not os._exit: what the parent left here must survive being torn down
         children.append(child)
         put(box, "parent%d" % n)
+    done.set()
+    writer.join()
     box.close()  # as its own last user it folds the log in, and must see that the children still use it
     box = Outbox(sys.argv[1])
     for child in children:
         assert os.waitpid(child, 0)[1] == 0
     keys = {row.idempotency_key for row in box.list()}
-    expected = {"before"} | {"parent%d" % n for n in range(3)}
-    expected |= {"child%d.%d" % (n, m) for n in range(3) for m in range(8)}
+    expected |= {"parent%d" % n for n in range(4)} | {"child%d.%d" % (n, m) for n in range(4) for m in range(6)}
     assert keys == expected, keys ^ expected
     box.close()
-    import contextlib, sqlite3
     with contextlib.closing(sqlite3.connect(sys.argv[1])) as other:
         assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-"""
-)
-
-
-@posix_only
-def test_parent_and_forked_children_each_write(path):
-    finished(started(FORK, path))
-
-
-@posix_only
-def test_a_fork_while_another_thread_writes(path):
-    code = (
-        START
-        + """
-    warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later warn of every fork beside threads
-
-    box = Outbox(sys.argv[1])
-    done = threading.Event()
-
-    def write():
-        n = 0
-        while not done.is_set():
-            put(box, "t%d" % n)
-            n += 1
-
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    for n in range(8):
-        child = os.fork()
-        if child == 0:
-            put(box, "child%d" % n)
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-    done.set()
-    thread.join()
-    assert {"child%d" % n for n in range(8)} <= {row.idempotency_key for row in box.list()}
-    box.close()
     """
-    )
-    finished(started(code, path))
+    finished(started(START + code, path))
 
 
 @posix_only
