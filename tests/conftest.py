@@ -42,6 +42,12 @@ _OF_THE_NETWORK = (
 
 
 def pytest_configure(config: Any) -> None:
+    judge_one_copy()
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(os.path.join(ROOT, "hestiaos_lite"), quiet=2)
+
+
+def judge_one_copy() -> None:
     """Judge one copy: this process has the package that is installed, those that tests start have the checkout's."""
     installed, checkout = Path(hestiaos_lite.__file__).resolve().parent, Path(ROOT) / "hestiaos_lite"
     if installed != checkout:
@@ -54,8 +60,6 @@ def pytest_configure(config: Any) -> None:
                 "{} is not this checkout's: {} of its files differ, {} the first; once 'pip install -e .', or "
                 "'pip install .' after each change".format(installed, len(differing), differing[0])
             )
-    if not hasattr(config, "workerinput"):
-        compileall.compile_dir(str(checkout), quiet=2)
 
 
 def files_of(package: Path) -> Dict[str, bytes]:

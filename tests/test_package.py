@@ -13,7 +13,7 @@ import pytest
 
 import hestiaos_lite
 
-from .conftest import pytest_configure
+from .conftest import judge_one_copy
 from .markdown import ROOT
 
 
@@ -46,10 +46,10 @@ def test_the_suite_judges_no_copy_but_this_checkout(
     installed = tmp_path / "hestiaos_lite"
     shutil.copytree(str(ROOT / "hestiaos_lite"), str(installed))
     monkeypatch.setattr(hestiaos_lite, "__file__", str(installed / "__init__.py"))
-    pytest_configure()
+    judge_one_copy()
     change(installed / "errors.py")
     with pytest.raises(pytest.UsageError) as caught:
-        pytest_configure()
+        judge_one_copy()
     assert str(caught.value) == (
         "{} is not this checkout's: 1 of its files differ, errors.py the first; once 'pip install -e .', "
         "or 'pip install .' after each change".format(installed)
