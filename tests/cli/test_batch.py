@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections import Counter
 from typing import Any, Dict, Iterator, List
@@ -18,7 +15,6 @@ import pytest
 
 from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.cli import batch as command_of_batch
-from hestiaos_lite.cli import progress
 from hestiaos_lite.sandbox import Sandbox
 
 from ..batch.kit import BLOCKED_TEXT, Batch, executions, once, put, read, wait_for_requests, wait_until
@@ -594,85 +590,7 @@ def test_a_closed_standard_output_stops_the_sending(box: Sandbox, batch: Batch) 
     assert box.requests_total < 2000
 
 
-# -- progress
-
-
-class Terminal:
-    def __init__(self, is_terminal: bool) -> None:
-        self.text = ""
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self._is_terminal
-
-    def write(self, text: str) -> None:
-        self.text += text
-
-    def flush(self) -> None:
-        pass
-
-
-def shown(
-    monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, quiet: bool = False, bar: bool = False
-) -> str:
-    stream = Terminal(is_terminal)
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(progress, "_TERMINAL_SECONDS", 0.02)
-    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.02)
-    if not bar:
-        monkeypatch.setitem(sys.modules, "tqdm", None)
-    tally = {"ok": 2, "unsent": 8}
-    with contextlib.closing(progress.Progress(tally, Backoff(), quiet=quiet)):
-        tally.update(ok=3, blocked=1, again=1, unknown=1, sent=1, unsent=3)
-        deadline = time.monotonic() + 10
-        while not ("6/10" in stream.text or quiet) and time.monotonic() < deadline:
-            time.sleep(0.01)
-    return stream.text
-
-
-@pytest.mark.parametrize(("is_terminal", "options", "text"), [
-    (False, {}, r"(hestiaos-lite: .* left\n)*hestiaos-lite: 6/10 done, ok 3, blocked 1, failed 2, .* left\n"),
-    (True, {}, r"\r\033\[K[^\n]*6/10 done, ok 3, blocked 1, failed 2, [^\n]*\r\033\[K"),
-    (True, {"quiet": True}, ""),
-    (True, {"bar": True}, r"(?s).*6/10.*ok=3, blocked=1, failed=2.*"),
-], ids=["lines", "one line that goes away", "quiet", "tqdm"])  # fmt: skip
-def test_progress(monkeypatch: pytest.MonkeyPatch, is_terminal: bool, options: Any, text: str) -> None:
-    if "bar" in options:
-        pytest.importorskip("tqdm")
-    shows = shown(monkeypatch, is_terminal=is_terminal, **options)
-    assert re.match(text + r"\Z", shows), shows
-
-
-@posix
-def test_a_line_fits_the_terminal_also_after_it_was_made_smaller() -> None:
-    import fcntl
-    import struct
-    import termios
-
-    leader, follower = os.openpty()
-    pause = Backoff()
-    pause.rejected(time.monotonic(), 90, "[\x1b[2J] \u65e5\u672c\r" * 20)
-    with open(follower, "w", encoding="utf-8") as terminal:
-        shows = progress.Progress({"unsent": 100000}, pause, quiet=True)
-        shows._stream = terminal
-        for columns in (40, 20, 100, 1, 0):
-            fcntl.ioctl(leader, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-            line = shows._fitting(shows.line())
-            assert line.isascii() and line.isprintable()
-            assert len(line) == (columns or 80) - 1
-    os.close(leader)
-
-
 def test_the_help_gives_one_default_for_retries() -> None:
     text = " ".join(call("batch", "--help").out.split())
     assert "--retries times (default 5)" in text
     assert "default 3" not in text
-
-
-def test_a_pause_is_shown_with_its_reason() -> None:
-    pause = Backoff()
-    pause.rejected(time.monotonic(), 90, "[RATE_LIMITED] too many requests")
-    line = progress.Progress({"unsent": 10}, pause, quiet=True).line()
-    assert line.endswith(", ? left, paused for 90 s: [RATE_LIMITED] too many requests")
-    pause.rejected(time.monotonic(), 90, "[X] \x1b[2J\nall is well")
-    assert progress.Progress({"unsent": 10}, pause, quiet=True).line().endswith(": [X] \\x1b[2J all is well")
