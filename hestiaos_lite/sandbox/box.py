@@ -8,13 +8,13 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import Any, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, Union
 
 from .aegis import AegisRoutes
 from .faults import Faults
 from .hestia import VERSION, HestiaRoutes, Metrics
 from .http import MAX_BODY_BYTES, Server, is_loopback, refuse_foreign
-from .messages import Drop, Refusal, Reply, Request, dispatch
+from .messages import Drop, Events, Refusal, Reply, Request, dispatch
 from .policy import Policy, load_policy
 from .store import Store
 
@@ -115,11 +115,7 @@ class Sandbox(Faults):
             if self._server is None:
                 self._store.open()
                 self._stopped.clear()
-                try:
-                    self._server = Server(self._answer, self.host, self.port, self.silence_seconds)
-                except OSError:
-                    self._store.close()
-                    raise
+                self._server = Server(self._answer, self.host, self.port, self.silence_seconds)
                 self.port = self._server.port
         return self
 
@@ -130,7 +126,7 @@ class Sandbox(Faults):
             server, self._server = self._server, None
             if server is not None:
                 server.stop()
-                self._store.close()
+            self._store.close()  # opened by a start that failed, too
 
     def serve_forever(self) -> None:
         """Start, and return once another thread calls ``stop``.
@@ -179,6 +175,7 @@ class Sandbox(Faults):
     def _answer(self, request: Request) -> Reply:
         self._keep(request)
         self._metrics.count("requests")
+        fault = None
         try:
             if self._api_key is None:
                 refuse_foreign(request, self.host)
@@ -191,11 +188,14 @@ class Sandbox(Faults):
             if fault is not None and fault.reply is not None:
                 return fault.reply
             started = time.perf_counter()
-            reply = self._do(request)
-            self._metrics.count("answers")
-            self._metrics.count("seconds", time.perf_counter() - started)
+            try:
+                self._authenticate(request)
+                reply = dispatch(self._routes, request)
+            finally:
+                self._metrics.count("answers")
+                self._metrics.count("seconds", time.perf_counter() - started)
         except Refusal as refused:
-            return refused.reply
+            reply = refused.reply
         if fault is not None:  # lose: the work is done, its answer is not sent
             raise Drop
         if reply.events is not None:
@@ -203,9 +203,7 @@ class Sandbox(Faults):
             reply.events = self._paced(reply.events, None if cut is None else cut.after_events)
         return reply
 
-    def _paced(
-        self, events: Iterator[Mapping[str, Any]], after_events: Optional[int]
-    ) -> Iterator[Mapping[str, Any]]:
+    def _paced(self, events: Events, after_events: Optional[int]) -> Events:
         """A stream's events, each token after its pause; raises Drop after so many, or where the sandbox stops."""
         for number, event in enumerate(events):
             if number == after_events:
@@ -215,14 +213,6 @@ class Sandbox(Faults):
             yield event
         if after_events is not None:
             raise Drop
-
-    def _do(self, request: Request) -> Reply:
-        """What the service itself answers."""
-        try:
-            self._authenticate(request)
-            return dispatch(self._routes, request)
-        except Refusal as refused:
-            return refused.reply
 
     def _pause(self, seconds: float) -> None:
         """Wait; raises Drop where the sandbox stops meanwhile."""
@@ -235,10 +225,8 @@ class Sandbox(Faults):
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         offered = key.strip().encode("latin-1")  # fields were read as Latin-1: this is what was sent
         if scheme.lower() != "bearer" or not hmac.compare_digest(offered, self._api_key):
-            problem = {
-                "code": "UNAUTHORIZED",
-                "message": "this sandbox demands its API key as a Bearer token",
-            }
+            message = "this sandbox demands its API key as a Bearer token"
+            problem = {"code": "UNAUTHORIZED", "message": message}
             raise Refusal(401, problem, {"WWW-Authenticate": "Bearer"})
 
     def _keep(self, request: Request) -> None:

@@ -9,9 +9,9 @@ import threading
 import time
 import uuid
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
-from .messages import COUNT, FLAG, NAME, OBJECT, TEXT, TEXTS, Reply, Request, Routes, read, refusal
+from .messages import COUNT, FLAG, NAME, OBJECT, TEXT, TEXTS, Events, Reply, Request, Routes, read, refusal
 from .policy import DECISIONS, Policy, Rule, text_of
 from .store import Store
 
@@ -215,7 +215,7 @@ class HestiaRoutes:
         return rows[0][0]
 
 
-def _events(text: str, ruling: Rule, trace_id: str, started: float) -> Iterator[Dict[str, Any]]:
+def _events(text: str, ruling: Rule, trace_id: str, started: float) -> Events:
     def event(kind: str, **data: Any) -> Dict[str, Any]:
         return {"type": kind, "data": data, "trace_id": trace_id, "timestamp": _timestamp()}
 

@@ -9,6 +9,8 @@ from email.message import Message
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from urllib.parse import unquote
 
+Events = Iterator[Mapping[str, Any]]
+
 
 @dataclass
 class Request:
@@ -52,7 +54,7 @@ class Reply:
         status: int = 200,
         payload: Any = None,
         headers: Optional[Mapping[str, str]] = None,
-        events: Optional[Iterator[Mapping[str, Any]]] = None,
+        events: Optional[Events] = None,
     ) -> None:
         kind = "application/json" if events is None else "text/event-stream; charset=utf-8"
         if isinstance(payload, str):

@@ -204,6 +204,9 @@ def test_faults_come_in_the_order_of_the_script_and_can_be_cleared(box: Any) -> 
     assert [call(box, "GET", path).status for path in paths] == [503, 503, 500, 404, 429, 200]
     met = [("503", paths[0]), ("503", paths[1]), ("500", paths[2]), ("429", paths[4])]
     assert [(fault.kind, fault.path) for fault in box.injected] == met
+    box.lose_next_answer()
+    with pytest.raises(http.client.RemoteDisconnected):
+        call(box, "GET", "/nope")  # a refusal is an answer
     box.fail_next(times=100)
     box.random_faults(rate=1.0)
     box.clear_faults()
