@@ -20,7 +20,6 @@ _DEFAULTS = {
     "THROTTLE": ("medium", 0.5),
     "BLOCK": ("high", 0.0),
 }  # severity and budget
-_RULE_FIELDS = ("pattern", "decision", "severity", "policy", "reason", "budget")
 
 # An escape, or a class of characters: what looks like a repetition in one is none.
 _ONE_CHARACTER = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
@@ -144,7 +143,7 @@ def text_of(*values: Any) -> str:
 
 
 def _rules(content: Any, source: str) -> List[Rule]:
-    if isinstance(content, Mapping) or not isinstance(content, Sequence) or isinstance(content, str):
+    if not isinstance(content, Sequence) or isinstance(content, str):
         # a bad policy is one error class, whatever is wrong with it
         raise ValueError("{}: must be a list of rules".format(source))  # noqa: TRY004
     rules = []
@@ -159,10 +158,10 @@ def _rules(content: Any, source: str) -> List[Rule]:
 def _rule(number: int, values: Any) -> Rule:
     if not isinstance(values, Mapping):
         raise ValueError("must be an object")  # noqa: TRY004
-    unknown = sorted(str(name) for name in values if name not in _RULE_FIELDS)
+    known = Rule._fields[1:]
+    unknown = sorted(str(name) for name in values if name not in known)
     if unknown:
-        known = ", ".join(_RULE_FIELDS)
-        raise ValueError("unknown field {}; known are {}".format(", ".join(unknown), known))
+        raise ValueError("unknown field {}; known are {}".format(", ".join(unknown), ", ".join(known)))
     for name in ("pattern", "decision"):
         if name not in values:
             raise ValueError("{} is missing".format(name))
