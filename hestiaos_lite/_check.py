@@ -32,15 +32,6 @@ def check_optional_text(name: str, value: Any) -> Optional[str]:
     return None if value is None else check_text(name, value)
 
 
-def check_filled_text(name: str, value: Any) -> str:
-    """Return a string that is not empty and can be encoded."""
-    if not check_text(name, value):
-        raise InvalidInput("{} must not be empty".format(name))
-    if not is_encodable(value):
-        raise InvalidInput("{} is not valid text (it has a lone surrogate)".format(name))
-    return str(value)
-
-
 def is_encodable(value: str) -> bool:
     """False for text with a lone surrogate, which JSON can spell and UTF-8 cannot."""
     try:
@@ -61,7 +52,11 @@ def check_optional_mapping(name: str, value: Any) -> Optional[Dict[str, Any]]:
 
 def check_segment(name: str, value: Any) -> str:
     """Return one path segment quoted whole, so that ``team/../admin`` stays one."""
-    if check_filled_text(name, value) in (".", ".."):
+    if not check_text(name, value):
+        raise InvalidInput("{} must not be empty".format(name))
+    if not is_encodable(value):
+        raise InvalidInput("{} is not valid text (it has a lone surrogate)".format(name))
+    if value in (".", ".."):
         raise InvalidInput("{} must not be {!r}: it cannot be a path segment".format(name, value))
     return quote(value, safe="")
 

@@ -321,7 +321,10 @@ def _warn_of_unknown(name: str, section: str, path: str) -> None:
 def _read_file(path: str, what: str) -> Tuple[str, os.stat_result]:
     """Read a small text file; a FIFO or a device, which might keep us waiting, is refused."""
     try:
-        with open(path, encoding="utf-8-sig", opener=_open_without_waiting) as file:
+        nonblock = getattr(os, "O_NONBLOCK", 0)
+        with open(
+            path, encoding="utf-8-sig", opener=lambda name, flags: os.open(name, flags | nonblock)
+        ) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise _configuration("{} is not a regular file".format(what))
@@ -335,10 +338,6 @@ def _read_file(path: str, what: str) -> Tuple[str, os.stat_result]:
     if len(text) > _LARGEST_FILE:
         raise _configuration("{} is too large".format(what))
     return text, found
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _others_can_read(found: os.stat_result, path: str) -> bool:

@@ -9,7 +9,6 @@ import pytest
 
 from hestiaos_lite import AegisClient, Client, InvalidInput
 from hestiaos_lite._check import (
-    check_filled_text,
     check_headers,
     check_optional_mapping,
     check_optional_text,
@@ -25,7 +24,6 @@ GOOD = [
     (check_text, ("x", "ä"), "ä"),
     (check_optional_text, ("x", None), None),
     (check_optional_text, ("x", "a"), "a"),
-    (check_filled_text, ("x", "a"), "a"),
     (check_optional_mapping, ("x", None), None),
     (check_optional_mapping, ("x", {"a": 1}), {"a": 1}),
     (check_segment, ("x", "team/../admin"), "team%2F..%2Fadmin"),
@@ -43,8 +41,8 @@ GOOD = [
 BAD = [
     (check_text, ("x", 5), "x must be a string, not int"),
     (check_optional_text, ("x", b"a"), "x must be a string, not bytes"),
-    (check_filled_text, ("x", ""), "x must not be empty"),
-    (check_filled_text, ("x", "\ud800"), "x is not valid text (it has a lone surrogate)"),
+    (check_segment, ("x", ""), "x must not be empty"),
+    (check_segment, ("x", "\ud800"), "x is not valid text (it has a lone surrogate)"),
     (check_optional_mapping, ("x", [1]), "x must be a mapping, not list"),
     (check_segment, ("x", ".."), "x must not be '..': it cannot be a path segment"),
     (check_segment, ("x", ""), "x must not be empty"),

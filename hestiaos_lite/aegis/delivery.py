@@ -183,7 +183,11 @@ def send_claimed(
                 return SendResult("dead" if was_ours else "queued", None, error)
             outbox.release(entry, str(error), error.retry_after or 0.0, error.status, lock_deadline)
         if error.at_fault == CALLER:
-            _say_it_stays_queued(error, outbox)
+            error.with_facts(
+                message="{}; it stays queued in the outbox {}".format(error.message, outbox.path)
+            )
+            if not isinstance(error, (AuthenticationError, PermissionDenied)):
+                error.with_facts(_exit_code=_CONFIGURATION)  # such as a wrong address
             raise
         return _waits(entry, str(error), error)
     except BaseException as error:
@@ -204,13 +208,6 @@ def _not_written_down(what: str) -> Iterator[None]:
         message = "{}; this could not be recorded: {}; it is sent again, under its key"
         error.with_facts(message=message.format(error.message, what))
         raise
-
-
-def _say_it_stays_queued(error: HestiaError, outbox: Outbox) -> None:
-    """Tell the caller, whose fault it is, that nothing is lost; a wrong address is a matter of configuration."""
-    error.with_facts(message="{}; it stays queued in the outbox {}".format(error.message, outbox.path))
-    if not isinstance(error, (AuthenticationError, PermissionDenied)):
-        error.with_facts(_exit_code=_CONFIGURATION)
 
 
 def flush(outbox: Outbox, caller: Caller, service: str, *, hosted: bool) -> FlushReport:
