@@ -274,7 +274,8 @@ def _reading(name: str, output: Output) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise exits.BadData("{} cannot be read: {}".format(name, error.strerror or error)) from error
+        what = "{} cannot be read: {}".format(name, error.strerror or error)
+        raise errors.InvalidInput(what, code="BAD_DATA") from error
     except FaultyInput as error:
         for fault in error.shown:
             output.complain(fault)

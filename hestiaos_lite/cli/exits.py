@@ -25,12 +25,6 @@ CONFIGURATION = 78
 _BEGINNINGS = ("/api/v1", "/api")
 
 
-class BadData(errors.InvalidInput):
-    """A file given as input (a policy, a batch) holds what it must not."""
-
-    default_code = "BAD_DATA"
-
-
 def exit_code(error: BaseException) -> int:
     """Return the exit code of an exception; an error of ours has its own."""
     if isinstance(error, errors.HestiaError):

@@ -6,7 +6,7 @@ import errno
 
 from ..errors import ConnectionFailed, InvalidInput
 from .connect import api_key
-from .exits import DONE, BadData
+from .exits import DONE
 from .output import Output
 from .parser import Arguments, Parser, count, number, seconds
 
@@ -57,7 +57,7 @@ def _serve(args: Arguments, output: Output) -> int:
     try:
         load_policy(args.policy)
     except ValueError as error:
-        raise BadData(str(error)) from error
+        raise InvalidInput(str(error), code="BAD_DATA") from error
     try:
         box = Sandbox(
             args.host,

@@ -185,7 +185,8 @@ def test_a_bad_policy_is_65(tmp_path: Any) -> None:
     path = tmp_path / "rules.json"
     path.write_text('[{"pattern": "("}]')
     called = call("sandbox", "--port", "0", "--policy", str(path), "-j")
-    assert (called.code, called.error["code"]) == (65, "BAD_DATA")
+    facts = (called.code, called.error["type"], called.error["code"])
+    assert facts == (65, "InvalidInput", "BAD_DATA")
     assert "rule 1" in called.error["message"]
 
 
