@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -594,3 +595,14 @@ def test_the_help_gives_one_default_for_retries() -> None:
     text = " ".join(call("batch", "--help").out.split())
     assert "--retries times (default 5)" in text
     assert "default 3" not in text
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_the_last_result_that_cannot_be_written_is_no_success(box: Sandbox) -> None:
+    """It is recorded as the run winds down, when nothing is sent any more."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        out = io.TextIOWrapper(full, write_through=True)
+        called = call("batch", "-", "--out", "-", "--base-url", box.url, stdin="one", stdout=out)
+        out.detach()
+    assert (called.code, "No space left on device" in called.err) == (74, True), called
+    assert box.requests_total == 1
