@@ -21,9 +21,7 @@ from hestiaos_lite import (
 
 from ..faultserver import FaultServer, answer, chunked, head, ok, reply
 from . import needs
-from .play import EXCHANGES, RUN, Exchange
-
-EACH_CALL = pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: exchange.name)
+from .play import EXCHANGES, RUN
 
 
 @pytest.fixture
@@ -39,6 +37,10 @@ def reads_content(response: requests.Response, *args: Any, **kwargs: Any) -> Non
     assert response.content is not None
 
 
+def judges(response: requests.Response, *args: Any, **kwargs: Any) -> None:
+    response.raise_for_status()
+
+
 def reads_lines(response: requests.Response, *args: Any, **kwargs: Any) -> None:
     list(response.iter_lines())
 
@@ -47,12 +49,15 @@ def reads_raw(response: requests.Response, *args: Any, **kwargs: Any) -> None:
     response.raw.read(1)
 
 
-@EACH_CALL
-def test_what_a_hook_has_read_is_used(exchange: Exchange, callers: requests.Session) -> None:
-    callers.hooks["response"].append(reads_content)
-    body = exchange.body.encode("utf-8")
-    with FaultServer(answer(reply(exchange.status, body, {"Content-Type": exchange.content_type}))) as server:
-        assert exchange.played(callers, server.url) == exchange.outcome
+@pytest.mark.parametrize("hook", [reads_content, judges])
+def test_a_hook_that_reads_an_answer_or_raises_for_its_status_changes_nothing(
+    hook: Any, callers: requests.Session
+) -> None:
+    callers.hooks["response"].append(hook)
+    for exchange in EXCHANGES:
+        headers = {"Content-Type": exchange.content_type}
+        with FaultServer(answer(reply(exchange.status, exchange.body.encode("utf-8"), headers))) as server:
+            assert exchange.played(callers, server.url) == exchange.outcome, exchange.name
 
 
 class NeverStreams(requests.Session):
@@ -62,12 +67,12 @@ class NeverStreams(requests.Session):
         return super().send(request, **dict(settings, stream=False))
 
 
-@EACH_CALL
-def test_a_session_that_never_streams(exchange: Exchange) -> None:
-    data = head(exchange.status, {"Content-Type": exchange.content_type, "Transfer-Encoding": "chunked"})
-    data += chunked([exchange.body.encode("utf-8")])
-    with FaultServer(answer(data)) as server, NeverStreams() as callers:
-        assert exchange.played(callers, server.url) == exchange.outcome
+def test_a_session_that_never_streams() -> None:
+    for exchange in EXCHANGES:
+        data = head(exchange.status, {"Content-Type": exchange.content_type, "Transfer-Encoding": "chunked"})
+        data += chunked([exchange.body.encode("utf-8")])
+        with FaultServer(answer(data)) as server, NeverStreams() as callers:
+            assert exchange.played(callers, server.url) == exchange.outcome, exchange.name
 
 
 @pytest.mark.parametrize("hook", [reads_lines, reads_raw])
@@ -94,20 +99,6 @@ def test_the_dump_of_requests_toolbelt(kind: str, callers: requests.Session) -> 
 
 
 # -- a status that somebody else has judged
-
-
-def judges(response: requests.Response, *args: Any, **kwargs: Any) -> None:
-    response.raise_for_status()
-
-
-@EACH_CALL
-def test_a_hook_that_raises_for_a_status_changes_nothing(
-    exchange: Exchange, callers: requests.Session
-) -> None:
-    callers.hooks["response"].append(judges)
-    body = exchange.body.encode("utf-8")
-    with FaultServer(answer(reply(exchange.status, body, {"Content-Type": exchange.content_type}))) as server:
-        assert exchange.played(callers, server.url) == exchange.outcome
 
 
 def test_the_facts_of_what_a_hook_has_raised_for(callers: requests.Session) -> None:
@@ -158,17 +149,16 @@ class Canned(HTTPAdapter):
         return response
 
 
-@pytest.mark.parametrize("raw", ["file", "urllib3", "none"])
-@EACH_CALL
-def test_a_response_made_by_hand(exchange: Exchange, raw: str, callers: requests.Session) -> None:
-    body = exchange.body.encode("utf-8")
-    canned = {
-        "file": Canned(exchange.status, lambda: io.BytesIO(body)),
-        "urllib3": Canned(exchange.status, lambda: HTTPResponse(io.BytesIO(body), preload_content=False)),
-        "none": Canned(exchange.status, lambda: None, body),
-    }
-    callers.mount("http://", canned[raw])
-    assert exchange.played(callers) == exchange.outcome
+def test_a_response_made_by_hand(callers: requests.Session) -> None:
+    for exchange in EXCHANGES:
+        body = exchange.body.encode("utf-8")
+        for canned in (
+            Canned(exchange.status, lambda body=body: io.BytesIO(body)),
+            Canned(exchange.status, lambda body=body: HTTPResponse(io.BytesIO(body), preload_content=False)),
+            Canned(exchange.status, lambda: None, body),
+        ):
+            callers.mount("http://", canned)
+            assert exchange.played(callers) == exchange.outcome, exchange.name
 
 
 def test_a_response_without_a_body(callers: requests.Session) -> None:

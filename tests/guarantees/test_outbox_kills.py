@@ -78,7 +78,7 @@ def assert_nothing_is_lost(box: Sandbox, path: Path, acknowledged: Any) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize(("kills", "count"), [(3, 20), pytest.param(60, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "count"), [(2, 20), pytest.param(60, 200, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(box: Sandbox, tmp_path: Path, kills: int, count: int) -> None:
     number = random.randrange(2**32)
     print("seed", number)
@@ -98,7 +98,7 @@ def test_kill_9_at_random_moments(box: Sandbox, tmp_path: Path, kills: int, coun
 @posix_only
 @needs_strace
 @pytest.mark.parametrize(
-    "moments", [range(10, 400, 130), pytest.param(range(1, 401), marks=pytest.mark.slow)], ids=["few", "all"]
+    "moments", [range(10, 400, 190), pytest.param(range(1, 401), marks=pytest.mark.slow)], ids=["few", "all"]
 )
 def test_kill_9_at_the_nth_system_call(tmp_path: Path, moments: Any) -> None:
     """Of those that touch the file or the network; the last ones are beyond the end."""
