@@ -29,6 +29,7 @@ from hestiaos_lite import (
 from ..faultserver import (
     TLS_AUTHORITY,
     FaultServer,
+    Wire,
     answer,
     answer_and_hang,
     chunked,
@@ -245,6 +246,19 @@ def test_a_compressed_stream_ends_by_its_deadline() -> None:
         with client.run_stream("hello", timeout=0.5) as stream, pytest.raises(RequestTimeout):
             for _ in stream:
                 time.sleep(0.002)
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+def test_a_timeout_of_years_does_not_end_in_a_moment(kind: str) -> None:
+    """Python hands poll() the milliseconds of a timeout as a C int: of this one a fifth of a second would be left."""
+
+    def late(wire: Wire) -> None:
+        wire.request()
+        wire.pause(0.5)
+        wire.send(ok({"status": "ok"}))
+
+    with served(late, kind=kind, timeout=20 * 2**32 / 1000 + 0.2, retries=0) as (client, _):
+        assert client.health().ok
 
 
 def test_a_thousandth_retry_has_its_delay() -> None:
