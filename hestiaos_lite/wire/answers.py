@@ -196,16 +196,6 @@ def refused(call: Call, attempt: Attempt, refusal: Optional[Refusal] = None) -> 
     return error
 
 
-def redirected(call: Call, status: int, target: str) -> errors.InvalidResponse:
-    """Make the error of a redirect, which is never followed: it could lead the key to another host."""
-    return errors.InvalidResponse(
-        "the service redirects to {}, and a redirect is never followed; set the base URL to where it is".format(
-            one_line(target, call.secrets)
-        ),
-        **call.facts(status=status, delivered=True),
-    )
-
-
 def _invalid(call: Call, attempt: Attempt, fault: str, body: Any) -> errors.InvalidResponse:
     """Make the error of an answer that was read and does not fit the contract."""
     return errors.InvalidResponse(

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import methodcaller
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
@@ -33,8 +33,8 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ClosedPoolError
 from urllib3.util import Retry, Timeout
 
-from .._redact import bare_url, secret
-from ..errors import InvalidInput
+from .._redact import bare_url, one_line, secret
+from ..errors import InvalidInput, InvalidResponse
 from .body import close
 from .call import Call
 from .sockets import Attempt, LimitedConnection, as_address
@@ -78,7 +78,7 @@ class LentSession(_Sessions):
             )
         )
         request.hooks["response"].insert(0, attempt.note_answer)
-        request.hooks["response"].append(refuse_redirect)
+        request.hooks["response"].append(partial(_refuse_redirect, call))
         attempt.proxies = settings["proxies"]
         attempt.is_single_try = self._is_single_try(request)
         seconds = attempt.wait_seconds()
@@ -132,7 +132,7 @@ class OwnSessions(_Sessions):
         request.url = self._base_url + call.path
         request.headers = CaseInsensitiveDict(headers)
         request.body = call.body
-        request.hooks = {"response": [refuse_redirect]}
+        request.hooks = {"response": [partial(_refuse_redirect, call)]}
         if self._auth is not None:
             self._auth(request)
         attempt.proxies = self._settings["proxies"]
@@ -236,15 +236,6 @@ class Bearer(AuthBase):
         return "<bearer token ***>"
 
 
-class Redirected(Exception):
-    """Raised by the response hook, before requests reads the redirect's body to prepare a request we shall not send."""
-
-    def __init__(self, status: int, target: str) -> None:
-        super().__init__(status, target)
-        self.status = status
-        self.target = target
-
-
 def complained_of(error: requests.HTTPError, request: requests.PreparedRequest) -> requests.Response:
     """Return the answer that a lender's hook has raised for (``raise_for_status``): what it means is ours to say.
 
@@ -255,11 +246,17 @@ def complained_of(error: requests.HTTPError, request: requests.PreparedRequest) 
     return error.response
 
 
-def refuse_redirect(response: requests.Response, *args: Any, **kwargs: Any) -> None:
+def _refuse_redirect(call: Call, response: requests.Response, *args: Any, **kwargs: Any) -> None:
+    """Raise for a redirect, which could lead the key to another host, before requests reads its body to follow it."""
     if response.is_redirect:
-        target = bare_url(response.headers["Location"])
+        target = one_line(bare_url(response.headers["Location"]), call.secrets)
         close(response)
-        raise Redirected(response.status_code, target)
+        raise InvalidResponse(
+            "the service redirects to {}, and a redirect is never followed; set the base URL to where it is".format(
+                target
+            ),
+            **call.facts(status=response.status_code, delivered=True),
+        )
 
 
 def prepared_url(base_url: str) -> str:

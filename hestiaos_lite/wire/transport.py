@@ -27,7 +27,6 @@ from .answers import (
     as_answer,
     as_json,
     as_stream,
-    redirected,
     refused,
 )
 from .body import close
@@ -36,7 +35,6 @@ from .connections import (
     Bearer,
     LentSession,
     OwnSessions,
-    Redirected,
     complained_of,
     prepared_url,
     warn_of_exposure,
@@ -181,8 +179,6 @@ class Caller:
                         raise refused(call, attempt)
                     result = receive(call, attempt)
                 return result
-            except Redirected as redirect:
-                failure: errors.HestiaError = redirected(call, redirect.status, redirect.target)
             except errors.HestiaError as error:
                 failure = error
             except FAILURES as error:
