@@ -59,14 +59,16 @@ class Settings(NamedTuple):
     sources: Mapping[str, str] = {}
 
 
-class Profile(NamedTuple):
+class Profile:
     """One section of the configuration file; without a file ``values`` is empty."""
 
-    path: str
-    section: str
-    values: Mapping[str, str]
-    fault: str = ""  # why the file is not to be trusted with more than a timeout
-    unread: str = ""  # why nothing was read from a file that is there, or may be
+    # no named tuple: to make such a class costs every start a five-hundredth
+    def __init__(
+        self, path: str, section: str, values: Mapping[str, str], fault: str = "", unread: str = ""
+    ) -> None:
+        self.path, self.section, self.values = path, section, values
+        self.fault = fault  # why the file is not to be trusted with more than a timeout
+        self.unread = unread  # why nothing was read from a file that is there, or may be
 
 
 def resolve(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Iterator, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Tuple, TypeVar
 
 from .. import errors
 from .._json import NamedTwice, loads
@@ -204,7 +204,7 @@ def _invalid(call: Call, attempt: Attempt, fault: str, body: Any) -> errors.Inva
     )
 
 
-class Refusal(NamedTuple):
+class Refusal:
     """The body of an answer that is no 2xx, as far as it could be read.
 
     Attributes:
@@ -213,9 +213,9 @@ class Refusal(NamedTuple):
         fault: why it cannot be trusted though it is JSON, or "".
     """
 
-    body: Any
-    is_json: bool
-    fault: str = ""
+    # no named tuple: to make such a class costs every start a five-hundredth
+    def __init__(self, body: Any, is_json: bool, fault: str = "") -> None:
+        self.body, self.is_json, self.fault = body, is_json, fault
 
     def is_gateways(self, status: int) -> bool:
         """True where a gateway answered in the service's place: of a 4xx its page decides nothing."""
