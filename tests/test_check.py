@@ -45,7 +45,6 @@ BAD = [
     (check_segment, ("x", "\ud800"), "x is not valid text (it has a lone surrogate)"),
     (check_optional_mapping, ("x", [1]), "x must be a mapping, not list"),
     (check_segment, ("x", ".."), "x must not be '..': it cannot be a path segment"),
-    (check_segment, ("x", ""), "x must not be empty"),
     (check_whole_number, ("x", True), "x must be a whole number, 0 or more, not True"),
     (check_whole_number, ("x", 1.0), "x must be a whole number, 0 or more, not 1.0"),
     (check_whole_number, ("x", -1), "x must be a whole number, 0 or more, not -1"),
