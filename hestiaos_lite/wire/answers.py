@@ -9,7 +9,7 @@ from .. import errors
 from .._json import NamedTwice, loads
 from .._redact import Secrets, bare_url, one_line
 from ..deadline import SilenceLimit
-from .body import UnusableBody, close, iter_body, read_into
+from .body import UnusableBody, iter_body, read_into
 from .call import Call, parse_retry_after
 from .failures import CONNECTION_ERRORS, FAILURES, advice_on_proxy, map_exception, proxy_of
 from .sockets import Attempt
@@ -126,7 +126,7 @@ class ByteStream:
 
     def close(self) -> None:
         """Close the connection; it is never used again, so that a late `wake` cannot strike another request."""
-        close(self._attempt.response)
+        self._attempt.close()
 
     def __del__(self) -> None:
         # of a stream that was never iterated, there is no generator to close it

@@ -21,7 +21,7 @@ from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar, Union
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from ..deadline import Deadline, SilenceLimit
-from .body import LONGEST_IDLE_SECONDS, LimitedReads, Response, mend_head
+from .body import LONGEST_IDLE_SECONDS, LimitedReads, Response, close, mend_head
 
 _LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
 _HEAD_START_SECONDS = 0.25  # of an address over the next
@@ -66,6 +66,12 @@ class Attempt:
         if remaining <= 0:
             raise socket.timeout("the deadline passed")
         return remaining if remaining < _LONGEST_WAIT_SECONDS else _LONGEST_WAIT_SECONDS
+
+    def close(self) -> None:
+        """Close the answer and let go of it: its request and what it reads by lead back here, and would wait for the collector."""
+        response, self.response = self.response, None
+        if response is not None:
+            close(response)
 
     def borrow_socket(self, response: Any) -> None:
         """Read an answer of requests that came over a connection that is not ours through the limit, as ours are."""
@@ -276,5 +282,5 @@ def _in_time(work: Callable[[], _T], seconds: float, discard: Callable[[_T], obj
         raise socket.timeout("it took too long")
     thread.join()
     if failures:
-        raise failures[0]
+        raise failures.pop()  # from the list, which the frame of its traceback holds
     return results[0]

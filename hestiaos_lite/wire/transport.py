@@ -29,7 +29,6 @@ from .answers import (
     as_stream,
     refused,
 )
-from .body import close
 from .call import Call, RetryPolicy
 from .connections import (
     Bearer,
@@ -158,6 +157,7 @@ class Caller:
             call.attempts += 1
             attempt = Attempt(call.deadline)
             result: Optional[_T] = None
+            status: Any = "no answer"
             started = time.monotonic()
             try:
                 with attempt:
@@ -184,10 +184,10 @@ class Caller:
             except FAILURES as error:
                 failure = map_exception(error, call, attempt)
             finally:
-                if attempt.response is not None and not isinstance(result, ByteStream):
-                    close(attempt.response)
+                if not isinstance(result, ByteStream):
+                    attempt.close()
                 if is_logged:
-                    _log_attempt(call, attempt, started)
+                    _log_attempt(call, status, started)
             failure.with_facts(earlier_effect=call.earlier_effect)
             if failure.delivered is False and earlier_delivered is not False:
                 failure.with_facts(delivered=earlier_delivered, never_left=True)
@@ -250,11 +250,16 @@ def _log_head(mark: str, call: Call, first: Any, headers: Mapping[str, Any], sho
     _log.debug("%s %s; %s", mark, first, ", ".join(lines))
 
 
-def _log_attempt(call: Call, attempt: Attempt, started: float) -> None:
+def _log_attempt(call: Call, status: Any, started: float) -> None:
     """Note what an attempt came to, ``started`` by the monotonic clock."""
     _log.debug(
         "%s %s %s in %d ms, attempt %d, request id %s",
-        *(call.method, call.path),
-        "no answer" if attempt.response is None else attempt.response.status_code,
-        *((time.monotonic() - started) * 1000, call.attempts, call.request_id),
+        *(
+            call.method,
+            call.path,
+            status,
+            (time.monotonic() - started) * 1000,
+            call.attempts,
+            call.request_id,
+        ),
     )
