@@ -31,8 +31,6 @@ _CHAT = {"message": TEXT, "session_id?": TEXT}
 _AGENT = {"agent_id": NAME, "task": TEXT, "config?": OBJECT}
 _EXPLAIN = {"command_type": NAME, "command_input?": OBJECT}
 _SECRET = {"credential_ref": NAME, "secret": TEXT, "provider?": TEXT, "allowed_tools?": TEXTS}
-# What a kept trace has beyond what ``GET /api/v1/trace/{id}`` shows: its published client refuses any further field.
-_GOVERNANCE_FIELDS = ("command", "rule")
 _WORD = re.compile(r"\s*\S+|\s+")
 
 
@@ -169,7 +167,8 @@ class HestiaRoutes:
 
     def trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
         kept = self.governance_trace(request, trace_id)
-        return {name: value for name, value in kept.items() if name not in _GOVERNANCE_FIELDS}
+        del kept["command"], kept["rule"]  # its published client refuses any further field
+        return kept
 
     def governance_trace(self, request: Request, trace_id: str) -> Dict[str, Any]:
         kept = self._kept("SELECT document FROM traces WHERE trace_id = ?", trace_id, "no trace has this id")

@@ -6,7 +6,6 @@ import io
 import ipaddress
 import logging
 import os
-import re
 import socket
 import sys
 import threading
@@ -24,7 +23,6 @@ STOP_SECONDS = 5.0
 # What the library makes of a line that is no header: it takes those after it, Host and length too, for a body.
 MALFORMED = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 
-_LENGTH = re.compile(r"[0-9]{1,18}")
 _logger = logging.getLogger("hestiaos_lite.sandbox")
 
 
@@ -138,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(400, "malformed header")
         elif "Transfer-Encoding" in self.headers:
             self.send_error(411, "send a Content-Length instead of a transfer coding")
-        elif len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        elif len(lengths) > 1 or not lengths[0].isdecimal() or len(lengths[0]) > 18:
             self.send_error(400, "malformed Content-Length")
         elif int(lengths[0]) > MAX_BODY_BYTES:
             self.send_error(413, "the body is larger than {} bytes".format(MAX_BODY_BYTES))
@@ -247,11 +245,7 @@ def _is_own(url: str, bound_host: str) -> bool:
     """Whether a URL's host is a loopback one by its spelling; it is never looked up, since its owner decides that."""
     try:
         host = urlsplit(url.strip()).hostname or ""
-    except ValueError:
-        return False
-    if host in ("localhost", bound_host.lower()) or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
+        by_name = host in ("localhost", bound_host.lower()) or host.endswith(".localhost")
+        return by_name or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
