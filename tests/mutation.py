@@ -22,28 +22,15 @@ import tempfile
 import time
 from glob import glob
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_SECONDS = 300
 TOO_MANY, OF_AT_LEAST = 0.3, 10
 
-_OPPOSITES = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.And: ast.Or,
-    ast.Or: ast.And,
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-}
+_PAIRS = [(ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot)]
+_PAIRS += [(ast.In, ast.NotIn), (ast.And, ast.Or), (ast.Add, ast.Sub)]
+_OPPOSITES: Dict[type, type] = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 
 
 class Mutant(NamedTuple):
@@ -94,22 +81,18 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
             continue
         for name, value in ast.iter_fields(node):
             if name not in ("annotation", "returns", "decorator_list"):
-                waiting += [
-                    child
-                    for child in (value if isinstance(value, list) else [value])
-                    if isinstance(child, ast.AST)
-                ]
+                children = value if isinstance(value, list) else [value]
+                waiting += [child for child in children if isinstance(child, ast.AST)]
         for twin in broken(node):
-            begin, end = (
-                starts[node.lineno - 1] + node.col_offset,  # type: ignore[attr-defined]
-                starts[node.end_lineno - 1] + node.end_col_offset,  # type: ignore[attr-defined]
-            )
+            place: Any = node  # every node that can be broken has one
+            begin = starts[place.lineno - 1] + place.col_offset
+            end = starts[place.end_lineno - 1] + place.end_col_offset
             data = text.encode("utf-8")
             after = ast.unparse(twin)  # type: ignore[attr-defined]
             put = after if isinstance(node, ast.stmt) else "(" + after + ")"
             changed = (data[:begin] + put.encode("utf-8") + data[end:]).decode("utf-8")
             before = " ".join(data[begin:end].decode("utf-8").split())
-            yield Mutant(str(path.relative_to(ROOT)), node.lineno, before[:90], after[:90], changed)  # type: ignore[attr-defined]
+            yield Mutant(str(path.relative_to(ROOT)), place.lineno, before[:90], after[:90], changed)
 
 
 def beside(path: str) -> List[str]:
@@ -122,28 +105,10 @@ def beside(path: str) -> List[str]:
 
 def noticed(folder: Path, tests: Sequence[str]) -> Optional[str]:
     """The test that failed, or None."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-n",
-        "2",
-        "-p",
-        "no:cacheprovider",
-        "--no-header",
-        *tests,
-    ]
-    environment = dict(os.environ, PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1")
-    process = subprocess.Popen(
-        command,
-        cwd=str(folder),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "2", "-p", "no:cacheprovider", "--no-header"]
+    settings: Any = {"cwd": str(folder), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    settings["env"] = dict(os.environ, PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1")
+    process = subprocess.Popen(command + list(tests), start_new_session=True, **settings)
     try:
         out, _ = process.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -152,9 +117,8 @@ def noticed(folder: Path, tests: Sequence[str]) -> Optional[str]:
         return "no end after {} seconds".format(LIMIT_SECONDS)
     if process.returncode == 0:
         return None
-    failures = [
-        line for line in out.decode("utf-8", "replace").splitlines() if line.startswith(("FAILED", "ERROR"))
-    ]
+    lines = out.decode("utf-8", "replace").splitlines()
+    failures = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     return failures[0][:160] if failures else "exit status {}".format(process.returncode)
 
 
@@ -167,11 +131,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--places", type=int, default=10**6)
     parser.add_argument("path", nargs="*", default=["hestiaos_lite"])
     options = parser.parse_args(argv)
-    files = [
-        file
-        for path in options.path
-        for file in ([ROOT / path] if path.endswith(".py") else (ROOT / path).rglob("*.py"))
-    ]
+    folders = [ROOT / path for path in options.path]
+    files = [file for path in folders for file in ([path] if path.suffix else path.rglob("*.py"))]
     mutants = [mutant for file in sorted(files) for mutant in mutants_of(file)]
     random.Random(options.seed).shuffle(mutants)
     print("seed {}, {} places".format(options.seed, len(mutants)), flush=True)
