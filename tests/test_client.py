@@ -78,12 +78,9 @@ def test_run(box, client, args, kwargs, context, options):
     assert the_one(box) == ("POST", "/api/v1/run", body)
 
 
-def test_a_throttled_run_is_an_answer(client):
+def test_a_throttled_run_is_an_answer_and_a_blocked_one_has_a_trace(client):
     answer = client.run("email all customers")
     assert (answer.result, answer.budget) == ("THROTTLE", 0.25)
-
-
-def test_a_blocked_run_and_its_trace(client):
     with pytest.raises(GovernanceBlock) as caught:
         client.run("rm -rf /")
     block = caught.value
@@ -96,46 +93,39 @@ def test_a_blocked_run_and_its_trace(client):
     assert client.governance.trace(block.trace_id)["decision"] == "BLOCK"
 
 
-def test_health(box, client):
+def test_health_and_an_unknown_trace(box, client):
     health = client.health()
     assert health == HealthResponse("ok", "1.0.1", A(float), "v1")
     assert health.ok
     assert the_one(box) == ("GET", "/api/v1/health", None)
-
-
-def test_an_unknown_trace(client):
     with pytest.raises(NotFound) as caught:
         client.trace("nobody")
     found = caught.value
     assert (found.code, found.message, found.status) == ("NOT_FOUND", "no trace has this id", 404)
 
 
-@pytest.mark.parametrize("spelling", ["chat", "chat.run", "chat.send"])
-def test_chat(box, client, spelling):
-    call = client.chat if spelling == "chat" else getattr(client.chat, spelling[5:])
-    answer = call("hello", session_id="s")
-    assert answer == ChatResponse("processed: hello", "s", A(str), "sandbox", A(float))
-    assert answer.response == "processed: hello"
-    assert the_one(box) == ("POST", "/api/chat", {"message": "hello", "session_id": "s"})
-
-
-@pytest.mark.parametrize("spelling", ["agents", "agents.run"])
-def test_agents(box, client, spelling):
-    call = client.agents if spelling == "agents" else client.agents.run
-    answer = call("writer", "write", {"tone": "dry"})
-    assert answer == AgentResult("writer", "processed: write", A(str), "COMPLETED")
-    assert answer.output == "processed: write"
-    body = {"agent_id": "writer", "task": "write", "config": {"tone": "dry"}}
-    assert the_one(box) == ("POST", "/api/agents/run", body)
-
-
-@pytest.mark.parametrize("call", [
-    lambda client: client.chat("drop table users"),
-    lambda client: client.agents("a", "clean up", config={"argv": ["rm", "-rf", "/"]}),
-], ids=["chat", "agent"])  # fmt: skip
-def test_a_block_of_another_call(client, call):
+def test_chat(box, client):
+    for call in (client.chat, client.chat.run, client.chat.send):
+        answer = call("hello", session_id="s")
+        assert answer == ChatResponse("processed: hello", "s", A(str), "sandbox", A(float))
+        assert answer.response == "processed: hello"
+        sent = box.requests[-1]
+        assert (sent.method, sent.path) == ("POST", "/api/chat")
+        assert sent.json == {"message": "hello", "session_id": "s"}
     with pytest.raises(GovernanceBlock):
-        call(client)
+        client.chat("drop table users")
+
+
+def test_agents(box, client):
+    for call in (client.agents, client.agents.run):
+        answer = call("writer", "write", {"tone": "dry"})
+        assert answer == AgentResult("writer", "processed: write", A(str), "COMPLETED")
+        assert answer.output == "processed: write"
+        sent = box.requests[-1]
+        assert (sent.method, sent.path) == ("POST", "/api/agents/run")
+        assert sent.json == {"agent_id": "writer", "task": "write", "config": {"tone": "dry"}}
+    with pytest.raises(GovernanceBlock):
+        client.agents("a", "clean up", config={"argv": ["rm", "-rf", "/"]})
 
 
 def test_system(client):
@@ -327,17 +317,13 @@ def test_headers_of_every_request(lent):
             assert headers == expected, request.path
 
 
-def test_without_a_key_there_is_no_authorization(box, client):
-    client.health()
-    assert "authorization" not in box.requests[0].headers
-
-
-def test_the_callers_header_wins_and_his_mapping_is_left_alone(box):
+def test_without_a_key_there_is_no_authorization_and_the_callers_header_wins(box):
     headers = {"User-Agent": "mine/1"}
     with Client(box.url, headers=headers) as client:
         client.health()
+    assert "authorization" not in box.requests[0].headers
     assert box.requests[0].headers["user-agent"] == "mine/1"
-    assert headers == {"User-Agent": "mine/1"}
+    assert headers == {"User-Agent": "mine/1"}, "the caller's mapping was changed"
 
 
 def test_one_request_id_for_all_attempts_of_a_call_and_on_its_error(box):
@@ -391,13 +377,16 @@ def test_a_lent_session_is_used_and_never_closed(box):
     session.close()
 
 
-def test_after_close_a_call_opens_a_new_connection(box):
-    client = Client(box.url)
-    assert client.health().ok
-    client.close()
-    client.close()
-    assert client.health().ok
-    client.close()
+def test_after_close_a_call_opens_a_new_connection():
+    with FaultServer(answer(ok({"status": "ok"}))) as server, Client(server.url, timeout=5) as client:
+        for closes in (1, 2):  # the second has nothing to close
+            assert client.health().ok
+            for _ in range(closes):
+                client.close()
+        with client:
+            assert client.health().ok
+        assert client.health().ok
+        assert (server.connections, server.hits) == (4, 4)
 
 
 def test_one_connection_serves_one_threads_calls():
