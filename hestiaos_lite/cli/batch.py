@@ -79,11 +79,19 @@ def declare(parser: Parser) -> None:
 
 
 def _batch(args: Arguments, output: Output) -> int:
+    from ..batch.input import BatchInput, Shape
+    from ..batch.output import are_same
     from .connect import open_client
 
     if args.out is None and not args.check:
         raise errors.InvalidInput("give a file for the results: --out OUT (or --check, which sends nothing)")
-    with _input(args, output) as source:
+    for path in (args.out, args.failed):
+        if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
+            raise errors.InvalidInput("{} is the input: give another file for the results".format(path))
+    shape = Shape(args.format, args.column, args.id_column, args.delimiter, args.encoding)
+    with _reading(args.input, output):
+        source = BatchInput(args.input, args.call, shape)
+    with contextlib.closing(source):
         if args.check:
             return _report_checked(args, source, output)
         # the batch repeats what may be repeated, so that a refusal pauses all workers at once
@@ -226,21 +234,6 @@ def _exit_code(counts: Mapping[str, int], failure: Optional[errors.HestiaError])
         (counts["blocked"] or counts["refused"], exits.REFUSED),
     )
     return next((code for is_so, code in by_gravity if is_so), exits.DONE)
-
-
-@contextlib.contextmanager
-def _input(args: Arguments, output: Output) -> Iterator[BatchInput]:
-    from ..batch.input import BatchInput, Shape
-    from ..batch.output import are_same
-
-    for path in (args.out, args.failed):
-        if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
-            raise errors.InvalidInput("{} is the input: give another file for the results".format(path))
-    shape = Shape(args.format, args.column, args.id_column, args.delimiter, args.encoding)
-    with _reading(args.input, output):
-        source = BatchInput(args.input, args.call, shape)
-    with contextlib.closing(source):
-        yield source
 
 
 def _open_files(args: Arguments, source: BatchInput, service: str, output: Output) -> Files:
