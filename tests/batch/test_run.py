@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import json
@@ -248,6 +249,13 @@ def test_a_factory_that_makes_no_client_ends_the_run_and_says_so(
     assert caught.value.code == "CONFIGURATION"
 
 
+def test_what_is_neither_a_client_nor_a_factory_is_refused_and_a_factorys_own_error_is_raised() -> None:
+    with pytest.raises(InvalidInput, match="give run_batch a Client or a factory, not int"):
+        run_batch(5, rows(1))  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="^.CONFIGURATION. the base URL"):
+        run_batch(functools.partial(Client, "no-url"), rows(1))
+
+
 def kill_this_process() -> Client:
     os._exit(1)
 
@@ -487,6 +495,21 @@ def test_a_row_that_alone_is_refused_fails_and_the_others_go_on(
     assert failed.error is not None
     facts = [failed.error[name] for name in ("class", "status", "delivered")]
     assert (facts, failed.attempts) == (["ServerError", 503, True], 3)
+
+
+@pytest.mark.parametrize(("count", "attempts"), [(1, [3]), (10, [1, 1, 1])])
+def test_a_service_that_was_never_there_ends_the_run_after_the_retries(
+    count: int, attempts: List[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With each pause another row is tried where there is one, and all are told as what the service said of them."""
+    monkeypatch.setattr(Backoff, "base_seconds", 0.01)
+    results: List[BatchResult] = []
+    with Timed(lambda text, sequence: BUSY) as service, pytest.raises(ServerError):
+        for result in run_batch(Client(service.url, retries=0), rows(count), jobs=1, retries=2):
+            results.append(result)
+    assert len(service.arrivals) == 3
+    assert [result.attempts for result in results] == attempts
+    assert {(result.error["status"], result.outcome) for result in results if result.error} == {(503, "again")}
 
 
 @pytest.mark.parametrize("retries", [3, 0])

@@ -77,9 +77,32 @@ def test_columns_are_chosen_and_the_tab_is_a_delimiter(tmp_path: Any) -> None:
     assert read(tmp_path / "in", b"q\nhi\n", "chat", "q") == [(2, {"message": "hi"})]
 
 
+def test_one_main_argument_is_given(tmp_path: Any) -> None:
+    content = b'{"id": 1, "message": "a", "input": "b"}'
+    fault = "input is short for message, so only one of them may be given"
+    assert read(tmp_path / "in.jsonl", content, "chat") == [(1, fault)]
+
+
+@pytest.mark.parametrize(("name", "content", "rows"), [
+    # what follows a line that is too long is read, but a record that is may be a quote left open
+    ("in.txt", b"a\n" + b"b" * 31 + b"\nc\n" + b"d" * 30, [(1, {"input": "a"}), (2, "is longer than 16 MiB"),
+     (3, {"input": "c"}), (4, {"input": "d" * 30})]),
+    ("in.txt", b"b" * 95, [(1, "is longer than 16 MiB")]),
+    ("in.csv", b'input\na\n"' + b"b\n" * 20, [(2, {"input": "a"}),
+     (3, "is longer than 16 MiB (is a quote left open?); what follows was not read")]),
+    ("in.csv", b'input\n"' + b"b\n" * 13 + b'"\n', [(2, {"input": "b\n" * 13})]),
+])  # fmt: skip
+def test_a_row_that_is_too_long_is_refused(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, rows: List[Any]
+) -> None:
+    monkeypatch.setattr("hestiaos_lite.batch.input.MAX_ROW_CHARS", 30)
+    assert read(tmp_path / name, content) == rows
+
+
 @pytest.mark.parametrize(("name", "content", "column", "id_column", "words"), [
     ("in.csv", b"question,id\na,1\n", None, None, "names no column input; separated by commas, it has question, id: choose with --column"),
     ("in.csv", b"", None, None, "names no column input; it has none"),
+    ("in.csv", "input\na\n".encode("utf-16-le"), None, None, "is not utf-8 text: save it as UTF-8"),
     ("in.csv", b"input\na\n", "question", None, "names no column question"),
     ("in.csv", b"input\na\n", None, "ticket", "names no column ticket; it has input: choose with --id-column"),
     ("in.csv", b"input,input\na,b\n", None, None, "names the column input twice"),

@@ -143,6 +143,8 @@ def test_a_resume_of_what_is_not_there_says_so(box: Sandbox, batch: Batch) -> No
     batch.give_rows(2)
     assert "there was nothing to resume: {}".format(batch.journal) in batch.go("--resume").err
     assert "nothing to resume" not in batch.go("--resume").err
+    batch.give_rows(1)
+    assert "{}: 1 of its rows are not in this input\n".format(batch.journal) in batch.go("--resume").err
 
 
 def test_a_journal_belongs_to_one_service_and_one_call(box: Sandbox, batch: Batch) -> None:

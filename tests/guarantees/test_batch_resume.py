@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple
 
 import pytest
 
+from hestiaos_lite.batch import store
 from hestiaos_lite.sandbox import Sandbox
 
 from ..batch.kit import BLOCKED_TEXT, Batch, after_a_loss_of_power, put, read, wait_for_requests
@@ -41,8 +42,7 @@ class Whole(NamedTuple):
     bad: bytes
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def run_whole(folder: Any) -> Whole:
     journal: List[bytes] = []
     log: List[bytes] = []
     request_ids: List[str] = []
@@ -57,10 +57,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
             wire.send(REFUSAL if text.startswith(BLOCKED_TEXT) else ALLOWED)
 
     with FaultServer(serve) as server:
-        batch = Batch(tmp_path_factory.mktemp("whole"), server.url)
+        batch = Batch(folder, server.url)
         give_inputs(batch)
         assert batch.go("--jobs", "1").code == 1
     return Whole(journal, log, request_ids, read(batch.out), read(batch.bad))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return run_whole(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize(("states", "seed"), [(25, 71), pytest.param(4000, 72, marks=pytest.mark.slow)])
@@ -122,6 +127,21 @@ def test_a_journal_without_its_log_leaves_every_unfinished_row_in_doubt(
         78,
         "hestiaos-lite: [JOURNAL] journal {}".format(batch.journal),
     )
+
+
+def test_what_was_folded_in_during_the_run_is_known_without_the_log(
+    box: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_CHECKPOINT_BYTES", 1)  # after each commit of rows or results
+    folded = run_whole(tmp_path_factory.mktemp("folded"))
+    batch = Batch(tmp_path_factory.mktemp("state"), box.url)
+    give_inputs(batch)
+    put(batch.journal, folded.journal[10])
+    called = batch.go("--resume", "--moved")
+    assert (called.code, "journal-wal is missing" in called.err, box.requests_total) == (3, True, 0)
+    batch.check_each_id_once(ROWS)
+    in_doubt = [line["id"] for line in batch.lines(batch.bad) if line["error"]["effect"] == "unknown"]
+    assert in_doubt == ["r{}".format(number) for number in range(10, ROWS)]
 
 
 def test_a_log_that_another_program_has_folded_in_is_not_missing(
