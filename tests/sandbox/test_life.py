@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import http.client
 import os
 import socket
 import sqlite3
@@ -205,8 +206,13 @@ def test_a_stopped_sandbox_goes_with_its_last_name_and_does_not_wait_for_the_col
     gc.disable()
     try:
         with Sandbox() as box:
-            assert call(box, "GET", "/api/system/config").status == 200
-            assert call(box, "POST", SECRETS, DB).status == 200
+            for method, path, status in (("GET", "/api/system/config", 200), ("GET", "/nope", 404)):
+                assert call(box, method, path).status == status
+            box.lose_next_answer(path=SECRETS)
+            box.drop_next_stream()
+            for path, body in ((SECRETS, DB), ("/api/v1/run/stream", {"input": "hello"})):
+                with pytest.raises(http.client.HTTPException):
+                    call(box, "POST", path, body)
         gone = weakref.ref(box)
         del box
         assert gone() is None
