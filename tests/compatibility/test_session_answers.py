@@ -10,14 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
-from hestiaos_lite import (
-    AegisClient,
-    Client,
-    ConnectionFailed,
-    GovernanceBlock,
-    InvalidResponse,
-    ServerError,
-)
+from hestiaos_lite import AegisClient, Client, ConnectionFailed, GovernanceBlock, InvalidResponse, ServerError
 
 from ..faultserver import FaultServer, answer, chunked, head, ok, reply
 from . import needs

@@ -10,14 +10,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from hestiaos_lite import (
-    Client,
-    ConnectionFailed,
-    NotFound,
-    RateLimited,
-    ServerError,
-    StreamInterrupted,
-)
+from hestiaos_lite import Client, ConnectionFailed, NotFound, RateLimited, ServerError, StreamInterrupted
 from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import NEEDS_FORK, program

@@ -129,10 +129,7 @@ def test_a_secret_is_stored_and_deleted_by_an_answer_of_the_service(data: bytes,
     with FaultServer(answer_and_close(data)) as server:
         options = ["-u", server.url, "--retries", "0"]
         called = [call("secret", "set", "k", *options, stdin="v"), call("secret", "delete", "k", *options)]
-        for what in (
-            lambda client: client.secrets.set("k", "v"),
-            lambda client: client.secrets.delete("k"),
-        ):
+        for what in (lambda client: client.secrets.set("k", "v"), lambda client: client.secrets.delete("k")):
             with Client(server.url, retries=0) as client:
                 if is_good:
                     what(client)
