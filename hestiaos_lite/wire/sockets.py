@@ -191,9 +191,10 @@ class LimitedConnection:
         attempt: Attempt = _current.attempt
         if self.sock is None and self.auto_open:
             self.connect()
+        attempt.ours = True
         # a kept-alive socket still has the last read's timeout (urllib3 before 1.26.5 does not reset it)
         self.sock.settimeout(attempt.wait_seconds())
-        attempt.ours = attempt.sent = True
+        attempt.sent = True
         super().send(data)  # type: ignore[misc]
 
     def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
@@ -239,7 +240,7 @@ def _first_to_connect(
 
 def _resolve(host: str, port: int, seconds: float) -> List[_Address]:
     """Look a host up, in a thread of its own where that may take long: the system's look-up knows no timeout."""
-    host = host.strip("[]").rstrip(".").replace("%25", "%", 1)  # a scope, as a URL spells it (RFC 6874)
+    host = host.strip("[]").replace("%25", "%", 1)  # a scope, as a URL spells it (RFC 6874)
     look_up = partial(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
     if host == "localhost" or as_address(host) is not None:
         return look_up()

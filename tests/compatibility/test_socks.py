@@ -131,6 +131,24 @@ def test_the_deadline_holds_against_drips(dripped: str, scheme: str, client_of: 
         assert caught.value.delivered is (False if dripped == "negotiation" else None)
 
 
+@pytest.mark.parametrize("client_of", ["own"], indirect=True)
+def test_a_connection_that_comes_too_late_is_closed(client_of: MakeClient) -> None:
+    """A socket that is only forgotten is a ResourceWarning, which the suite takes for an error."""
+
+    def replies_late(wire: Wire) -> None:
+        wire.pause(0.7 * HASTY)  # PySocks allows each wait the whole
+        socks_request(wire)
+        wire.pause(0.7 * HASTY)
+        wire.send(socks_reply(0))
+        wire.hang()
+
+    with FaultServer(replies_late) as proxy, client_of(proxy.port, timeout=HASTY) as client:
+        with pytest.raises(RequestTimeout):
+            client.run("hello")
+        while not proxy.left_after:
+            time.sleep(0.05)
+
+
 def test_the_deadline_holds_against_a_dripped_body(scheme: str, client_of: MakeClient) -> None:
     slow = answer_and_drip(head(200, {"Content-Length": 100}), 100 * b" ", 0.2)
     with FaultServer(slow, tls=scheme == "https") as server, FaultServer(

@@ -11,9 +11,17 @@ from typing import Any, Dict, List
 import pytest
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
 from urllib3.util import Retry
 
-from hestiaos_lite import AegisClient, AuthenticationError, Client, ConnectionFailed, HestiaError
+from hestiaos_lite import (
+    AegisClient,
+    AuthenticationError,
+    Client,
+    ConnectionFailed,
+    HestiaError,
+    RequestTimeout,
+)
 
 from ..faultserver import (
     TLS_AUTHORITY,
@@ -122,7 +130,8 @@ class InsistingSession(requests.Session):
 
 
 class OwnRetry(Retry):
-    pass
+    def increment(self, *args: Any, **kwargs: Any) -> Retry:
+        return self.new(total=-1) if self.total == 0 else super().increment(*args, **kwargs)
 
 
 def retrying(**counts: Any) -> HTTPAdapter:
@@ -135,7 +144,7 @@ REPEATING: Dict[str, Any] = {
     "no total, and one of another kind": lambda: ("", retrying(total=None, connect=0, read=0, status=0, other=1)),
     "a longer prefix": lambda: ("/api/v1/run", retrying(total=1)),
     "an adapter of its own": lambda: ("", Insists()),
-    "a Retry of its own": lambda: ("", HTTPAdapter(max_retries=OwnRetry(1, allowed_methods=None))),
+    "a Retry of its own": lambda: ("", HTTPAdapter(max_retries=OwnRetry(0, allowed_methods=None))),
 }  # fmt: skip
 
 
@@ -299,3 +308,19 @@ def test_a_connection_is_given_up_before_the_service_does(
         now[0] += idle_seconds
         client.run("hello")
         assert (server.connections, server.hits) == (connections, 2)
+
+
+def test_a_deadline_that_passes_before_a_kept_connection_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While urllib3 has the request: not a byte of it has left."""
+    urlopen = HTTPConnectionPool.urlopen
+
+    def late(pool: Any, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(1.6)
+        return urlopen(pool, *args, **kwargs)
+
+    with FaultServer(answer(ok(RUN))) as server, Client(server.url, timeout=1.5, retries=0) as client:
+        client.run("hello")
+        monkeypatch.setattr(HTTPConnectionPool, "urlopen", late)
+        with pytest.raises(RequestTimeout) as caught:
+            client.run("hello")
+        assert (caught.value.delivered, caught.value.effect, server.hits) == (False, "none", 1)
