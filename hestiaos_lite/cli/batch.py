@@ -281,11 +281,9 @@ def _report_checked(args: Arguments, source: BatchInput, output: Output) -> int:
     with contextlib.closing(Store(None)) as store, _reading(source.name, output):
         store.begin(args.call, source)
     rows = sum(store.tally.values())
-    if output.json:
-        facts = {"rows": rows, "call": args.call, "format": source.format, "read_as": source.describe()}
-        output.document(facts)
-    else:
-        output.text("{}: {} rows for {} ({})".format(source.name, rows, args.call, source.describe()))
+    facts = {"rows": rows, "call": args.call, "format": source.format, "read_as": source.describe()}
+    text = "{}: {} rows for {} ({})".format(source.name, rows, args.call, facts["read_as"])
+    output.result(facts, text=text)
     return exits.DONE
 
 
