@@ -85,8 +85,11 @@ class Child:
         return os.pread(self._output.fileno(), 1 << 20, 0).decode("utf-8")
 
     def wait(self) -> Optional[Called]:
-        """What it said; None where it was killed."""
-        self.has_ended(0)
+        """What it said; None where it was killed. One that does not end is killed, and is a failure."""
+        try:
+            wait_until(self.has_ended, 120)
+        finally:
+            self.kill()
         assert self._status is not None
         with self._output:
             said = self.said()

@@ -16,17 +16,12 @@ from typing import Any
 
 import pytest
 
-from ..cli_call import call, command, environment, in_a_terminal, ran, run
+from ..batch.kit import Child, wait_until
+from ..cli_call import Called, call, command, environment, in_a_terminal, ran, run
 from ..faultserver import FaultServer, answer, answer_and_hang, head, reply
 
 if os.name != "posix":
     pytest.skip("signals and pipes as POSIX has them", allow_module_level=True)
-
-
-def start(*argv: str, **options: Any) -> Any:
-    """Start ``hestiaos-lite`` with pipes on its outputs."""
-    options.setdefault("stdout", subprocess.PIPE)
-    return subprocess.Popen(command(*argv), stderr=subprocess.PIPE, env=environment(), **options)
 
 
 def test_the_module_and_a_pipeline(box: Any) -> None:
@@ -125,11 +120,10 @@ def test_what_windows_macos_and_pyodide_lack(box: Any, tmp_path: Path) -> None:
 def test_a_signal_inside_a_stream(number: int, code: int) -> None:
     event = b'data: {"type": "token", "data": {"text": "half a "}}\n\n'
     with FaultServer(answer_and_hang(head(200, {"Content-Type": "text/event-stream"}) + event)) as server:
-        process = start("run", "--stream", "x", "-u", server.url)
-        assert process.stdout.read(7) == b"half a "  # printed while the service is still talking
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (code, b"\n", b"")
+        child = Child(["run", "--stream", "x", "-u", server.url])
+        wait_until(lambda: child.said() == "half a ")  # printed while the service is still talking
+        child.signal(number)
+        assert child.wait() == Called(code, "", "half a \n")
 
 
 def test_another_process_keeps_its_handler_of_sigterm(box: Any) -> None:
@@ -178,15 +172,16 @@ APPROVE = "hitl approve --tenant t --thread th "
 def test_the_sandbox(tmp_path: Path, options: str, codes: Any, number: int) -> None:
     """It can demand a key, be slow and failing, and serves until it is told to end."""
     (tmp_path / "rules.json").write_text(SHOWN_POLICY)
-    process = start("sandbox", "--port", "0", *options.format(tmp_path).split())
+    child = Child(["sandbox", "--port", "0", *options.format(tmp_path).split()])
     try:
-        url = process.stderr.readline().decode("utf-8").split()[5]
+        wait_until(lambda: "\n" in child.said())
+        line = child.said()
+        url = line.split()[5]
         assert {argv: call("-u", url, "--retries", "0", *argv.split()).code for argv in codes} == codes
     finally:
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
-    code = -number if number == signal.SIGKILL else 128 + number
-    assert (process.returncode, out, err) == (code, b"", b"")
+        child.signal(number)
+        ended = child.wait()
+    assert ended == (None if number == signal.SIGKILL else Called(128 + number, "", line))
 
 
 @pytest.mark.parametrize(

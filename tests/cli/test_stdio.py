@@ -18,6 +18,7 @@ from typing import Any, Callable, Iterator, Sequence
 
 import pytest
 
+from ..batch.kit import Child, wait_until
 from ..cli_call import Called, call, command, environment, ran
 from ..faultserver import FaultServer, answer, answer_and_hang, head, ok
 
@@ -248,17 +249,9 @@ def test_one_signal_is_enough_where_nobody_reads(number: int, code: int, is_bloc
     reader, writer = os.pipe()
     os.set_blocking(writer, is_blocking)
     with FaultServer(answer_and_hang(head(200, {"Content-Type": "text/event-stream"}) + event)) as server:
-        process = subprocess.Popen(
-            command("run", "--stream", "x", "-u", server.url), stdout=writer, env=environment()
-        )
+        child = Child(["run", "--stream", "x", "-u", server.url], lambda: os.dup2(writer, 2))
         os.close(writer)
-        while bytes_in(reader) < 65536:
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(number)
-        try:
-            assert process.wait(60) == code
-        finally:
-            process.kill()
-            process.wait()
-            os.close(reader)
+        wait_until(lambda: bytes_in(reader) >= 65536)
+        child.signal(number)
+        assert child.ended().code == code
+    os.close(reader)
