@@ -18,7 +18,6 @@ from .store import Store
 VERSION = "1.0.1"
 MODEL = "sandbox"
 ACTIVE_SESSION_SECONDS = 1800.0
-MAX_SESSIONS = 10_000
 NO_SECRET = "no secret has this key"
 
 # What a request's body is; a secret's provider and tools are of no effect here.
@@ -41,7 +40,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._started, self._cpu_seconds = time.monotonic(), time.process_time()
         self._counts: Dict[str, float] = {}
-        self._sessions: Dict[str, float] = {}  # session id: when last seen, oldest first
+        self._sessions: Dict[str, float] = {}  # session id: when last seen
 
     @property
     def uptime_seconds(self) -> float:
@@ -57,10 +56,7 @@ class Metrics:
 
     def session_seen(self, session_id: str) -> None:
         with self._lock:
-            self._sessions.pop(session_id, None)
             self._sessions[session_id] = time.monotonic()
-            if len(self._sessions) > MAX_SESSIONS:
-                del self._sessions[next(iter(self._sessions))]
 
     def published(self) -> Dict[str, float]:
         """The published flat metrics that are required. Memory is not measured."""

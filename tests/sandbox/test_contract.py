@@ -212,7 +212,7 @@ def test_a_stream_comes_in_order_and_its_tokens_are_the_output(lasting: Any) -> 
     assert events == [dict(facts, type=kind, data=data) for kind, data in expected]
 
 
-def test_what_is_counted(box: Any) -> None:
+def test_what_is_counted(box: Any, monkeypatch: Any) -> None:
     stability = {"status": "STABLE", "deterministic": True, "policy": "default", "rules": 12}
     none = dict(stability, decisions={"ALLOW": 0, "THROTTLE": 0, "BLOCK": 0})
     assert call(box, "GET", "/api/governance/stability")[:2] == (200, none)
@@ -229,6 +229,8 @@ def test_what_is_counted(box: Any) -> None:
     assert metrics == dict(counted, cpu_percent=A(float), avg_latency_ms=A(float))
     assert 0 <= metrics["cpu_percent"] <= 100
     assert box.requests_total == 7
+    monkeypatch.setattr("hestiaos_lite.sandbox.hestia.ACTIVE_SESSION_SECONDS", -1.0)  # half an hour passes
+    assert call(box, "GET", "/api/system/metrics").body["active_sessions"] == 0
 
 
 def test_the_latency_is_the_mean_of_the_answers(box: Any) -> None:

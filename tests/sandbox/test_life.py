@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from hestiaos_lite import sandbox
 from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import NEEDS_FORK, ran
@@ -45,6 +46,12 @@ SETTINGS = [
 def test_settings_that_do_not_hold(settings: Any) -> None:
     with pytest.raises(ValueError, match="must|needs an api_key"):
         Sandbox(**settings)
+
+
+def test_the_package_has_its_sandbox_and_no_other_name() -> None:
+    assert sandbox.Sandbox is Sandbox
+    with pytest.raises(AttributeError, match="has no attribute 'Other'"):
+        sandbox.Other  # noqa: B018
 
 
 def test_any_address_with_a_key_and_loopback_by_any_name() -> None:
@@ -230,6 +237,10 @@ def test_a_fault_of_ours_costs_one_request(box: Any, caplog: Any) -> None:
         box.hitl.conflict_body = conflict_body
         assert call(box, "POST", "/hitl/approve", {}, headers).status == 500
         assert fault in caplog.text
+    box.fail_next(retry_after="\u20ac")  # no header can hold it
+    with pytest.raises(http.client.RemoteDisconnected):
+        call(box, "GET", HEALTH)
+    assert "UnicodeEncodeError" in caplog.text
     assert call(box, "GET", HEALTH).status == 200
 
 
