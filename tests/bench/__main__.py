@@ -36,28 +36,17 @@ def main() -> int:
         for name in options.part or PARTS:
             for row in PARTS[name](url):
                 found.append(row)
-                print(
-                    "{:<55} {:>8g} {:<4} {:<14} {}".format(
-                        row.name, row.value, row.unit, row.goal, "" if row.met else "MISSED"
-                    ),
-                    flush=True,
-                )
+                missed = "" if row.met else "MISSED"
+                shown = "{0.name:<55} {0.value:>8g} {0.unit:<4} {0.goal:<14} {1}".format(row, missed)
+                print(shown, flush=True)
+    python, machine = platform.python_version(), platform.machine()
     if options.svg:
         with open(options.svg, "w", encoding="utf-8") as file:
-            file.write(
-                picture.drawn(found, "CPython {}, {}".format(platform.python_version(), platform.machine()))
-            )
+            file.write(picture.drawn(found, "CPython {}, {}".format(python, machine)))
     if options.json:
+        facts = {"python": python, "machine": machine, "rows": [row._asdict() for row in found]}
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(
-                {
-                    "python": platform.python_version(),
-                    "machine": platform.machine(),
-                    "rows": [row._asdict() for row in found],
-                },
-                file,
-                indent=1,
-            )
+            json.dump(facts, file, indent=1)
     return 0
 
 

@@ -7,12 +7,8 @@ from typing import List, Sequence
 
 from .measure import Row
 
-LINE, NAMES, BARS, WIDTH = (
-    22,
-    400,
-    260,
-    800,
-)  # pixels: a row's height, the bars' left edge, the goal's, the picture's
+# pixels: a row's height, the bars' left edge, twice what the goal is to its right, the picture's width
+LINE, NAMES, BARS, WIDTH = 22, 400, 260, 800
 
 
 def drawn(rows: Sequence[Row], made_on: str) -> str:

@@ -17,41 +17,19 @@ import time
 import zlib
 from typing import Dict, Iterator, Tuple
 
-RUN = json.dumps(
-    {
-        "result": "ALLOW",
-        "output": "processed: hi",
-        "mode": "ALLOW",
-        "budget": 1.0,
-        "trace_id": "t-1",
-        "latency_ms": 1.5,
-    }
-).encode()
-HEALTH = json.dumps(
-    {"status": "ok", "version": "1.0.1", "uptime_seconds": 12.5, "api_version": "v1"}
-).encode()
-STATUS = json.dumps(
-    {
-        "status": "ok",
-        "ollama": True,
-        "vllm": True,
-        "dsgk": True,
-        "storage": True,
-        "version": "1.0.1",
-        "uptime_seconds": 12.5,
-    }
-).encode()
+# fmt: off
+RUN = (b'{"result": "ALLOW", "output": "processed: hi", "mode": "ALLOW", "budget": 1.0, "trace_id": "t-1", '
+       b'"latency_ms": 1.5}')
+HEALTH = b'{"status": "ok", "version": "1.0.1", "uptime_seconds": 12.5, "api_version": "v1"}'
+STATUS = (b'{"status": "ok", "ollama": true, "vllm": true, "dsgk": true, "storage": true, "version": "1.0.1", '
+          b'"uptime_seconds": 12.5}')
+# fmt: on
 
 
 def event(kind: str, **data: object) -> bytes:
     """One event as the service sends it."""
-    body = {
-        "type": kind,
-        "data": data,
-        "trace_id": "3f1c9a52-0f8e-4b8e-9d8a-1f2e3d4c5b6a",
-        "timestamp": "2026-01-01T00:00:00Z",
-    }
-    return b"data: " + json.dumps(body).encode() + b"\n\n"
+    stamp = {"trace_id": "3f1c9a52-0f8e-4b8e-9d8a-1f2e3d4c5b6a", "timestamp": "2026-01-01T00:00:00Z"}
+    return b"data: " + json.dumps(dict(type=kind, data=data, **stamp)).encode() + b"\n\n"
 
 
 def chunk(data: bytes) -> bytes:
@@ -62,23 +40,17 @@ def chunk(data: bytes) -> bytes:
 def _stream_bytes(count: int, each: int) -> bytes:
     token = event("token", text="hello ")
     whole, rest = divmod(count, each)
-    return (
-        chunk(token * each) * whole
-        + (chunk(token * rest) if rest else b"")
-        + chunk(event("done"))
-        + b"0\r\n\r\n"
-    )
+    last = chunk(token * rest) if rest else b""
+    return chunk(token * each) * whole + last + chunk(event("done")) + b"0\r\n\r\n"
 
 
 class Server:
     """Listens on a free loopback port; a thread a connection."""
 
     def __init__(self) -> None:
-        self._listener = (
-            socket.create_server(("127.0.0.1", 0), backlog=64)
-            if hasattr(socket, "create_server")
-            else _listen()
-        )
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(64)
         self.port: int = self._listener.getsockname()[1]
         self._prepared: Dict[Tuple[int, int], bytes] = {}
 
@@ -103,10 +75,8 @@ class Server:
         kind, *numbers = path.strip("/").split("/")[0].split("-")
         if kind == "calls":
             body = HEALTH if path.endswith("health") else STATUS if path.endswith("status") else RUN
-            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-                body
-            )
-            connection.sendall(head + body)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % len(body) + body)
             return True
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
         if kind == "stream":
@@ -124,27 +94,19 @@ class Server:
 
 
 def _send_slowly(connection: socket.socket, head: bytes, framing: str) -> None:
-    extra = {
-        "chunked": b"Transfer-Encoding: chunked\r\n",
-        "close": b"",
-        "gzip": b"Content-Encoding: gzip\r\n",
-    }[framing]
-    connection.sendall(head + extra + b"Connection: close\r\n\r\n")
+    extra = {"chunked": b"Transfer-Encoding: chunked\r\n", "gzip": b"Content-Encoding: gzip\r\n"}
+    connection.sendall(head + extra.get(framing, b"") + b"Connection: close\r\n\r\n")
     squeeze = zlib.compressobj(wbits=31)
+
+    def send(data: bytes, flush: int = zlib.Z_SYNC_FLUSH) -> None:
+        if framing == "gzip":
+            data = squeeze.compress(data) + squeeze.flush(flush)
+        connection.sendall(chunk(data) if framing == "chunked" else data)
+
     for _ in range(40):
         time.sleep(0.01)
-        data = event("token", text="x", sent=time.monotonic())
-        if framing == "gzip":
-            data = squeeze.compress(data) + squeeze.flush(zlib.Z_SYNC_FLUSH)
-        connection.sendall(chunk(data) if framing == "chunked" else data)
-    data = event("done")
-    connection.sendall(
-        chunk(data)
-        if framing == "chunked"
-        else squeeze.compress(data) + squeeze.flush()
-        if framing == "gzip"
-        else data
-    )
+        send(event("token", text="x", sent=time.monotonic()))
+    send(event("done"), zlib.Z_FINISH)
 
 
 def _requests(connection: socket.socket) -> Iterator[str]:
@@ -166,13 +128,6 @@ def _requests(connection: socket.socket) -> Iterator[str]:
             data += connection.recv(65536)
         data = data[length:]
         yield head.split(b" ", 2)[1].decode()
-
-
-def _listen() -> socket.socket:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    return listener
 
 
 if __name__ == "__main__":

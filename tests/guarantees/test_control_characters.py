@@ -9,8 +9,8 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from ..cli_call import call, in_a_terminal
-from ..faultserver import FaultServer, answer, head, ok, reply
+from ..cli_call import call, in_a_terminal, stream_of
+from ..faultserver import FaultServer, answer, ok, reply
 
 # ESC, BEL, CR, a line break, DEL, the C1 form of a control sequence, a right-to-left override, a line separator
 EVIL = "a\x1b[2J\x07\rb\nforged\x7f\x9b31m\u202ecod\u2028\u2066z"
@@ -22,11 +22,6 @@ def controls_of(text: str) -> List[str]:
     return [
         char for char in text if char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")
     ]
-
-
-def stream_of(*events: Any) -> bytes:
-    body = "".join("data: {}\n\n".format(json.dumps(event)) for event in events).encode("ascii")
-    return head(200, {"Content-Type": "text/event-stream", "Content-Length": len(body)}) + body
 
 
 RUN = {"result": "ALLOW", "output": "fine", "mode": EVIL, "trace_id": EVIL, EVIL: EVIL}
