@@ -172,7 +172,7 @@ SECTIONS = (
 
 # Methods without an underscore that are for other modules of the package: steps of a decision on its way.
 PRIVATE = {
-    "Outbox": "record claim_up_to_last claim_first complete release fail partitions find count_pending"
+    "Outbox": "record claim_next claim_up_to_last claim_first complete release fail partitions find count_pending"
 }
 
 
