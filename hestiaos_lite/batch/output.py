@@ -279,11 +279,7 @@ def _refuse_content_of_others(path: str) -> None:
 
 def _refuse_link_of_another(path: str) -> None:
     """Refuse a link that is not this user's or root's: it would choose the file that we write to."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return
-    if stat.S_ISLNK(found.st_mode) and hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
+    if hasattr(os, "geteuid") and os.path.islink(path) and os.lstat(path).st_uid not in (0, os.geteuid()):
         raise HestiaError("RESULTS", "{} is another user's link".format(path), delivered=False)
 
 

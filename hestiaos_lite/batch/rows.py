@@ -167,16 +167,9 @@ class BatchResult:
 
     def to_dict(self) -> Dict[str, Any]:
         """The line of the result file: ``id``, ``ok``, ``response`` or ``error``, ``attempts``, ``seconds``, ``request_id``."""
-        line: Dict[str, Any] = {"id": self.id, "ok": self.ok}
-        if self.error is not None:
-            line["error"] = self.error
-        if self.response is not None:
-            line["response"] = self.response
-        line["attempts"] = self.attempts
-        line["seconds"] = round(self.seconds, 3)
-        if self.request_id is not None:
-            line["request_id"] = self.request_id
-        return line
+        facts = dict(vars(self), seconds=round(self.seconds, 3))
+        names = ("id", "ok", "error", "response", "attempts", "seconds", "request_id")
+        return {name: facts[name] for name in names if name == "id" or facts[name] is not None}
 
 
 class Report(NamedTuple):
