@@ -103,6 +103,8 @@ def _batch(args: Arguments, output: Output) -> int:
 class _Run:
     """One run over a checked input, with open files."""
 
+    _progress: Progress  # while it goes on
+
     def __init__(self, args: Arguments, files: Files, client: Client, output: Output) -> None:
         self._args = args
         self._files = files
@@ -113,7 +115,6 @@ class _Run:
         self._signal_at = 0.0
         self._failures = 0
         self._unknown: List[str] = []  # what is to be looked up: the first of them
-        self._progress: Optional[Progress] = None
 
     def go(self) -> int:
         """Send what is unsent, and return the exit code."""
@@ -187,8 +188,7 @@ class _Run:
             # Whatever was interrupted, to end matters more than to tell.
             self._signal = number
             with contextlib.suppress(Exception):
-                if self._progress is not None:
-                    self._progress.close()
+                self._progress.close()
                 self._report(None)
             os._exit(128 + number)
 

@@ -55,8 +55,8 @@ def test_help_alone_is_that_of_the_program() -> None:
     assert EXIT_CODES in call("help").out
 
 
-@pytest.mark.parametrize("argv", ["help bogus", "help run more", "help hitl bogus"])
-def test_help_for_what_is_no_command_is_2(argv: str) -> None:
+@pytest.mark.parametrize("argv", ["help bogus", "help run more", "help hitl bogus", "-kx bogus"])
+def test_what_is_no_command_is_2(argv: str) -> None:
     called = call(*argv.split())
     assert (called.code, called.out) == (2, "")
     assert "there is no command" in called.err

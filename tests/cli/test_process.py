@@ -7,9 +7,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 
 from ..batch.kit import Child, wait_until
-from ..cli_call import Called, call, command, environment, in_a_terminal, ran, run
+from ..cli_call import Called, call, environment, in_a_terminal, ran, run
 from ..faultserver import FaultServer, answer, answer_and_hang, head, reply
 
 if os.name != "posix":
@@ -137,23 +135,18 @@ def test_another_process_keeps_its_handler_of_sigterm(box: Any) -> None:
 @pytest.mark.parametrize("argv", ["run x", "batch - --out -", "guard -- true"])
 def test_signals_that_were_ignored_at_the_start_stay_ignored(box: Any, argv: str) -> None:
     """As nohup and ``trap ""`` ask for: whoever sends them to the group does not mean this one."""
-    box.delay_next(1)
-    ignoring = ["/bin/sh", "-c", 'trap "" INT TERM; exec "$@"', "sh"]
-    process = subprocess.Popen(
-        ignoring + list(command(*["-u", box.url, "--timeout", "30"] + argv.split())),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env=environment(),
-    )
-    assert process.stdin is not None
-    process.stdin.write(b"x\n")
-    process.stdin.close()
-    while not box.requests:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.stdin = io.TextIOWrapper(io.BytesIO(b"x\n"))
+
+    box.delay_next(0.5)
+    child = Child(["-u", box.url, "--timeout", "30", *argv.split()], ignore)
+    wait_until(lambda: box.requests)
+    child.signal(signal.SIGINT)
+    child.signal(signal.SIGTERM)
+    assert child.ended().code == 0
 
 
 SHOWN_POLICY = next(line for line in call("help", "sandbox").out.splitlines() if line.startswith("  [{"))
