@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 import time
 import unicodedata
@@ -10,7 +13,16 @@ from typing import Any, List
 
 import pytest
 
-from hestiaos_lite._redact import Secret, Secrets, harmless, harmless_json, harmless_lines, one_line, secret
+from hestiaos_lite._redact import (
+    Secret,
+    Secrets,
+    harmless,
+    harmless_json,
+    harmless_lines,
+    one_line,
+    pasteable,
+    secret,
+)
 
 KEY = "hunter2-c4n4ry"
 
@@ -114,3 +126,12 @@ def test_no_control_character_passes() -> None:
 
 def test_a_line_keeps_its_limit_where_an_escape_is_longer_than_what_it_shows() -> None:
     assert one_line("x" + "\x1b" * 299, limit=300) == "x" + "\\x1b" * 74 + "..."
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_a_path_is_pasted_as_it_was() -> None:
+    paths = ["plain", "", "it's", "$(no)", "two\nlines", "it's \x1b[2J\\", os.fsdecode(b"\xff' b")]
+    words = [pasteable(path) for path in paths]
+    read = subprocess.run(["bash", "-c", "printf '%s\\0' " + " ".join(words)], stdout=subprocess.PIPE)
+    assert [os.fsdecode(path) for path in read.stdout.split(b"\0")] == [*paths, ""]
+    assert "".join(words).isprintable()
