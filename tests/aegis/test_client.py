@@ -176,6 +176,14 @@ def test_a_5xx_is_tried_again_under_the_same_key_and_a_4xx_never(
     assert len({request.headers["X-Request-Id"] for request in box.requests}) == 1
 
 
+def test_what_the_service_echoes_of_a_payload_is_masked_unless_it_is_a_common_word(
+    box: Sandbox, aegis: AegisClient
+) -> None:
+    box.fail_next(status=422, body={"detail": "not valid: 12345678, invoice"})
+    with pytest.raises(InvalidInput, match=r"not valid: \*\*\*, invoice"):
+        aegis.approve("key-1", payload={"of": ["invoice"], "card": {"number": "12345678"}})
+
+
 def test_the_waits_are_half_one_and_two_seconds_within_the_deadline() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
