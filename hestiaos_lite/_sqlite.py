@@ -231,21 +231,23 @@ class SqliteFile:
         if self._read_only:
             # SQLite needs a write-ahead log even to read, and cannot make one here; where there is none, nobody writes.
             mode = "ro" if os.path.exists(self.path + "-wal") else "ro&immutable=1"
-        connection = sqlite3.connect(
-            "{}?mode={}".format(pathlib.Path(self.path).as_uri(), mode),
-            timeout=_SHORT_WAIT_MS / 1000,
-            isolation_level=None,  # we say BEGIN ourselves: the module's own rules changed in 3.6 and 3.12
-            check_same_thread=False,  # the gate sees to that
-            uri=True,
-        )
+        connection = None
         try:
-            # Also when the file is forgotten unclosed, and when the interpreter ends.
+            connection = sqlite3.connect(
+                "{}?mode={}".format(pathlib.Path(self.path).as_uri(), mode),
+                timeout=_SHORT_WAIT_MS / 1000,
+                isolation_level=None,  # we say BEGIN ourselves: the module's own rules changed in 3.6 and 3.12
+                check_same_thread=False,  # the gate sees to that
+                uri=True,
+            )
+            # Also when the file is forgotten unclosed, when the interpreter ends, and when an interrupt strikes here.
             self._disconnect = weakref.finalize(self, connection.close)
             # Text that is not UTF-8 is a malformed row, which is named, rather than a failed statement.
             connection.text_factory = functools.partial(str, encoding="utf-8", errors="surrogateescape")
             self._prepare(connection, give_up)
         except BaseException:
-            connection.close()
+            if connection is not None:
+                connection.close()
             raise
         return connection
 
