@@ -1,6 +1,6 @@
 """The sending side of a batch: one loop in the caller's thread that fetches rows, submits them and takes in what became of them.
 
-Every row that is drawn gets exactly one result, whatever interrupts the loop (`interrupts`). It draws a row only when it can
+Every row that is drawn gets exactly one result, whatever interrupts the loop (`threads.Interrupts`). It draws a row only when it can
 be sent at once, so that an endless source is not read ahead and the keeper of a journal knows what was sent.
 
 Of an executor only ``submit`` and the future's own methods are used, and a lent one is believed only where all executors
