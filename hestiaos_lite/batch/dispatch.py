@@ -16,7 +16,7 @@ import queue
 import time
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
 from ..errors import NONE, HestiaError, InvalidInput, RequestTimeout
 from ..wire.call import new_request_id
@@ -28,14 +28,7 @@ _STOP_POLL_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 1.0  # Windows does not interrupt a longer wait for Ctrl-C
 
 
-class Finished(NamedTuple):
-    """A row's result; ``unsent`` says that the run ended before the row could be sent, or sent again: nothing was done."""
-
-    result: BatchResult
-    unsent: bool
-
-
-Recorder = Callable[[Deque[Finished], List[BatchRow], Sequence[Sending]], Any]
+Recorder = Callable[[Deque[BatchResult], List[BatchRow], Sequence[Sending]], Any]
 
 
 class InFlight:
@@ -78,11 +71,12 @@ class Dispatcher:
         executor: None starts threads for this run; a caller's executor is never shut down.
         bucket: the rate, or None.
         stop: when set, nothing further is sent and what is in flight is finished.
-        record: takes what is finished, and rows that were certainly not executed and wait to be sent again, out of its first
-            two arguments, before anything further is sent; nothing is sent once it has raised. None: nobody is told.
+        record: takes results, and rows that were certainly not executed, out of its first two arguments, before anything
+            further is sent; nothing is sent once it has raised. None: nobody is told.
         is_journal: `record` is also given the rows that are about to be sent, with their request ids, and they are fetched
-            together for it, as many as may be sent now; what is finished is recorded with them, or before each wait.
-            Otherwise a row is sent once it is drawn, and a result recorded before it is yielded.
+            together for it, as many as may be sent now; results are recorded with them, or before each wait, and a row
+            that the run leaves unsent has none. Otherwise a row is sent once it is drawn, and a result recorded before it
+            is yielded.
     """
 
     def __init__(
@@ -121,16 +115,16 @@ class Dispatcher:
         self._in_flight: Dict[InFlight, None] = {}
         self._waiting: Deque[InFlight] = deque()  # rejected, to be sent again
         self._completed: queue.SimpleQueue[Optional[InFlight]] = queue.SimpleQueue()
-        self._unrecorded: Deque[Finished] = deque()
+        self._unrecorded: Deque[BatchResult] = deque()
         self._not_executed: List[BatchRow] = []  # likewise
-        self._ready: Deque[Finished] = deque()
+        self._ready: Deque[BatchResult] = deque()
         self._exhausted = False
         self._stopped = False
         self._failure: Optional[BaseException] = None  # raised once what was in flight is in
         self._rejection: Optional[HestiaError] = None  # the last
         self._interrupts = Interrupts(functools.partial(self._completed.put, None))
 
-    def finished(self) -> Iterator[Finished]:
+    def results(self) -> Iterator[BatchResult]:
         """Send everything, yielding results as rows complete; raise at the end what ended the run early."""
         if self._deadline_seconds is not None:
             self._deadline_at = time.monotonic() + self._deadline_seconds
@@ -288,7 +282,10 @@ class Dispatcher:
         if error is not None and report.response is None:
             if concerns_every_row(error):
                 self._stop(error)
-                self._finish(in_flight.result(error=error), unsent=error.effect == NONE)
+                if error.effect == NONE:
+                    self._leave_unsent(in_flight, error)
+                else:
+                    self._finish(in_flight.result(error=error))
                 return
             if was_rejected(error):
                 self._rejected(in_flight, error)
@@ -300,7 +297,7 @@ class Dispatcher:
     def _without_report(self, in_flight: InFlight, what: str, failure: BaseException) -> None:
         if isinstance(failure, InvalidInput):  # what was to be sent cannot be pickled, so nothing has left
             self._stop(failure)
-            self._not_sent(in_flight, failure.message)
+            self._leave_unsent(in_flight, HestiaError("NOT_SENT", failure.message, delivered=False))
         else:
             self._lost(in_flight, "{}: {}".format(what, _named(failure)))
 
@@ -333,10 +330,16 @@ class Dispatcher:
 
     # -- results
 
-    def _finish(self, result: BatchResult, *, unsent: bool = False) -> None:
-        finished = Finished(result, unsent)
-        self._ready.append(finished)
-        self._unrecorded.append(finished)
+    def _finish(self, result: BatchResult) -> None:
+        self._ready.append(result)
+        self._unrecorded.append(result)
+
+    def _leave_unsent(self, in_flight: InFlight, error: HestiaError) -> None:
+        """Be done with a row with which nothing was done: a journal keeps it for the next run, others get its result."""
+        if self._is_journal:
+            self._not_executed.append(in_flight.row)
+        else:
+            self._finish(in_flight.result(error=error))
 
     def _record(self, sending: Sequence[Sending] = ()) -> None:
         if self._recorder is None:
@@ -350,10 +353,6 @@ class Dispatcher:
                     self._failure = error
                 if not self._is_journal:  # which can take later what it could not now
                     self._recorder = None
-
-    def _not_sent(self, in_flight: InFlight, message: str) -> None:
-        error = HestiaError("NOT_SENT", message, delivered=False)
-        self._finish(in_flight.result(error=error), unsent=True)
 
     def _lost(self, in_flight: InFlight, message: str) -> None:
         """Finish a row whose worker gave no answer of ours: nobody can know how far it came."""
@@ -398,10 +397,8 @@ class Dispatcher:
         """Finish what was fetched, or waits, and will not be sent."""
         drawn = self._read_drawn() if self._drawn else None
         for in_flight in [*self._to_submit, *self._waiting, *([] if drawn is None else [drawn])]:
-            if in_flight.rejection is None:
-                self._not_sent(in_flight, "the run ended before it was sent")
-            else:
-                self._finish(in_flight.result(error=in_flight.rejection), unsent=True)
+            not_sent = HestiaError("NOT_SENT", "the run ended before it was sent", delivered=False)
+            self._leave_unsent(in_flight, in_flight.rejection or not_sent)
         self._to_submit.clear()
         self._waiting.clear()
 

@@ -17,9 +17,8 @@ import tempfile
 from typing import Any, BinaryIO, Callable, Deque, Iterator, List, Optional, Sequence, Tuple
 
 from ..errors import HestiaError, InvalidInput
-from .dispatch import Finished
 from .input import MAX_ROW_CHARS, BatchInput
-from .rows import UNKNOWN, BatchRow, Sending
+from .rows import UNKNOWN, BatchResult, BatchRow, Sending
 from .store import UNSENT, Store
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -136,13 +135,12 @@ class Files:
         return self.store.unsent(self._source)
 
     def record(
-        self, finished: Deque[Finished], not_executed: List[BatchRow], sending: Sequence[Sending]
+        self, results: Deque[BatchResult], not_executed: List[BatchRow], sending: Sequence[Sending]
     ) -> None:
         """Record what is done, and that rows are about to be sent: in one step, since each waits for the disk."""
-        done = [result for result, unsent in finished if not unsent]
-        ids = [result.id for result, unsent in finished if unsent] + [row.id for row in not_executed]
-        lines = self.store.record(done, ids, sending)
-        finished.clear()
+        done = list(results)
+        lines = self.store.record(done, [row.id for row in not_executed], sending)
+        results.clear()
         not_executed.clear()
         for result, line in zip(done, lines):
             if self._out is None and (result.ok or not self._files):

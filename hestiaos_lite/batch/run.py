@@ -41,7 +41,7 @@ from .._check import check_seconds, check_whole_number
 from ..errors import HestiaError, InvalidInput
 from ..models import objection
 from ..wire.call import choose_request_id
-from .dispatch import Dispatcher, Finished
+from .dispatch import Dispatcher
 from .rate import TokenBucket, parse_rate
 from .rows import FORMS, BatchResult, BatchRow, Report, RowId, check_row, error_facts, is_row_id
 
@@ -146,12 +146,12 @@ def run_batch(
         stop=stop,
         record=None if on_result is None else functools.partial(_tell, on_result),
     )
-    return (finished.result for finished in dispatcher.finished())
+    return dispatcher.results()
 
 
-def _tell(on_result: Callable[[BatchResult], Any], finished: Deque[Finished], *_: Any) -> None:
-    while finished:
-        on_result(finished.popleft().result)
+def _tell(on_result: Callable[[BatchResult], Any], results: Deque[BatchResult], *_: Any) -> None:
+    while results:
+        on_result(results.popleft())
 
 
 def _checked(call: str, numbered: Tuple[int, Any]) -> Union[BatchRow, BatchResult]:

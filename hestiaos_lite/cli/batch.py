@@ -16,10 +16,10 @@ from .output import Output
 from .parser import Arguments, Parser, count, seconds, text
 
 if TYPE_CHECKING:
-    from ..batch.dispatch import Dispatcher, Finished
+    from ..batch.dispatch import Dispatcher
     from ..batch.input import BatchInput
     from ..batch.output import Files
-    from ..batch.rows import BatchRow
+    from ..batch.rows import BatchResult, BatchRow
     from ..client import Client
     from .progress import Progress
 
@@ -125,8 +125,8 @@ class _Run:
             dispatcher = self._dispatcher()
             self._progress = Progress(self._files.store.tally, dispatcher.backoff, quiet=self._output.quiet)
             with exits.handling(self._interrupt, "SIGINT", "SIGTERM"), contextlib.closing(self._progress):
-                for finished in dispatcher.finished():
-                    self._note(finished)  # before anything further is sent
+                for result in dispatcher.results():
+                    self._note(result)  # before anything further is sent
         except Exception as error:  # noqa: BLE001 - what ended the run is reported after the tally
             failure = error
         try:
@@ -164,10 +164,7 @@ class _Run:
                 row.arguments.setdefault("timeout_ms", granted_ms)
             yield row
 
-    def _note(self, finished: Finished) -> None:
-        result = finished.result
-        if finished.unsent:
-            return
+    def _note(self, result: BatchResult) -> None:
         if result.outcome == "unknown" and len(self._unknown) < _SHOWN:
             self._unknown.append("{} (request id {})".format(result.id, result.request_id))
         self._failures += result.outcome not in ("ok", "blocked")
