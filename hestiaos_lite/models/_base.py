@@ -32,11 +32,6 @@ _WIRE_TYPES: Mapping[
 }
 
 
-def extra_field() -> Any:
-    """Declare the field for what an answer has beyond the known fields."""
-    return field(default_factory=dict, repr=False, compare=False)
-
-
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def answer(cls: Type[_M]) -> Type[_M]:
     """Make a class a frozen dataclass; `Model` has what need not be compiled for each at every start."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Dict, Mapping, Optional
 
-from ._base import Model, answer, extra_field
+from ._base import Model, answer
 
 
 @answer
@@ -29,7 +29,7 @@ class ActionResult(Model):
     attempts: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
     confirmed: bool = True
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -72,7 +72,7 @@ class ActionStatus(Model):
     status: str
     action: Optional[str] = None
     data: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -109,7 +109,7 @@ class Conclusion(Model):
     request_id: Optional[str] = None
     status: Optional[str] = None
     attempts: int = 0
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def approved(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, Mapping, Optional
 
-from ._base import Model, answer, extra_field
+from ._base import Model, answer
 
 
 @answer
@@ -26,7 +27,7 @@ class ChatResponse(Model):
     trace_id: Optional[str] = None
     model: Optional[str] = None
     processing_time: Optional[float] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -58,7 +59,7 @@ class AgentResult(Model):
     trace_id: Optional[str] = None
     status: Optional[str] = None
     error: Optional[str] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:

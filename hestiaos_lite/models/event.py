@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Mapping, Optional
 
-from ._base import Model, answer, extra_field
+from ._base import Model, answer
 
 _FIELDS = {"type", "data", "trace_id", "timestamp"}
 
@@ -25,7 +25,7 @@ class StreamEvent(Model):
     data: Mapping[str, Any] = field(default_factory=dict)
     trace_id: str = ""
     timestamp: str = ""
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any]) -> StreamEvent:
@@ -72,4 +72,4 @@ class ErrorResponse(Model):
     error: Optional[str] = None
     trace_id: Optional[str] = None
     details: Any = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, Mapping, Optional, Tuple
 
-from ._base import Model, answer, extra_field
+from ._base import Model, answer
 
 
 @answer
@@ -34,7 +35,7 @@ class TraceResponse(Model):
     mode: Optional[str] = None
     budget: Optional[float] = None
     timestamp: Optional[str] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @answer
@@ -56,4 +57,4 @@ class Ruling(Model):
     trace_id: Optional[str] = None
     risk_score: Optional[float] = None
     budget: Optional[float] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)

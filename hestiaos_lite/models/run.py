@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, Mapping, Optional
 
-from ._base import Model, answer, extra_field
+from ._base import Model, answer
 
 
 @answer
@@ -26,7 +27,7 @@ class RunResponse(Model):
     mode: Optional[str] = None
     budget: Optional[float] = None
     latency_ms: Optional[float] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:

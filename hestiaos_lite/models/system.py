@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Mapping, Optional
 
-from ._base import NUMBER, Model, answer, extra_field, fits
+from ._base import NUMBER, Model, answer, fits
 
 
 @answer
@@ -23,7 +23,7 @@ class HealthResponse(Model):
     version: Optional[str] = None
     uptime_seconds: Optional[float] = None
     api_version: Optional[str] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -49,7 +49,7 @@ class SystemStatus(Model):
     vllm: Optional[bool] = None
     dsgk: Optional[bool] = None
     storage: Optional[bool] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @answer
@@ -76,7 +76,7 @@ class SystemMetrics(Model):
     vram_percent: Optional[float] = None
     vram_used_bytes: Optional[float] = None
     vram_total_bytes: Optional[float] = None
-    extra: Mapping[str, Any] = extra_field()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> SystemMetrics:
