@@ -8,6 +8,7 @@ import sys
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
+import requests
 
 from hestiaos_lite import (
     AegisClient,
@@ -22,7 +23,18 @@ from hestiaos_lite import (
 )
 
 from ..cli_call import call
-from ..faultserver import FaultServer, answer, answer_and_close, chunked, error_of, head, reply, served
+from ..faultserver import (
+    TLS_AUTHORITY,
+    FaultServer,
+    answer,
+    answer_and_close,
+    chunked,
+    error_of,
+    head,
+    reply,
+    served,
+)
+from ..proxies import http_proxy
 
 PAGE = b"<!DOCTYPE html><html><head><title>Attention required</title></head><body>CDN</body></html>"
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -100,6 +112,18 @@ def test_what_means_the_same_whoever_says_it(status: int) -> None:
         assert getattr(paged, name) == getattr(bare, name)
     assert type(paged) is type(bare)
     assert paged.message == "Attention required"
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_whose_a_407_is_behind_a_proxy(tls: bool) -> None:
+    """Through a tunnel the proxy reads nothing, so that the service has said it; in plain text it may be either."""
+    with FaultServer(answer(reply(407)), tls=tls) as server, FaultServer(
+        http_proxy(server.port, [])
+    ) as middle, requests.Session() as session:
+        session.proxies = {"http": middle.url, "https": middle.url}
+        with Client(server.url, retries=0, session=session, verify=TLS_AUTHORITY) as client:
+            error = error_of(lambda: client.run("x"))
+    assert (error.status, error.delivered, error.effect) == (407, tls, "none")
 
 
 def test_a_404_of_the_service_is_still_not_found() -> None:

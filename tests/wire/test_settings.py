@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from typing import Any, Callable, Dict
 from unittest.mock import create_autospec
 
 import pytest
 import requests
 
-from hestiaos_lite import Client, ConnectionFailed, HestiaError, InvalidInput, InvalidResponse
+from hestiaos_lite import Client, ConnectionFailed, HestiaError, InvalidInput, InvalidResponse, RequestTimeout
 
-from ..faultserver import TLS_AUTHORITY, TLS_EXPIRED, FaultServer, answer, answer_and_close, head, ok, served
+from ..faultserver import (
+    TLS_AUTHORITY,
+    TLS_EXPIRED,
+    FaultServer,
+    answer,
+    answer_and_close,
+    error_of,
+    head,
+    ok,
+    served,
+)
 
 PATIENT = 10.0
 RUN = ok({"result": "ALLOW", "trace_id": "t"})
@@ -134,6 +145,19 @@ def test_a_stream_answered_by_json_keeps_its_trace_id() -> None:
         with pytest.raises(HestiaError) as caught:
             client.run_stream("hello")
     assert (type(caught.value), caught.value.trace_id) == (InvalidResponse, "t-7")
+
+
+def test_an_answer_is_not_decoded_after_its_deadline() -> None:
+    """A hook of the lender has read the whole of it, and took longer than the call may."""
+
+    def read_slowly(response: requests.Response, *args: Any, **kwargs: Any) -> None:
+        assert response.content
+        time.sleep(1.1)
+
+    with FaultServer(answer(RUN)) as server, requests.Session() as session:
+        session.hooks["response"].append(read_slowly)
+        error = error_of(lambda: Client(server.url, timeout=1, session=session).run("x"))
+    assert (type(error), error.status, error.effect) == (RequestTimeout, 200, "accepted")
 
 
 def test_a_double_made_of_the_class_has_all_that_a_client_has() -> None:
