@@ -35,14 +35,13 @@ class EventStream:
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self._progress = _Progress()
-        # The generator knows the progress and not this object: without a cycle, the last reference closes the connection.
-        self._events = _read(stream, self._progress)
+        # The generator knows the stream and not this object: without a cycle, the last reference closes the connection.
+        self._events = _read(stream)
 
     @property
     def trace_id(self) -> Optional[str]:
         """The service's trace id, once an event has named it."""
-        return self._progress.trace_id
+        return self._stream.trace_id
 
     @property
     def request_id(self) -> str:
@@ -79,20 +78,12 @@ class EventStream:
 
     def cancel(self) -> None:
         """End the stream from any other thread: a reader that waits for the next event wakes, and its iteration ends."""
-        self._progress.cancelled = True
-        self._stream.wake()
+        self._stream.cancel()
 
 
-class _Progress:
-    """What the reader and the owner of a stream tell each other."""
-
-    cancelled = False
-    trace_id: Optional[str] = None
-
-
-def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, None, None]:
+def _read(stream: ByteStream) -> Generator[StreamEvent, None, None]:
     def facts(**more: Any) -> Any:
-        known = stream.call.facts(status=stream.status, delivered=True, trace_id=progress.trace_id)
+        known = stream.call.facts(status=stream.status, delivered=True, trace_id=stream.trace_id)
         known.update(more)
         # an echoed key is in no error; what iterates gives the trace id as it came
         known["trace_id"] = known["trace_id"] and stream.call.secrets.mask(known["trace_id"])
@@ -102,14 +93,14 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
     try:
         for raw in iter_objects(stream):
             event = as_event(raw)
-            if progress.trace_id is None and event.trace_id:
-                progress.trace_id = event.trace_id
-            if progress.cancelled:
+            if stream.trace_id is None and event.trace_id:
+                stream.trace_id = event.trace_id
+            if stream.cancelled:
                 return
             yield event
-            if event.type == "done" or progress.cancelled:
+            if event.type == "done" or stream.cancelled:
                 return
-        if not progress.cancelled:
+        if not stream.cancelled:
             raise errors.StreamInterrupted(**facts())
     except MalformedEvent as error:
         raise errors.InvalidResponse(
@@ -118,12 +109,12 @@ def _read(stream: ByteStream, progress: _Progress) -> Generator[StreamEvent, Non
     except EventTooLarge as error:
         raise errors.InvalidResponse(str(error), **facts()) from error.with_traceback(None)
     except errors.HestiaError as error:
-        if progress.cancelled:
+        if stream.cancelled:
             return  # the reader was woken by breaking its connection
         if isinstance(error, errors.ConnectionFailed):
             message = "{}; what arrived is not the whole answer".format(error.message)
             raise errors.StreamInterrupted(message, **facts()) from error.with_traceback(None)
-        trace_id = error.trace_id or progress.trace_id  # a faulty event's own, where it has one
+        trace_id = error.trace_id or stream.trace_id  # a faulty event's own, where it has one
         raise error.with_facts(**facts(details=error.details, trace_id=trace_id)) from error.__cause__
     finally:
         stream.close()

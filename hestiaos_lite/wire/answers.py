@@ -107,7 +107,15 @@ def _decoded(decode: Callable[[Any], _T], body: bytearray, call: Call, attempt: 
 
 
 class ByteStream:
-    """The body of an open stream: iterate for its bytes as they arrive; every failure is one of our errors."""
+    """The body of an open stream: iterate for its bytes as they arrive; every failure is one of our errors.
+
+    Attributes:
+        cancelled: whoever reads it is to stop.
+        trace_id: the service's, noted by whoever reads it.
+    """
+
+    cancelled = False
+    trace_id: Optional[str] = None
 
     def __init__(self, call: Call, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -120,12 +128,13 @@ class ByteStream:
         except FAILURES as error:
             raise map_exception(error, self.call, self._attempt) from error
 
-    def wake(self) -> None:
-        """End a read that another thread is blocked in."""
+    def cancel(self) -> None:
+        """End it from another thread, which may be blocked in a read."""
+        self.cancelled = True
         self._attempt.wake()
 
     def close(self) -> None:
-        """Close the connection; it is never used again, so that a late `wake` cannot strike another request."""
+        """Close the connection; it is never used again, so that a late `cancel` cannot strike another request."""
         self._attempt.close()
 
     def __del__(self) -> None:
