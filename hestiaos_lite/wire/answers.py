@@ -258,7 +258,7 @@ def _read_body(body: Any, secrets: Secrets) -> Tuple[str, str, Optional[str]]:
     """Find code, message and trace id in an error body, wherever it keeps them; the outer level wins."""
     levels: List[Mapping[str, Any]] = []
     level = body
-    while isinstance(level, Mapping) and len(levels) < 3:
+    while isinstance(level, Mapping):
         levels.append(level)
         level = level.get("error") if level.get("detail") is None else level["detail"]
 

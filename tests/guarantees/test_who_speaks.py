@@ -50,6 +50,8 @@ GATEWAYS: Dict[str, bytes] = {
     "a page under 409": reply(409, PAGE, HTML),
     "a page under 410": reply(410, PAGE, HTML),
     "a page under 422": reply(422, PAGE, HTML),
+    "a page under 422 that breaks off": head(422, dict(HTML, **{"Transfer-Encoding": "chunked"}))
+    + chunked([PAGE], end=b"no chunk\r\n"),
     "a page that says it is JSON": reply(409, PAGE, JSON),
     "text under 403": reply(403, b"Forbidden", TEXT),
     "text under 404": reply(404, b"404 page not found", TEXT),
