@@ -207,13 +207,13 @@ class BatchInput:
         self, headers: Mapping[str, Any], needed: Sequence[Sequence[Optional[str]]]
     ) -> InvalidInput:
         """Say what the header has, by the separator under which it has most."""
+        if "\0" in self._opened("").readline(MAX_ROW_CHARS):  # which csv refuses before 3.11
+            return InvalidInput("{} is not {} text: {}".format(self.name, self.encoding, _SAVE_AS))
         read = {delimiter: header for delimiter, header in headers.items() if not isinstance(header, str)}
         if not read:
             return InvalidInput("{} line 1: {}".format(self.name, next(iter(headers.values()))))
         delimiter, header = max(read.items(), key=lambda item: len(item[1]))
         names = next(names for names in needed if not set(names) & set(header))
-        if any("\0" in cell for cell in header):
-            return InvalidInput("{} is not {} text: {}".format(self.name, self.encoding, _SAVE_AS))
         separated = "separated by {}, ".format(_NAMED.get(delimiter, delimiter)) if len(header) > 1 else ""
         what = "{}: its header names no column {}; {}it has {}: choose with {}"
         option = "--column" if names is needed[0] else "--id-column"
