@@ -103,12 +103,8 @@ def _decide(args: Arguments, output: Output) -> int:
     outcome = "queued" if result.queued else "duplicate" if result.duplicate else "accepted"
     output.result(result.to_dict(), text="{} {}".format(outcome, result.request_id))
     if result.duplicate:
-        doubt = ", and the service does not say whether to approve or to reject"
-        output.notice(
-            "duplicate: this key was already processed{}; nothing was done again".format(
-                "" if result.confirmed else doubt
-            )
-        )
+        doubt = "" if result.confirmed else ", and the service does not say whether to approve or to reject"
+        output.notice("duplicate: this key was already processed{}; nothing was done again".format(doubt))
     if result.queued:
         words = [_command("flush", args.outbox)]
         for option, given in (("--base-url", args.base_url), ("--profile", args.profile)):

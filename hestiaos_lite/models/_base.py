@@ -19,9 +19,8 @@ else:
 _M = TypeVar("_M", bound="Model")
 
 NUMBER = ((int, float), "a number")  # JSON has one kind of them
-_WIRE_TYPES: Mapping[
-    str, Tuple[Any, str]
-] = {  # annotation -> the Python types of such a value, and the words for it
+# annotation -> the Python types of such a value, and the words for it
+_WIRE_TYPES: Mapping[str, Tuple[Any, str]] = {
     "str": (str, "a string"),
     "int": NUMBER,
     "float": NUMBER,
