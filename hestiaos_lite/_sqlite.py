@@ -180,14 +180,17 @@ class SqliteFile:
     ) -> Iterator[Tuple[sqlite3.Connection, float]]:
         """Hold the gate and give the connection, and when to give up; what fails in the block becomes an error of ours."""
         give_up = time.monotonic() + wait_seconds
-        if not _gate.acquire(timeout=wait_seconds):
-            raise self.refuse(_HELD_TOO_LONG, delivered, "_BUSY")
-        try:
+        is_held = False
+        try:  # before the gate is taken: an interrupt in between would leave it to this thread for good
+            is_held = _gate.acquire(timeout=wait_seconds)
+            if not is_held:
+                raise self.refuse(_HELD_TOO_LONG, delivered, "_BUSY")
             yield self._connect(give_up), give_up
         except (sqlite3.Error, OSError, self._kind.malformed) as error:
             raise self._failure(error, delivered) from error
         finally:
-            _gate.release()
+            if is_held:
+                _gate.release()
 
     def close(self) -> None:
         """Close the connection for good. Twice does no harm."""
