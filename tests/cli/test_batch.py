@@ -207,6 +207,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
         (base + ["--out", batch.out, "--call", "agent"], 65, "agent_id is missing"),
         (base + ["--out", batch.out, "--format", "text", "--call", "agent"], 2, "give it JSON lines"),
         (base + ["--out", os.path.join(batch.folder, "no", "out")], 78, "its folder does not exist; make it first"),
+        (base + ["--out", batch.out, "--failed", os.path.join(batch.folder, "no", "bad")], 74,
+         "[RESULTS] {} cannot be written: no such file or directory".format(os.path.join(batch.folder, "no", "bad"))),
         (base + ["--out", batch.out, "--encoding", "klingon"], 2, "unknown encoding: klingon"),
         (base + ["--out", batch.out, "--rate", "fast"], 2, "the rate must be above 0"),
         (base + ["--out", batch.out, "--jobs", "0"], 2, "must be 1 or more"),
@@ -215,7 +217,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
     for arguments, code, words in cases:
         called = call(*arguments)
         assert (called.code, words in called.err) == (code, True), called
-    assert box.requests_total == 0
+    assert (box.requests_total, os.listdir(batch.folder)) == (0, ["in.jsonl"])
 
 
 def test_results_of_an_earlier_run_are_never_overwritten(batch: Batch) -> None:
