@@ -333,7 +333,7 @@ def repeated(piece: bytes, size: int) -> Iterator[bytes]:
     b"data: {}\n\n" * 99,
 ], ids=["pings", "long comments", "ids", "blank lines", "unknown fields", "events"])  # fmt: skip
 def test_memory_stays_small_however_long_the_stream(read, piece):
-    assert peak_bytes(read, repeated(piece, MIB // 4)) < MIB // 16
+    assert peak_bytes(read, repeated(piece, MIB // 8)) < MIB // 16
 
 
 @pytest.mark.parametrize(("read", "make"), [
@@ -343,7 +343,7 @@ def test_memory_stays_small_however_long_the_stream(read, piece):
     (iter_objects, object_in_lines),
 ], ids=["many lines", "one line", "one object", "object in lines"])  # fmt: skip
 def test_memory_is_a_small_multiple_of_one_large_event(read, make):
-    size = MIB // 4
+    size = MIB // 8
     stream = make(size)
     assert peak_bytes(read, pieces_of(stream)) < 6 * size
 
