@@ -59,6 +59,7 @@ def test_a_decision_on_the_wire(box: Sandbox, aegis: AegisClient) -> None:
     data = {"request_id": request_id, "status": "PENDING", "action": "approve", "idempotency_key": "key-1"}
     assert result == ActionResult("key-1", request_id, status_code=202, attempts=1, data=data)
     assert (result.accepted, result.duplicate, result.queued, result.settled) == (True, False, False, True)
+    assert repr(aegis) == "<AegisClient {}>".format(box.url)
 
 
 def test_hosted_mode_sends_the_key_and_no_tenant(tmp_path: Path) -> None:
