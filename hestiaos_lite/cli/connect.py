@@ -50,7 +50,7 @@ def json_object(source: Optional[str], what: str) -> Optional[Dict[str, Any]]:
         try:
             with open(path, encoding="utf-8-sig") as file:
                 source = file.read()
-        except (OSError, UnicodeDecodeError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise InvalidInput("{}: the file {} cannot be read: {}".format(what, path, error)) from error
     try:
         value = loads(source)

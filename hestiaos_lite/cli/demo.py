@@ -150,12 +150,11 @@ def _show(names: Dict[str, Any], output: Output) -> int:
     took_seconds = round(time.monotonic() - began_at, 3)
     if output.json:
         output.document({"ok": not fault, "seconds": took_seconds, "steps": done})
+    elif not fault:
+        output.text("\nall {} steps did what they should, in {:.1f} s".format(number, took_seconds))
     if fault:
         output.complain("step {}, {!r}, failed".format(number, title))
-        return REFUSED
-    if not output.json:
-        output.text("\nall {} steps did what they should, in {:.1f} s".format(number, took_seconds))
-    return DONE
+    return REFUSED if fault else DONE
 
 
 def steps() -> List[Tuple[str, str]]:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from ..batch.kit import Child, wait_until
-from ..cli_call import Called, call, environment, in_a_terminal, ran, run
+from ..cli_call import Called, call, command, environment, in_a_terminal, ran, run
 from ..faultserver import FaultServer, answer, answer_and_hang, head, reply
 
 if os.name != "posix":
@@ -165,16 +166,17 @@ APPROVE = "hitl approve --tenant t --thread th "
 def test_the_sandbox(tmp_path: Path, options: str, codes: Any, number: int) -> None:
     """It can demand a key, be slow and failing, and serves until it is told to end."""
     (tmp_path / "rules.json").write_text(SHOWN_POLICY)
-    child = Child(["sandbox", "--port", "0", *options.format(tmp_path).split()])
+    argv = command("sandbox", "--port", "0", *options.format(tmp_path).split())
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    assert process.stderr is not None
     try:
-        wait_until(lambda: "\n" in child.said())
-        line = child.said()
-        url = line.split()[5]
-        assert {argv: call("-u", url, "--retries", "0", *argv.split()).code for argv in codes} == codes
+        url = process.stderr.readline().decode("utf-8").split()[5]
+        assert {asked: call("-u", url, "--retries", "0", *asked.split()).code for asked in codes} == codes
     finally:
-        child.signal(number)
-        ended = child.wait()
-    assert ended == (None if number == signal.SIGKILL else Called(128 + number, "", line))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    code = -number if number == signal.SIGKILL else 128 + number
+    assert (process.returncode, out, err) == (code, b"", b"")
 
 
 @pytest.mark.parametrize(
