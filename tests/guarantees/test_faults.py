@@ -257,6 +257,8 @@ CASES = [
     Case("broken-gzip", two_hundred(RUN_BYTES, Content_Encoding="gzip"), InvalidResponse, CUT),
     Case("broken-gzip-checksum", two_hundred(GZIPPED[:-8] + b"\0" * 8, Content_Encoding="gzip"),
          InvalidResponse, CUT),
+    Case("switches-protocols", answer(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), InvalidResponse,
+         says(101, effect="unknown")),
     Case("unknown-encoding", two_hundred(RUN_BYTES, Content_Encoding="br"), InvalidResponse, CUT),
     Case("encoded-twice", two_hundred(gzip.compress(GZIPPED), Content_Encoding="gzip, gzip"), InvalidResponse,
          CUT),
@@ -507,6 +509,10 @@ GOOD: Dict[str, Tuple[Script, ...]] = {
     "gzip-with-padding": (two_hundred(GZIPPED + b"\0" * 20, Content_Encoding="gzip"),),
     "deflate": (two_hundred(zlib.compress(RUN_BYTES), Content_Encoding="deflate"),),
     "raw-deflate": (two_hundred(zlib.compress(RUN_BYTES)[2:-4], Content_Encoding="deflate"),),
+    # zlib has taken all that came, and still has the last blank in hand
+    "raw-deflate-with-more-in-hand": (
+        two_hundred(zlib.compress(RUN_BYTES.ljust(65537), 1)[2:-4], Content_Encoding="deflate"),
+    ),
     "identity": (two_hundred(RUN_BYTES, Content_Encoding="identity"),),
     "continue-first": (answer(b"HTTP/1.1 100 Continue\r\n\r\n" + ok(RUN)),),
     "refused-then-good": (answer(reply(503, headers={"Retry-After": "0"}), ok(RUN)),),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from email.utils import formatdate
-
 import pytest
 
 from hestiaos_lite.deadline import Deadline, SilenceLimit
@@ -23,8 +20,6 @@ from hestiaos_lite.errors import (
     StreamInterrupted,
 )
 from hestiaos_lite.wire.call import RetryPolicy, aegis_policy
-
-from ..faultserver import answer, error_of, reply, served
 
 
 class Clock:
@@ -86,24 +81,6 @@ def test_retries_counts_extra_attempts(retries, delays):
         policy.delay_seconds(ServerError(status=503, delivered=True), attempt, repeatable=False)
         for attempt in range(1, retries + 2)
     ] == delays
-
-
-@pytest.mark.parametrize(("header", "seconds"), [
-    ("7", 7.0), ("0.5", 0.5), ("31622400", 31622400.0), ("31622401", None), ("9" * 400, None),
-    ("soon", None), ("-1", None), ("1e3", None), ("Thu, 32 Jan 1970 00:00:00 GMT", None),
-    ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("Thu, 01 Jan 1970 00:00:00", 0.0), ("Fri, 31 Dec 9999 23:59:59 GMT", None),
-])  # fmt: skip
-def test_what_a_retry_after_says(header, seconds):
-    """Of a year at most, in seconds or by a date, whose zone is UTC where it names none; nonsense asks for nothing."""
-    with served(answer(reply(503, headers={"Retry-After": header})), retries=0) as (client, _):
-        assert error_of(client.health).retry_after == seconds
-
-
-def test_a_date_to_come_is_so_many_seconds_away():
-    with served(
-        answer(reply(503, headers={"Retry-After": formatdate(time.time() + 1000)[:-6]})), retries=0
-    ) as (client, _):
-        assert 900 < error_of(client.health).retry_after <= 1000
 
 
 # The failure, and whether it is repeated: for a POST, for a GET or DELETE, for AEGIS, whose requests carry a key.
