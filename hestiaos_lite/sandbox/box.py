@@ -135,7 +135,8 @@ class Sandbox(Faults):
         """
         self.start()
         try:
-            self._stopped.wait()
+            while not self._stopped.wait(1.0):
+                pass  # Windows does not interrupt a wait for Ctrl-C, and no system where another thread gets the signal
         finally:
             self.stop()
 

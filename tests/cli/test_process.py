@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,19 @@ def test_the_sandbox(tmp_path: Path, options: str, codes: Any, number: int) -> N
         out, err = process.communicate(timeout=30)
     code = -number if number == signal.SIGKILL else 128 + number
     assert (process.returncode, out, err) == (code, b"", b"")
+
+
+def test_a_signal_that_another_thread_gets_ends_the_sandbox() -> None:
+    """As it may under a debugger: it does not interrupt what the main thread waits for."""
+
+    def send() -> None:
+        while not callable(signal.getsignal(signal.SIGTERM)):
+            time.sleep(0.05)
+        time.sleep(0.3)  # by now it waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    child = Child(["sandbox", "--port", "0"], threading.Thread(target=send, daemon=True).start)
+    assert child.ended().code == 143
 
 
 @pytest.mark.parametrize(
