@@ -350,6 +350,15 @@ def test_a_connection_is_kept_and_used_again(session: Any) -> None:
         assert (server.connections, server.hits) == (1, 3)
 
 
+def test_a_client_that_was_closed_keeps_its_next_connection() -> None:
+    with served(answer(HEALTHY), timeout=PATIENT) as (client, server):
+        client.health()
+        client.close()
+        for _ in range(3):
+            client.health()
+        assert (server.connections, server.hits) == (2, 4)
+
+
 def test_a_kept_connection_takes_a_large_request(session: Any) -> None:
     """It fills what the system keeps of it, and so has to wait: the look at what follows an answer does not."""
     with served(answer(ok({"result": "ALLOW", "trace_id": "t"})), timeout=30, retries=0, session=session) as (
