@@ -18,7 +18,7 @@ import threading
 from functools import partial
 from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar, Union, cast
 
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import NewConnectionError
 
 from ..deadline import Deadline, SilenceLimit
 from .body import LONGEST_IDLE_SECONDS, LimitedReads, Response, close, mend_head
@@ -141,9 +141,6 @@ class LimitedConnection:
                 raise
             return sock
         except OSError as error:
-            # the network's own ETIMEDOUT is the same class as our wait from 3.10 on
-            if isinstance(error, socket.timeout) and error.errno is None:
-                raise ConnectTimeoutError(self, "connecting to {} took too long".format(self.host)) from error
             raise NewConnectionError(self, "cannot connect to {}: {}".format(self.host, error)) from error
 
     def _connect_within(self: Any, attempt: Attempt) -> socket.socket:
