@@ -139,6 +139,7 @@ def test_a_404_of_the_service_is_still_not_found() -> None:
 VOID: Dict[str, Tuple[bytes, bool]] = {
     "nothing": (reply(200), True),
     "204": (head(204), True),
+    "204 with a length": (head(204, {"Content-Length": 4}), True),
     "201 and JSON": (reply(201, b'{"stored": true}', JSON), True),
     "JSON null": (reply(200, b"null", JSON), True),
     "a line break": (reply(200, b"\r\n"), True),
