@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
@@ -62,8 +63,10 @@ class Child:
                 sys.stdout = sys.stderr = os.fdopen(2, "w", closefd=False)
                 prepare()
                 code = main(arguments)
-                sys.stderr.flush()
+            except BaseException:  # noqa: BLE001 - of a fork, which must not go on as its parent would
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(code)
 
     def signal(self, number: int) -> None:

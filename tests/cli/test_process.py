@@ -190,7 +190,7 @@ def test_a_signal_that_another_thread_gets_ends_the_sandbox() -> None:
         time.sleep(0.3)  # by now it waits
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
-    child = Child(["sandbox", "--port", "0"], threading.Thread(target=send, daemon=True).start)
+    child = Child(["sandbox", "--port", "0"], lambda: threading.Thread(target=send, daemon=True).start())
     assert child.ended().code == 143
 
 
