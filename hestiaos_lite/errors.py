@@ -59,13 +59,12 @@ _BY_STATUS: Mapping[Union[int, str], Tuple[str, str]] = {
 _LATER, _LONGER = "try again later", "try again later, or allow it more time"
 _OWN_URL, _ADDRESS = "check that the base URL is the service's own", "check the base URL"
 
-_Meaning = Tuple[str, str, int, str, Tuple[int, int]]
 _LOOK, _SLOW, _BROKEN = (3, 76), (3, 3), (76, 76)
 
 # What a class means, more of one status or code of it than of the class. The effect is that of a request which nobody
 # answered, though it may have arrived; exit code and advice hold where nothing took effect, the two exit codes at the end
 # where the effect is unknown, and where the service took it and its answer was lost or unusable.
-_BY_CLASS: Mapping[Tuple[str, Union[int, str, None]], _Meaning] = {
+_BY_CLASS: Mapping[Tuple[str, Union[int, str, None]], Tuple[str, str, int, str, Tuple[int, int]]] = {
     # class, status or code                           effect   at fault  exit  advice  exit in doubt
     ("HestiaError", None):                           (UNKNOWN, SERVICE, 70, "", _LOOK),
     ("HestiaError", "4xx"):                          (NONE, REQUEST, 1, "", _LOOK),
@@ -105,8 +104,6 @@ _BY_CODE: Mapping[str, int] = {
     "RESULTS": 74,  # EX_IOERR: a batch's result file cannot be written
 }
 # fmt: on
-
-_E = TypeVar("_E", bound="HestiaError")
 
 
 class HestiaError(Exception):
@@ -208,7 +205,7 @@ class HestiaError(Exception):
     def _is_of_this_machine(self) -> bool:
         return self.status is None and self.code in _BY_CODE
 
-    def _meaning(self) -> _Meaning:
+    def _meaning(self) -> Tuple[str, str, int, str, Tuple[int, int]]:
         """Find the row of the table that is most like this error."""
         keys = [self.code, self.status, _hundred(self.status), None]
         if (self.delivered is False or self.never_left) and self.attempts:
@@ -272,6 +269,9 @@ class HestiaError(Exception):
         # The constructors differ, so an error is rebuilt from its attributes; `details` stays in this process.
         state = {name: value for name, value in self.__dict__.items() if name not in ("details", "__notes__")}
         return type(self).__new__, (type(self),), dict(state, args=self.args)
+
+
+_E = TypeVar("_E", bound=HestiaError)
 
 
 def _hundred(status: Optional[int]) -> str:

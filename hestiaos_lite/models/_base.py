@@ -16,8 +16,6 @@ else:
         return lambda decorator: decorator
 
 
-_M = TypeVar("_M", bound="Model")
-
 NUMBER = ((int, float), "a number")  # JSON has one kind of them
 # annotation -> the Python types of such a value, and the words for it
 _WIRE_TYPES: Mapping[str, Tuple[Any, str]] = {
@@ -106,6 +104,9 @@ class Model:
 
     def _values(self) -> Dict[str, Any]:
         return {name: getattr(self, name) for name in self._fields}
+
+
+_M = TypeVar("_M", bound=Model)
 
 
 def fits(value: Any, wire: Tuple[Any, str]) -> bool:

@@ -27,7 +27,6 @@ _LONGEST_WAIT_SECONDS = 1e6  # a socket refuses a timeout beyond its C type
 _HEAD_START_SECONDS = 0.25  # of an address over the next
 
 _T = TypeVar("_T")
-_Address = Tuple[Any, ...]  # as of socket.getaddrinfo; its last item holds the scope of a link-local address
 _current: Any = threading.local()
 
 
@@ -150,7 +149,7 @@ class LimitedConnection:
             return self._open_socket(attempt.wait_seconds(), addresses[0])  # type: ignore[no-any-return]
         return _first_to_connect(partial(self._open_socket, 0), addresses, attempt)
 
-    def _open_socket(self: Any, seconds: float, address: _Address) -> socket.socket:
+    def _open_socket(self: Any, seconds: float, address: Tuple[Any, ...]) -> socket.socket:
         """Connect to an address; with no seconds to wait only begin to."""
         sock = socket.socket(*address[:3])
         try:
@@ -202,7 +201,7 @@ class LimitedConnection:
 
 
 def _first_to_connect(
-    begin: Callable[[_Address], socket.socket], addresses: List[_Address], attempt: Attempt
+    begin: Callable[[Tuple[Any, ...]], socket.socket], addresses: List[Tuple[Any, ...]], attempt: Attempt
 ) -> socket.socket:
     """Connect to several addresses side by side and return the first that is there.
 
@@ -235,7 +234,7 @@ def _first_to_connect(
     raise failure
 
 
-def _resolve(host: str, port: int, seconds: float) -> List[_Address]:
+def _resolve(host: str, port: int, seconds: float) -> List[Tuple[Any, ...]]:
     """Look a host up, in a thread of its own where that may take long: the system's look-up knows no timeout."""
     host = host.strip("[]").replace("%25", "%", 1)  # a scope, as a URL spells it (RFC 6874)
     look_up = partial(socket.getaddrinfo, host, port, 0, socket.SOCK_STREAM)
