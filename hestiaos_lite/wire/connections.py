@@ -116,7 +116,7 @@ class OwnSessions(_Sessions):
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._local = threading.local()
-        self._all: WeakSet[_Session] = WeakSet()
+        self._all: WeakSet[requests.Session] = WeakSet()
         self._lock = threading.Lock()
 
     def prepare(self, call: Call, headers: Mapping[str, str], attempt: Attempt) -> Prepared:
@@ -151,29 +151,29 @@ class OwnSessions(_Sessions):
     def _of_this_thread(self) -> requests.Session:
         if self._pid != os.getpid():
             self._begin()  # after a fork: new locks and sockets; the parent's are left alone
-        session: Optional[_Session] = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = _Session()
+        own: Optional[_OfThread] = getattr(self._local, "own", None)
+        if own is None:
+            own = self._local.own = _OfThread()
             with self._lock:
-                self._all.add(session)
-        return session
+                self._all.add(own.session)
+        return own.session
 
 
-class _Session(requests.Session):
-    """A thread's own session; when the thread ends, its connections are closed."""
+class _OfThread:
+    """A thread's session, whose connections are closed when the thread ends, whoever keeps an error that refers to it."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.cookies = _NoCookies()
+        self.session = requests.Session()
+        self.session.cookies = _NoCookies()
         adapter = _Adapter(pool_maxsize=4)
-        self.mount("http://", adapter)
-        self.mount("https://", adapter)
+        self.session.mount("http://", adapter)
+        self.session.mount("https://", adapter)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # An interpreter that ends closes its sockets itself, and green threads have no queues any more to ask for them.
         # The function is bound beforehand: this module's own names may be gone by then.
         if not is_finalizing():
-            self.close()
+            self.session.close()
 
 
 class _NoCookies(RequestsCookieJar):

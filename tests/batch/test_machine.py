@@ -14,7 +14,6 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-import time
 from collections import Counter
 from typing import Any, Dict, List, Optional, Set, Tuple
 
@@ -26,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.batch.rows import outcome_of
 
-from ..batch.kit import Batch, Child, after_a_loss_of_power, read
+from ..batch.kit import Batch, Child, after_a_loss_of_power, read, wait_until
 from ..cli_call import Called, call
 from ..faultserver import FaultServer, Wire, ok, reply
 
@@ -207,8 +206,8 @@ class BatchMachine(RuleBasedStateMachine):
         called = self.child.wait()
         with self.lock:
             self.child = None
-        while self.active:  # what was on its way when it was killed has come, or never will
-            time.sleep(0.001)
+        # what was on its way when it was killed has come, or never will
+        wait_until(lambda: not self.active, 60)
         return called
 
     def files(self) -> Dict[str, bytes]:
