@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, Mapping, Tuple, Type, TypeVar
 
 from ..errors import InvalidResponse
@@ -33,7 +33,11 @@ _WIRE_TYPES: Mapping[str, Tuple[Any, str]] = {
 def answer(cls: Type[_M]) -> Type[_M]:
     """Make a class a frozen dataclass; `Model` has what need not be compiled for each at every start."""
     cls = dataclass(frozen=True, eq=False, repr=False)(cls)
-    cls._fields = {item.name: item for item in fields(cls) if item.name != "extra"}  # type: ignore[arg-type]
+    cls._fields = {
+        item.name: (item.default is MISSING is item.default_factory, _wire_type(str(item.type)))
+        for item in fields(cls)  # type: ignore[arg-type]
+        if item.name != "extra"
+    }
     return cls
 
 
@@ -41,7 +45,8 @@ class Model:
     """Base of the answers: frozen dataclasses that compare, hash and print by their fields, but for ``extra``."""
 
     _aliases: ClassVar[Mapping[str, str]] = {}  # field name -> the other name it goes by on the wire
-    _fields: ClassVar[Dict[str, Field[Any]]] = {}
+    # name -> whether it is required, and its type on the wire; read once, since every answer is read by it
+    _fields: ClassVar[Dict[str, Tuple[bool, Tuple[Any, str]]]] = {}
     extra: Mapping[str, Any]
 
     @classmethod
@@ -57,17 +62,15 @@ class Model:
             )
         rest = dict(body)
         values: Dict[str, Any] = {}
-        for name, item in cls._fields.items():
+        for name, (is_required, wire) in cls._fields.items():
             alias = cls._aliases.get(name)
             if alias in rest and rest.get(name) is None:  # null in one form does not hide the other
                 rest[name] = rest.pop(alias)
             value = rest.get(name)
-            kind = str(item.type)
-            wire = _WIRE_TYPES[kind[len("Optional[") : -1] if kind.startswith("Optional[") else kind]
             if value is not None and fits(value, wire):
                 values[name] = tuple(value) if isinstance(value, list) else value
                 del rest[name]
-            elif item.default is MISSING is item.default_factory:
+            elif is_required:
                 fault = "is {}, not {}".format(_json_type(value), wire[1]) if name in rest else "is missing"
                 trace_id = body.get("trace_id")
                 raise InvalidResponse(
@@ -112,6 +115,11 @@ _M = TypeVar("_M", bound=Model)
 def fits(value: Any, wire: Tuple[Any, str]) -> bool:
     """True where a value is of one of a wire type's Python types; True and False are no numbers."""
     return isinstance(value, wire[0]) and not (wire is NUMBER and isinstance(value, bool))
+
+
+def _wire_type(annotation: str) -> Tuple[Any, str]:
+    optional = annotation.startswith("Optional[")
+    return _WIRE_TYPES[annotation[len("Optional[") : -1] if optional else annotation]
 
 
 def _json_type(value: Any) -> str:
