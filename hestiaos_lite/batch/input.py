@@ -31,9 +31,8 @@ _TOO_LONG = "is longer than {} MiB".format(MAX_ROW_CHARS >> 20)
 codecs.register_error(_UNDECODABLE, lambda error: ("\udcff", error.end))  # type: ignore[attr-defined]
 
 
-Record = Tuple[
-    int, Union[List[str], str]
-]  # the number of its first line; its cells, or what is wrong with it
+# the number of its first line; its cells, or what is wrong with it
+Record = Tuple[int, Union[List[str], str]]
 
 
 class Line(NamedTuple):
@@ -125,10 +124,11 @@ class BatchInput:
 
     def lines(self) -> Iterator[Line]:
         """Read from the beginning."""
-        below_header = itertools.islice(self._table_records(), 1, None)
-        for number, record in below_header if self._is_table else self._text_records():
+        is_table = self._is_table
+        records = self._table_records() if is_table else self._text_records()
+        for number, record in itertools.islice(records, int(is_table), None):  # below a table's header
             row = record if isinstance(record, str) else self._row(number, record)
-            yield Line(number, row, record if self._is_table else ())
+            yield Line(number, row, record if is_table else ())
 
     @property
     def _is_table(self) -> bool:
@@ -145,12 +145,8 @@ class BatchInput:
             return BatchRow(number, {self._form.main: text})
         if self._is_table and len(cells) != len(self.columns):
             return "has {} cells, and the header has {}".format(len(cells), len(self.columns))
-        values: Any = {} if "id" in self._columns else {"id": number}
-        for field, at in self._columns.items():
-            if cells[at]:
-                values[field] = _READERS.get(self._form.kinds.get(field, ""), str)(cells[at])
         try:
-            values = values if self._is_table else loads(text)
+            values = self._values(number, cells) if self._is_table else loads(text)
             return check_row(values, self._call)
         except InvalidInput as error:
             return error.message
@@ -218,6 +214,14 @@ class BatchInput:
         what = "{}: its header names no column {}; {}it has {}: choose with {}"
         option = "--column" if names is needed[0] else "--id-column"
         return InvalidInput(what.format(self.name, names[0], separated, ", ".join(header) or "none", option))
+
+    def _values(self, number: int, cells: List[str]) -> Dict[str, Any]:
+        """Read the cells of the call's arguments; an empty one is absent."""
+        values: Dict[str, Any] = {} if "id" in self._columns else {"id": number}
+        for field, at in self._columns.items():
+            if cells[at]:
+                values[field] = _READERS.get(self._form.kinds.get(field, ""), str)(cells[at])
+        return values
 
     def _table_records(self) -> Iterator[Record]:
         csv.field_size_limit(MAX_ROW_CHARS)  # for the process: the module has no other
