@@ -24,7 +24,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Named
 import pytest
 import requests
 
-from hestiaos_lite import Client, HestiaError
+from hestiaos_lite import Client, HestiaError, StreamEvent
 
 from .sandbox_call import steady_port
 
@@ -247,6 +247,17 @@ def error_of(call: Callable[[], Any]) -> HestiaError:
     with pytest.raises(HestiaError) as caught:
         call()
     return caught.value
+
+
+def streamed(client: Client) -> Tuple[List[StreamEvent], Optional[HestiaError]]:
+    """The events of a stream, and the error of ours that ended it."""
+    events: List[StreamEvent] = []
+    try:
+        for event in client.run_stream("hello"):
+            events.append(event)
+    except HestiaError as error:
+        return events, error
+    return events, None
 
 
 # -- what scripts are made of

@@ -44,6 +44,7 @@ from ..faultserver import (
     reply,
     served,
     side_by_side,
+    streamed,
     with_a_short_deadline,
 )
 
@@ -278,12 +279,8 @@ def test_cut_at_every_place(framing: str, kind: str) -> None:
         server,
     ):
         for _ in cuts:
-            events, error = [], None
-            try:
-                for event in client.run_stream("hello"):
-                    events.append(event)
-            except StreamInterrupted as interrupted:
-                error = interrupted
+            events, error = streamed(client)
+            assert error is None or isinstance(error, StreamInterrupted)
             assert events == expected[: len(events)]
             assert (error is None) == (len(events) == 3)
             assert error is None or (error.status, error.delivered, error.attempts) == (200, True, 1)

@@ -18,11 +18,11 @@ from typing import Any, Callable, Iterable, Iterator, List, Set
 
 import pytest
 
-from hestiaos_lite import Client, HestiaError, InvalidResponse, StreamEvent, StreamInterrupted, models
+from hestiaos_lite import Client, InvalidResponse, StreamEvent, StreamInterrupted, models
 from hestiaos_lite.sandbox import Sandbox
 from hestiaos_lite.sse import EventTooLarge, MalformedEvent, ServerSentEvent, iter_events, iter_objects
 
-from ..faultserver import answer, chunked, error_of, head, reply, served
+from ..faultserver import answer, chunked, error_of, head, reply, served, streamed
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
 ROUNDS = [200, pytest.param(100000, marks=pytest.mark.slow)]
@@ -156,13 +156,8 @@ def test_an_event_stream_of_any_bytes_ends_at_done_or_with_an_error_of_ours(rng,
         replies = [headers + chunked(filter(None, cut(rng, stream))) for stream in some]
         with served(answer(*replies), timeout=30) as (client, _):
             for stream in some:
-                events, error = [], None
-                try:
-                    for event in client.run_stream("x"):
-                        events.append(event)
-                except HestiaError as ours:
-                    error = ours
-                    assert (ours.status, ours.delivered) == (200, True)
+                events, error = streamed(client)
+                assert error is None or (error.status, error.delivered) == (200, True)
                 assert all(type(event) is StreamEvent for event in events)
                 assert (error is None) == bool(events and events[-1].type == "done"), stream
                 ended.add(type(error))
