@@ -87,9 +87,8 @@ def _connect(path: Optional[str]) -> sqlite3.Connection:
             _make_private(path)
         connection = sqlite3.connect(place, timeout=10.0, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
-        connection.execute(
-            "PRAGMA journal_mode = WAL"
-        )  # in memory there is no other journal, and this no error
+        # in memory there is no other journal, and this no error
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")  # two sandboxes on one new file must not both create the tables
         _adopt(connection)

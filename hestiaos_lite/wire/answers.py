@@ -84,9 +84,8 @@ def _decoded(decode: Callable[[Any], _T], body: bytearray, call: Call, attempt: 
     text: Any = bytes(body[:1000])
     try:
         text = body.decode("utf-8")
-        if (
-            text[:1] == "\ufeff"
-        ):  # a byte order mark (RFC 8259, 8.1); the codec for it is a module more to load
+        # a byte order mark (RFC 8259, 8.1); the codec for it is a module more to load
+        if text[:1] == "\ufeff":
             text = text[1:]
         value = loads(text)
     except (ValueError, RecursionError) as error:
@@ -149,9 +148,8 @@ def as_stream(silence_seconds: Optional[float], call: Call, attempt: Attempt) ->
     until the last byte.
     """
     said = attempt.response.headers.get("Content-Type") or ""
-    content_types = {
-        one.partition(";")[0].strip() for one in said.lower().split(",")
-    }  # two lines that agree are one
+    # two lines that agree are one
+    content_types = {one.partition(";")[0].strip() for one in said.lower().split(",")}
     if content_types not in ({""}, {"text/event-stream"}):
         body = _read_refusal(attempt).body
         fault = "is {}, not an event stream".format(one_line(said, call.secrets, 80))

@@ -344,10 +344,8 @@ def warn_of_exposure(base_url: str, api_key: Optional[str], verify: Union[bool, 
 
 
 _PROBED_AFTER_SECONDS = 60
-_PROBED_AFTER = (
-    "TCP_KEEPIDLE",
-    "TCP_KEEPALIVE",
-)  # Linux's and macOS's; else after the system's own two hours
+# Linux's and macOS's; else after the system's own two hours
+_PROBED_AFTER = ("TCP_KEEPIDLE", "TCP_KEEPALIVE")
 # urllib3 has none for Pyodide
 SOCKET_OPTIONS = list(getattr(HTTPConnection, "default_socket_options", ()))
 SOCKET_OPTIONS.append((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1))

@@ -202,10 +202,8 @@ def test_the_waits_are_half_one_and_two_seconds_within_the_deadline() -> None:
 # Waiting
 
 
-BUSY_ONCE: Any = {
-    "status": 429,
-    "path": "*/hitl/status/*",
-}  # a look that fails for a passing reason is taken again
+# a look that fails for a passing reason is taken again
+BUSY_ONCE: Any = {"status": 429, "path": "*/hitl/status/*"}
 
 
 @pytest.mark.parametrize(("delay_seconds", "before", "timeout", "expected"), [

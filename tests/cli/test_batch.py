@@ -572,9 +572,8 @@ def limit_files(size: int) -> None:
 def test_ids_that_find_no_room_among_the_temporary_files_are_no_bug(
     batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "hestiaos_lite.batch.store._CACHE_KIB", 1
-    )  # so that few of them are too many for memory
+    # so that few of them are too many for memory
+    monkeypatch.setattr("hestiaos_lite.batch.store._CACHE_KIB", 1)
     batch.give_rows(2000)
     called = batch.start("--check", prepare=lambda: limit_files(2000)).ended()
     assert (called.code, "[JOURNAL_DISK] " in called.err, "set TMPDIR" in called.err) == (74, True, True), (
