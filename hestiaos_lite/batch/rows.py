@@ -18,7 +18,7 @@ OK, BLOCKED, REFUSED, AGAIN, UNKNOWN = OUTCOMES = ("ok", "blocked", "refused", "
 AGENT_FAILED = "AGENT_FAILED"  # code of a failure that a good answer tells
 
 # Exit codes that say "nothing was done, and it is not this row's fault": the service is not there, or busy; the
-# credentials or a setting have to be mended first.
+# credentials or a setting have to be corrected first.
 _LATER = (69, 75)
 _ELSEWHERE = (77, 78)
 

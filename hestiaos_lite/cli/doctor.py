@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Names = Mapping[str, str]  # setting -> what names it: a variable, an option, a line of the file
 
 _SAFE_URLLIB3 = (1, 26, 5)  # an older one has known vulnerabilities that a hostile service can use
-_NEW_OPENSSL = (1, 1, 1)  # an older one has no TLS 1.3, and gets no mending
+_NEW_OPENSSL = (1, 1, 1)  # an older one has no TLS 1.3, and is not maintained
 _SKEW_SECONDS = 10.0  # beyond this, dated Retry-After headers, tokens and logs begin to mislead
 _CLOCK = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([0-9]{2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 _LONG_ENOUGH_SECONDS = 0.2  # a stream that was sent faster says nothing

@@ -239,7 +239,7 @@ class MalformedHead(http.client.HTTPException):
 def mend_head(answer: Any) -> Dict[str, str]:
     """Refuse a head that http.client could not parse to its end: the length of the body may be what it has dropped.
 
-    A refusal's is mended instead, with the lines returned: its status and trace id are worth having.
+    A refusal's is repaired instead, and the lines are returned: its status and trace id are worth having.
     """
     msg = answer.msg
     if not msg.defects:

@@ -50,7 +50,7 @@ class _Sessions:
         self._verify = verify
 
 
-class LentSession(_Sessions):
+class CallersSession(_Sessions):
     """The caller's own session, used as it is and never closed.
 
     Of it are used ``prepare_request`` and ``send``, and so its headers, auth, hooks, adapters, proxies, cert and verify; its
@@ -102,7 +102,7 @@ class LentSession(_Sessions):
         return all(count in (0, False) for count in counters)
 
     def close(self) -> None:
-        """Do nothing: what is lent is the lender's to close."""
+        """Do nothing: the session is the caller's to close."""
 
 
 class OwnSessions(_Sessions):

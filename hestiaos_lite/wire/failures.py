@@ -72,7 +72,7 @@ class _Failure:
             return False
         if not self.attempt.handed_over or self.attempt.ours:
             return True  # requests has not had it yet, or a connection of ours came to nothing before it
-        # connections of others (a lent session's, a SOCKS proxy's, a test tool's): only what their exceptions prove
+        # connections of others (a caller's session's, a SOCKS proxy's, a test tool's): only what their exceptions prove
         return isinstance(self.error, _NOT_SENDABLE) or (
             self.attempt.is_single_try and self.any(_proves_no_connection)
         )

@@ -32,7 +32,7 @@ from .answers import (
 from .call import Call, RetryPolicy
 from .connections import (
     Bearer,
-    LentSession,
+    CallersSession,
     OwnSessions,
     complained_of,
     prepared_url,
@@ -84,8 +84,8 @@ class Caller:
         verify = check_verify(verify)
         warn_of_exposure(settings.base_url, api_key, verify)
         auth = Bearer(api_key) if api_key else None
-        self._sessions: Union[LentSession, OwnSessions] = (
-            OwnSessions(url, auth, verify) if session is None else LentSession(session, url, auth, verify)
+        self._sessions: Union[CallersSession, OwnSessions] = (
+            OwnSessions(url, auth, verify) if session is None else CallersSession(session, url, auth, verify)
         )
         given = check_headers(headers or {})
         self._headers = dict(_HEADERS, **given)
@@ -225,7 +225,7 @@ _log = logging.getLogger("hestiaos_lite")
 # logging is the application's to switch on
 _log.addHandler(logging.NullHandler())
 
-# Of a request's headers only these are shown: a lent session may add any other.
+# Of a request's headers only these are shown: a caller's session may add any other.
 # fmt: off
 _SHOWN = {
     "accept", "accept-encoding", "cache-control", "connection", "content-length", "content-type", "idempotency-key",

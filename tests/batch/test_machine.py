@@ -250,7 +250,7 @@ class BatchMachine(RuleBasedStateMachine):
                     assert results.get(row_id) == line, "a result was deleted"
             unsent = int(called.err.partition("unsent ")[2].split()[0])
             assert len(self.versions) - len(results) == unsent, "a row has no result"
-        else:  # what was damaged before is mended by the next run
+        else:  # what was damaged before is repaired by the next run
             left = {row_id: line for row_id, line in self.kept.items() if outcome_of_line(line) not in may_go}
             results = dict(left, **results)
         self.kept = results

@@ -359,7 +359,7 @@ def test_killed_in_a_pause_it_leaves_no_doubt_about_what_was_turned_away(box: Sa
 
 
 @posix
-def test_a_row_in_flight_at_a_kill_is_for_retry_unknown_alone_also_a_mended_one(
+def test_a_row_in_flight_at_a_kill_is_for_retry_unknown_alone_also_a_corrected_one(
     box: Sandbox, batch: Batch
 ) -> None:
     batch.give_rows(1)
@@ -368,19 +368,19 @@ def test_a_row_in_flight_at_a_kill_is_for_retry_unknown_alone_also_a_mended_one(
     wait_for_requests(box, 1)
     child.kill()
     assert child.wait() is None
-    batch.give([{"id": "r0", "input": "row 0, mended"}])
+    batch.give([{"id": "r0", "input": "row 0, corrected"}])
     assert [batch.go(flag).code for flag in ("--retry-failed", "--retry-unknown")] == [65, 0]
-    assert [request.json["input"] for request in box.requests] == ["row 0", "row 0, mended"]
+    assert [request.json["input"] for request in box.requests] == ["row 0", "row 0, corrected"]
 
 
-def test_failed_rows_are_repeated_when_asked_also_with_a_mended_row(box: Sandbox, batch: Batch) -> None:
+def test_failed_rows_are_repeated_when_asked_also_with_a_corrected_row(box: Sandbox, batch: Batch) -> None:
     batch.give([{"id": "r{}".format(n), "input": "row {}".format(n), "session_id": "s"} for n in range(4)])
     box.fail_next(422)
     assert batch.go("--jobs", "1").code == 1
     assert batch.ids(batch.bad) == ["r0"]
     rows = batch.lines(batch.input)
     others = [dict(reversed(list(row.items()))) for row in rows[1:]]  # in another order is no change
-    batch.give([dict(rows[0], input="row 0, mended")] + others)
+    batch.give([dict(rows[0], input="row 0, corrected")] + others)
     changed = batch.go("--resume")
     assert changed.code == 65
     assert 'the input is no longer what was sent: line 1 (id "r0"); put it back' in changed.err
