@@ -43,10 +43,13 @@ class Line(NamedTuple):
     cells: Sequence[str] = ()
 
 
-class Shape(NamedTuple):
-    """How an input is to be read; what is None is found out.
+class BatchInput:
+    """A file of rows that can be read more than once.
 
-    Attributes:
+    Args:
+        path: the file; ``-`` is standard input. What cannot be rewound (a pipe) is first copied to a temporary file, since
+            it is checked whole before anything is sent.
+        call: the call that the rows are for.
         format: ``jsonl``: one JSON object per line; ``text``: one input per line, with its line number as id; ``csv``, ``tsv``: a
             table whose header names the columns. By default by the name's ending (``.jsonl``, ``.ndjson``, ``.json``,
             ``.txt``, ``.csv``, ``.tsv``), else a table where a column is named, else JSON where the first line begins
@@ -55,31 +58,21 @@ class Shape(NamedTuple):
         id_column: the one that is the id; by default ``id``, or the number of the row's first line.
         delimiter: of a table's cells; by default the one of ``, ; tab |`` under which the header names what is needed.
         encoding: of the text, by default UTF-8; a byte order mark of UTF-8 or UTF-16 takes precedence.
-    """
-
-    format: Optional[str] = None
-    column: Optional[str] = None
-    id_column: Optional[str] = None
-    delimiter: Optional[str] = None
-    encoding: Optional[str] = None
-
-
-_ANY = Shape()
-
-
-class BatchInput:
-    """A file of rows that can be read more than once.
-
-    Args:
-        path: the file; ``-`` is standard input. What cannot be rewound (a pipe) is first copied to a temporary file, since
-            it is checked whole before anything is sent.
-        call: the call that the rows are for.
 
     Empty lines are skipped. Raises OSError when the file cannot be read, InvalidInput for text where the call needs more, for
     a table whose header does not name what is needed, and for an unknown encoding.
     """
 
-    def __init__(self, path: str, call: str, shape: Shape = _ANY) -> None:
+    def __init__(
+        self,
+        path: str,
+        call: str,
+        format: Optional[str] = None,
+        column: Optional[str] = None,
+        id_column: Optional[str] = None,
+        delimiter: Optional[str] = None,
+        encoding: Optional[str] = None,
+    ) -> None:
         self.name = "standard input" if path == "-" else path
         self._call = call
         self._form = FORMS[call]
@@ -87,14 +80,14 @@ class BatchInput:
         self._text: Optional[io.TextIOWrapper] = None
         self._columns: Dict[str, int] = {}  # the call's argument, or id -> the place of its cell
         self.columns: List[str] = []  # of a table; else what a row may have
-        self.delimiter: Optional[str] = None
+        self.delimiter = delimiter
         self.line_end = "\n"
         try:
-            self.encoding = self._encoding(shape.encoding)
-            column = shape.column or shape.id_column or shape.delimiter
-            self.format = self._format(shape.format, os.path.splitext(path)[1].lower(), column)
+            self.encoding = self._encoding(encoding)
+            suffix = os.path.splitext(path)[1].lower()
+            self.format = self._format(format, suffix, column or id_column or delimiter)
             if self._is_table:
-                self._read_header(shape)
+                self._read_header(column, id_column)
             else:
                 self.columns = ["id", *self._form.kinds]
         except BaseException:
@@ -172,12 +165,12 @@ class BatchInput:
 
     # -- a table
 
-    def _read_header(self, shape: Shape) -> None:
+    def _read_header(self, column: Optional[str], id_column: Optional[str]) -> None:
         """Find the delimiter and which column is what; raises InvalidInput where the header does not name what is needed."""
         main = self._form.main
-        mains = ["input", main] if shape.column is None else [shape.column]
-        needed = [mains, [shape.id_column]] if shape.id_column else [mains]
-        given = shape.delimiter or ("\t" if self.format == TSV else None)
+        mains = ["input", main] if column is None else [column]
+        needed = [mains, [id_column]] if id_column else [mains]
+        given = self.delimiter or ("\t" if self.format == TSV else None)
         headers: Dict[str, Union[List[str], str]] = {}
         for delimiter in given or _DELIMITERS:
             self.delimiter = delimiter
@@ -191,7 +184,7 @@ class BatchInput:
             raise self._no_such_column(headers, needed)
         line = self._opened("").readline(MAX_ROW_CHARS)
         self.line_end = "\r\n" if line.endswith("\r\n") else "\n"
-        names = {main: next(name for name in mains if name in self.columns), "id": shape.id_column or "id"}
+        names = {main: next(name for name in mains if name in self.columns), "id": id_column or "id"}
         names.update((field, field) for field in self._form.kinds if field not in [main, *names.values()])
         for field, name in names.items():
             if self.columns.count(name) > 1:
@@ -199,9 +192,7 @@ class BatchInput:
             if name in self.columns:
                 self._columns[field] = self.columns.index(name)
 
-    def _no_such_column(
-        self, headers: Mapping[str, Any], needed: Sequence[Sequence[Optional[str]]]
-    ) -> InvalidInput:
+    def _no_such_column(self, headers: Mapping[str, Any], needed: Sequence[Sequence[str]]) -> InvalidInput:
         """Say what the header has, by the separator under which it has most."""
         if "\0" in self._opened("").readline(MAX_ROW_CHARS):  # which csv refuses before 3.11
             return InvalidInput("{} is not {} text: {}".format(self.name, self.encoding, _SAVE_AS))

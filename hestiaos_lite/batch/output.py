@@ -74,16 +74,11 @@ class Files:
             what = "{} is missing, so nobody can know which rows were sent besides those that {} has results for: put it back"
             raise HestiaError("JOURNAL", what.format(journal, out), delivered=False)
         self.store = Store(journal)
-        self.notices = self.store.notices
         if is_new and resume is not None:
             what = "there was nothing to resume: {} does not exist, so every row is sent"
-            self.notices.append(what.format(journal))
+            self.store.notices.append(what.format(journal))
         try:
             bad, in_folder = self._choose_bad(bad, os.path.dirname(journal or ""))
-        except BaseException:
-            self.store.close()
-            raise
-        try:
             self.store.begin(call, source, service, in_folder, repeat=resume or (), moved=moved)
             self._open(bad, is_told=not resume)
         except BaseException:
@@ -98,7 +93,7 @@ class Files:
                 return None, None
             bad = os.path.join(folder, os.fsdecode(before))
             what = "results that are not ok still go to {}; --failed names another file"
-            self.notices.append(what.format(bad))
+            self.store.notices.append(what.format(bad))
         in_folder = os.fsencode(os.path.relpath(os.path.realpath(bad), folder or "."))
         if in_folder != before:
             _refuse_content_of_others(bad)
@@ -126,13 +121,9 @@ class Files:
                 anew.writelines(line.encode("utf-8") + b"\n" for line in lines)
             self._files.append((which, path, _opened(path)))
             if is_told:
-                self.notices.append("{} was rebuilt from the journal".format(path))
+                self.store.notices.append("{} was rebuilt from the journal".format(path))
 
     # -- while it goes on
-
-    def unsent(self) -> Iterator[BatchRow]:
-        """The rows to send."""
-        return self.store.unsent(self._source)
 
     def record(
         self, results: Deque[BatchResult], not_executed: List[BatchRow], sending: Sequence[Sending]
@@ -189,7 +180,7 @@ class Files:
     def _write_table(self, out: str, delimiter: str) -> None:
         """Raises InvalidInput where the input is no longer what was checked."""
         source = self._source
-        with _replaced(out) as binary, self.store.reading(source) as read:
+        with _replaced(out) as binary, self.store.reading() as read:
             text = io.TextIOWrapper(
                 binary, source.encoding, "backslashreplace", newline="", write_through=True
             )

@@ -122,6 +122,7 @@ class Store:
             FaultyInput: the input cannot be sent.
             InvalidInput: rows are no longer what was sent; code ``BAD_DATA``.
         """
+        self._call, self._source = call, source
         with self._transaction() as db:
             db.execute("PRAGMA cache_size = -{}".format(_CACHE_KIB))
             db.execute("PRAGMA wal_autocheckpoint = 0")  # `_fold` does it, which says so in the main file
@@ -140,7 +141,7 @@ class Store:
                 db.execute("UPDATE rows SET state = ? WHERE state = ?", (SENT, UNSENT))
             facts = {"run": self.run, "call": call, "service": service, "bad": bad, "mark": _LOGGING}
             db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
-            self._take_in(db, call, source, repeat)
+            self._take_in(db, repeat)
             self._forget(db, repeat)
             self._report_doubts(db)
             (others,) = db.execute("SELECT COUNT(*) FROM rows WHERE run <> ?", (self.run,)).fetchone()
@@ -151,13 +152,13 @@ class Store:
             statement = "SELECT state, COUNT(*) FROM rows WHERE run = ? GROUP BY state"
             self.tally.update(dict(db.execute(statement, (self.run,)).fetchall()))
 
-    def _take_in(self, db: sqlite3.Connection, call: str, source: BatchInput, repeat: Sequence[str]) -> None:
+    def _take_in(self, db: sqlite3.Connection, repeat: Sequence[str]) -> None:
         """Note all rows of the input; raises where any is faulty, or no longer what was sent."""
         faults, shown, changed = 0, [], []  # type: int, List[str], List[str]
-        for number, row, _ in source.lines():
+        for number, row, _ in self._source.lines():
             fault = row if isinstance(row, str) else ""
             if isinstance(row, BatchRow):
-                key, content = id_key(row.id), digest(call, row)
+                key, content = id_key(row.id), digest(self._call, row)
                 found = db.execute(
                     "SELECT line, digest, state, run FROM rows WHERE id = ?", (key,)
                 ).fetchone()
@@ -171,14 +172,14 @@ class Store:
             if fault:
                 faults += 1
                 if len(shown) < _SHOWN:
-                    shown.append("{} line {}: {}".format(source.name, number, fault))
+                    shown.append("{} line {}: {}".format(self._source.name, number, fault))
                 continue
             if content != before and state not in (UNSENT, *repeat) and len(changed) < _SHOWN:
                 changed.append("line {} (id {})".format(number, key))
             values = (number, content, self.run, key)
             db.execute("UPDATE rows SET line = ?, digest = ?, run = ? WHERE id = ?", values)
         if faults:
-            raise FaultyInput(source.name, faults, shown)
+            raise FaultyInput(self._source.name, faults, shown)
         if changed:
             what = (
                 "the input is no longer what was sent: {}; put it back as it was, and give a row that is to be sent in its"
@@ -212,15 +213,15 @@ class Store:
 
     # -- while it goes on
 
-    def unsent(self, source: BatchInput) -> Iterator[BatchRow]:
+    def unsent(self) -> Iterator[BatchRow]:
         """Read the input again, for the rows that are to be sent; raises InvalidInput where it has changed since."""
         left = self.tally[UNSENT]
-        lines = source.lines()
+        lines = self._source.lines()
         while left:
             some = list(itertools.islice(lines, _ROWS_AT_ONCE))
             if not some:
-                raise source.has_changed()
-            with self.reading(source) as read:
+                raise self._source.has_changed()
+            with self.reading() as read:
                 found = [row for row, state, _ in map(read, some) if state == UNSENT]
             left -= len(found)
             yield from found
@@ -299,19 +300,18 @@ class Store:
                 yield line
 
     @contextlib.contextmanager
-    def reading(self, source: BatchInput) -> Iterator[Callable[[Line], Tuple[BatchRow, str, Optional[str]]]]:
+    def reading(self) -> Iterator[Callable[[Line], Tuple[BatchRow, str, Optional[str]]]]:
         """Within the block, give a line's row, its state and its result line; raise where it is not what was checked."""
         statement = "SELECT digest, state, text FROM rows LEFT JOIN results ON number = result WHERE id = ?"
         with self._transaction(write=False) as db:
-            call = _fact(db, "call")
 
             def read(line: Line) -> Tuple[BatchRow, str, Optional[str]]:
                 row = line.row
                 if isinstance(row, BatchRow):
                     found = db.execute(statement, (id_key(row.id),)).fetchone()
-                    if found is not None and found[0] == digest(call, row):
+                    if found is not None and found[0] == digest(self._call, row):
                         return row, found[1], found[2]
-                raise source.has_changed(line.number)
+                raise self._source.has_changed(line.number)
 
             yield read
 

@@ -79,7 +79,7 @@ def declare(parser: Parser) -> None:
 
 
 def _batch(args: Arguments, output: Output) -> int:
-    from ..batch.input import BatchInput, Shape
+    from ..batch.input import BatchInput
     from ..batch.output import are_same
     from .connect import open_client
 
@@ -88,9 +88,10 @@ def _batch(args: Arguments, output: Output) -> int:
     for path in (args.out, args.failed):
         if args.input != "-" and path not in (None, "-") and are_same(path, args.input):
             raise errors.InvalidInput("{} is the input: give another file for the results".format(path))
-    shape = Shape(args.format, args.column, args.id_column, args.delimiter, args.encoding)
     with _reading(args.input, output):
-        source = BatchInput(args.input, args.call, shape)
+        source = BatchInput(
+            args.input, args.call, args.format, args.column, args.id_column, args.delimiter, args.encoding
+        )
     with contextlib.closing(source):
         if args.check:
             return _report_checked(args, source, output)
@@ -159,7 +160,7 @@ class _Run:
 
     def _unsent_rows(self, granted_ms: Optional[int]) -> Iterator[BatchRow]:
         """The rows to send; the service is granted no more time for one than ``--timeout``, as with ``run``."""
-        for row in self._files.unsent():
+        for row in self._files.store.unsent():
             if granted_ms is not None and self._args.call == "run":
                 row.arguments.setdefault("timeout_ms", granted_ms)
             yield row
@@ -251,7 +252,7 @@ def _open_files(args: Arguments, source: BatchInput, service: str, output: Outpu
             moved=args.moved,
             sink=output.text,
         )
-    for notice in files.notices:
+    for notice in files.store.notices:
         output.notice(notice)
     return files
 

@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 
 import pytest
 
-from hestiaos_lite.batch.input import BatchInput, Shape
+from hestiaos_lite.batch.input import BatchInput
 from hestiaos_lite.batch.rows import BatchRow
 from hestiaos_lite.errors import InvalidInput
 from hestiaos_lite.sandbox import Sandbox
@@ -24,7 +24,7 @@ def read(
 ) -> List[Any]:
     """What each row is: its id and arguments, or what is wrong with it."""
     path.write_bytes(content)
-    source = BatchInput(str(path), call_name, Shape(column=column, id_column=id_column))
+    source = BatchInput(str(path), call_name, column=column, id_column=id_column)
     try:
         lines = list(source.lines())
         assert list(source.lines()) == lines  # it can be read again

@@ -195,6 +195,8 @@ def test_an_input_that_cannot_be_read_is_bad_data(batch: Batch) -> None:
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, batch: Batch) -> None:
     batch.give_rows(2)
+    foreign = os.path.join(batch.folder, "foreign")
+    put(foreign, b"precious")
     base = ["batch", batch.input, "--base-url", batch.url]
     cases = [
         (base + ["--out", batch.input], 2, "is the input"),
@@ -203,6 +205,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
         (base + ["--out", batch.out, "--failed", batch.journal], 2, "must be different files"),
         (base + ["--out", batch.out, "--failed", "-"], 2, "cannot hold results"),
         (base + ["--out", batch.folder], 2, "cannot hold results"),
+        (base + ["--out", batch.out, "--failed", foreign], 2, "holds results of an earlier run"),
+        (base + ["--out", batch.out, "--failed", foreign, "--resume"], 2, "holds something else"),
         (base + ["--out", "-", "--resume"], 2, "cannot be resumed"),
         (base + ["--out", batch.out, "--call", "agent"], 65, "agent_id is missing"),
         (base + ["--out", batch.out, "--format", "text", "--call", "agent"], 2, "give it JSON lines"),
@@ -217,7 +221,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
     for arguments, code, words in cases:
         called = call(*arguments)
         assert (called.code, words in called.err) == (code, True), called
-    assert (box.requests_total, os.listdir(batch.folder)) == (0, ["in.jsonl"])
+    assert (box.requests_total, sorted(os.listdir(batch.folder))) == (0, ["foreign", "in.jsonl"])
+    assert read(foreign) == b"precious"
 
 
 def test_results_of_an_earlier_run_are_never_overwritten(batch: Batch) -> None:
