@@ -39,7 +39,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 
 
 def _run(argv: List[str], output: Output) -> int:
-    args = None
+    args = Arguments(verbose=0)
     try:
         if argv[:1] == ["__complete"]:  # what the shells' completion scripts ask
             from .help import complete
@@ -71,23 +71,12 @@ def _run(argv: List[str], output: Output) -> int:
         output.leave_line()
         raise
     except Exception as error:  # noqa: BLE001 - the last frame: a known error gets its exit code, any other is our bug
+        from .exits import report
+
         output.leave_line()
-        return _failed(error, args, output)
+        return report(error, args, output)
 
 
 def _terminate(number: int, frame: Any) -> None:
     """End the command as Ctrl-C does: connections are closed, the sandbox is stopped."""
     raise SystemExit(128 + number)
-
-
-def _failed(error: Exception, args: Optional[Arguments], output: Output) -> int:
-    from .exits import INTERNAL, exit_code, hints
-
-    code = exit_code(error)
-    for hint in () if args is None else hints(error, args):
-        output.notice(hint)
-    if code == INTERNAL:
-        output.report_bug(error, traceback=bool(args and args.verbose > 1), exit_code=code)
-    else:
-        output.report(error, exit_code=code)
-    return code

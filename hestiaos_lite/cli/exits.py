@@ -1,11 +1,12 @@
-"""How a command ends: the exit code of a failure (docs/reference.md, "Exit codes"), perhaps a hint, and what a signal does."""
+"""How a command ends: the exit code of a failure (docs/reference.md, "Exit codes"), what is said of it, and what a signal does."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 from .. import errors
+from .output import Output
 from .parser import Arguments
 
 DONE = 0
@@ -33,18 +34,37 @@ def exit_code(error: BaseException) -> int:
     return CONFIGURATION if isinstance(error, (ImportError, OSError)) else INTERNAL
 
 
-def hints(error: Exception, args: Arguments) -> Iterator[str]:
-    """Yield what may cure this failure of this command: a mistake that many make, and that the failure cannot know of."""
+def report(
+    error: Exception, args: Arguments, output: Output, *, code: Optional[int] = None, text: str = ""
+) -> int:
+    """Report what ended a command, after what may cure it; return the exit code, which is ``code`` where one is given."""
+    own_code = exit_code(error)
+    code = own_code if code is None else code
+    hint = _hint(error, args)
+    if hint:
+        output.notice(hint)
+    if own_code != INTERNAL:
+        output.report(error, exit_code=code, text=text)
+        return code
+    text = "this is a bug in hestiaos-lite, please report it: {}: {}".format(type(error).__name__, error)
+    if args.verbose > 1:
+        output.traceback(error)
+    else:
+        text += " (-vv shows where)"
+    output.report(error, exit_code=code, text=text, code="INTERNAL")
+    return code
+
+
+def _hint(error: Exception, args: Arguments) -> str:
+    """Return the cure of a mistake that many make, and that the failure cannot know of; mostly there is none."""
     if getattr(error, "status", None) not in (404, 405):
-        return
+        return ""
     url = getattr(args, "asked_url", "")
     for beginning in _BEGINNINGS:
         if url.endswith(beginning):
             hint = "the base URL {} ends in {}, which is added anyway: try -u {}"
-            yield hint.format(url, beginning, url[: -len(beginning)])
-            return
-    if isinstance(error, errors.NotFound) and args.if_not_found:
-        yield args.if_not_found
+            return hint.format(url, beginning, url[: -len(beginning)])
+    return str(args.if_not_found) if isinstance(error, errors.NotFound) else ""
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from .._redact import one_line
 from ..errors import ConnectionFailed, GovernanceBlock, HestiaError, InvalidInput
 from ..models import is_refusal
 from .connect import json_object, open_client
-from .exits import INTERNAL, TRY_LATER, UNAVAILABLE, exit_code, hints
+from .exits import TRY_LATER, UNAVAILABLE, report
 from .output import Output
 from .parser import Arguments, Parser, count, report_usage_error
 
@@ -92,22 +92,24 @@ def _exit_code(text: str) -> int:
 def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
     """Return an exit code, or what is to be done once all contexts have ended: to exec the command."""
     mask: Mask = str
-    fault: Optional[HestiaError] = None
     try:
         mask = _mask_of(args.mask)
         shown = [mask(_as_text(word)) for word in args.argv]
-        ruling = _ask(args, output, shown, mask)
+        ruling = _ask(args, shown, mask)
         refusal = ruling if isinstance(ruling, HestiaError) else None
         runs = refusal is None or (args.fail_open and _has_no_ruling(refusal))
         if args.log is not None:
             facts: Dict[str, Any] = {name: mask(value) for name, value in _facts(ruling).items()}
-            fault = _append_record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
+            try:
+                _append_record(args.log, dict(facts, argv=shown, outcome="run" if runs else "not run"))
+            except InvalidInput as error:
+                if runs:
+                    raise
+                output.complain(mask(error.message))
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing runs, and the exit code has to say that
         return _refuse(error, args, output, mask)
-    if not runs or fault is not None:
-        if refusal is not None and fault is not None:
-            output.complain(mask(fault.message))
-        return _refuse(fault if runs else refusal, args, output, mask)
+    if refusal is not None and not runs:
+        return _refuse(refusal, args, output, mask)
     if refusal is not None:
         output.complain("run without a ruling, because of --fail-open: {}".format(mask(str(refusal))))
     elif args.verbose:
@@ -115,7 +117,7 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
     return lambda: _exec(args.argv, shown[0], output)
 
 
-def _ask(args: Arguments, output: Output, shown: List[str], mask: Mask) -> RulingOrError:
+def _ask(args: Arguments, shown: List[str], mask: Mask) -> RulingOrError:
     try:
         if args.input == "-":
             raise InvalidInput("--input - is not possible: standard input belongs to the command; use @FILE")
@@ -170,20 +172,11 @@ def _refuse(error: Any, args: Arguments, output: Output, mask: Mask) -> int:
     code: Optional[int] = args.not_run_exit
     if code is None:
         code = TRY_LATER if isinstance(error, HestiaError) and _may_be_later(error) else _NOT_RUN
-    if exit_code(error) == INTERNAL:
-        output.report_bug(error, traceback=args.verbose > 1, exit_code=code)
-        return code
-    if not isinstance(error, HestiaError):  # a dependency that is missing, for instance
-        error = HestiaError("CONFIGURATION", str(error), delivered=False)
-    for hint in hints(error, args):
-        output.notice(hint)
     is_block = isinstance(error, GovernanceBlock)
-    error.message = mask(_said(error) if is_block else error.message)
-    if output.json:
-        output.report(error, exit_code=code)
-    else:
-        output.complain("not run: {}".format(error.message if is_block else error))
-    return code
+    if isinstance(error, HestiaError):
+        error.message = mask(_said(error) if is_block else error.message)
+    text = "not run: {}".format(error.message if is_block else error)
+    return report(error, args, output, code=code, text=text)
 
 
 def _facts(ruling: RulingOrError) -> Dict[str, Optional[str]]:
@@ -309,11 +302,11 @@ def _as_text(word: str) -> str:
     return os.fsencode(word).decode("utf-8", "backslashreplace")
 
 
-def _append_record(path: str, facts: Mapping[str, Any]) -> Optional[HestiaError]:
+def _append_record(path: str, facts: Mapping[str, Any]) -> None:
     """Append a JSON line in one write: time (UTC), user, pid, working folder, and the facts; a new file has mode 0600.
 
-    Returns:
-        What is wrong with the log, or None: the caller may have something more serious to report.
+    Raises:
+        InvalidInput: the line is not in the log, or not whole.
     """
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     line = json.dumps(dict(time=now, user=_user(), pid=os.getpid(), cwd=_folder(), **facts)) + "\n"
@@ -328,10 +321,11 @@ def _append_record(path: str, facts: Mapping[str, Any]) -> Optional[HestiaError]
             os.close(file)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        return InvalidInput("the log {} cannot be written: {}".format(path, why), code="CONFIGURATION")
+        raise InvalidInput(
+            "the log {} cannot be written: {}".format(path, why), code="CONFIGURATION"
+        ) from error
     if not is_whole:
-        return InvalidInput("the log {} took only part of the line".format(path), code="CONFIGURATION")
-    return None
+        raise InvalidInput("the log {} took only part of the line".format(path), code="CONFIGURATION")
 
 
 def _user() -> str:

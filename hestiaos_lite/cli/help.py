@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import argparse
 import functools
-from typing import Iterator, List, Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
-from .commands import COMMANDS, commands_of
+from .commands import commands_of
 from .exits import DONE
 from .output import Output
-from .parser import EXIT_CODES, OPTIONS, OUTPUT_OPTIONS, Arguments, Parser, build_parser, command_in
+from .parser import (
+    EXIT_CODES,
+    OPTIONS,
+    OUTPUT_OPTIONS,
+    Arguments,
+    Parser,
+    UsageError,
+    build_parser,
+    command_in,
+    find_command,
+)
 
 ENVIRONMENT = """\
 environment variables; an argument wins over a variable, a variable over the configuration file
@@ -154,49 +164,44 @@ def complete(words: Sequence[str]) -> Iterator[str]:
     if before[:1] == ["help"]:  # a command, as anywhere, or a page
         yield from (page for page in PAGES if len(before) == 1 and page.startswith(current))
         del before[0]
-    name, parser = "", build_parser()
-    places: List[argparse.Action] = []  # the arguments that are no options, and have no word yet
-    awaiting: Optional[argparse.Action] = None  # an option that wants the next word as its value
-    only_places = False  # after "--"
-    for word in before:
-        if awaiting is not None:
-            awaiting = None
-        elif only_places or not word.startswith("-") or word == "-":
-            if commands_of(name):
-                name = "{} {}".format(name, word).lstrip()
-                if name not in COMMANDS:
-                    return
-                parser = build_parser(name)
-                places = [action for action in parser.arguments if not action.option_strings]
-            elif places and places[0].nargs is None:
-                del places[0]
-        elif word == "--":
-            only_places = True
-        else:
-            option = _option(parser, word)
-            awaiting = option if option is not None and option.nargs is None and "=" not in word else None
+    try:
+        name, _, left = find_command(before)
+    except UsageError:
+        return
+    parser = build_parser(name)
+    only_places = "--" in left
+    given = [  # what is no option, nor the value of one
+        word
+        for word, previous in zip(left, [""] + left)
+        if (word == "-" or not word.startswith("-")) and not _takes_next(parser, previous)
+    ]
+    places = [action for action in parser.arguments if not action.option_strings][len(given) :]
     option_name, equals, value = current.partition("=")
-    if awaiting is not None:
-        yield from _values(awaiting, current, "")
+    if before and not only_places and _takes_next(parser, before[-1]):
+        yield from _values(_option(parser, before[-1]), current, "")
     elif current.startswith("-") and not only_places:
-        option = _option(parser, option_name) if equals else None
-        if option is not None:
-            yield from _values(option, value, option_name + equals)
-        elif not equals:
+        if equals:
+            yield from _values(_option(parser, option_name), value, option_name + equals)
+        else:
             yield from _options(parser, current)
-    elif places:
-        yield from _values(places[0], current, "")
     elif only_places and parser.takes_command:
         yield FILES + "\t"
+    elif places:
+        yield from _values(places[0], current, "")
     else:
         for command in commands_of(name):
             if command.word.startswith(current):
                 yield _line(command.word, command.help)
 
 
-def _option(parser: Parser, word: str) -> Optional[argparse.Action]:
-    name = word.partition("=")[0]
+def _option(parser: Parser, name: str) -> Optional[argparse.Action]:
     return next((action for action in parser.arguments if name in action.option_strings), None)
+
+
+def _takes_next(parser: Parser, word: str) -> bool:
+    """Tell whether the word is an option whose value is the next word."""
+    option = _option(parser, word)
+    return option is not None and option.nargs is None
 
 
 def _options(parser: Parser, current: str) -> Iterator[str]:
@@ -208,8 +213,10 @@ def _options(parser: Parser, current: str) -> Iterator[str]:
                 yield _line(name, help)
 
 
-def _values(action: argparse.Action, current: str, prefix: str) -> Iterator[str]:
+def _values(action: Optional[argparse.Action], current: str, prefix: str) -> Iterator[str]:
     """Yield what the argument may be; ``prefix`` is the part of the word before ``current``."""
+    if action is None:
+        return
     for choice in action.choices or ():
         if str(choice).startswith(current):
             yield prefix + str(choice)

@@ -139,29 +139,30 @@ class Output:
         """Print an error line."""
         self._say(text, label=self._coloured(self._err, _RED, PROGRAM + ":") + " ")
 
-    def report(self, error: Exception, *, exit_code: int) -> None:
-        """Report an error: one line, or with ``json`` one object."""
-        self._report(str(error), _facts(error), exit_code)
+    def traceback(self, error: Exception) -> None:
+        """Show where an exception came from."""
+        from traceback import format_exception
 
-    def report_bug(self, error: Exception, *, traceback: bool, exit_code: int) -> None:
-        """Report an exception that should not have come here."""
-        if traceback:
-            from traceback import format_exception
+        for line in "".join(format_exception(type(error), error, error.__traceback__)).splitlines():
+            self._say(line)
 
-            for line in "".join(format_exception(type(error), error, error.__traceback__)).splitlines():
-                self._say(line)
-        name = type(error).__name__
-        message = "this is a bug in hestiaos-lite, please report it: {}: {}".format(name, error)
-        facts = {"type": name, "code": "INTERNAL", "message": message}
-        self._report(message if traceback else message + " (-vv shows where)", facts, exit_code)
+    def report(
+        self, error: Exception, *, exit_code: int, text: str = "", code: str = "CONFIGURATION"
+    ) -> None:
+        """Report an error: one line (``text``, or else its own words), or with ``json`` one object.
 
-    def _report(self, text: str, facts: Mapping[str, Any], exit_code: int) -> None:
-        if self._errors_as_json:
-            from .._redact import harmless_json
-
-            self._say_line(harmless_json(self._dumps({"error": dict(facts, exit_code=exit_code)})))
-        else:
+        One that is not ours (ImportError, OSError) has but a message, and no ``code`` of its own.
+        """
+        text = text or str(error)
+        if not self._errors_as_json:
             self.complain(text)
+            return
+        from .._redact import harmless_json
+
+        facts: Dict[str, Any] = {"type": type(error).__name__, "code": code, "message": text}
+        for name in _FACTS:
+            facts[name] = getattr(error, name, facts.get(name))
+        self._say_line(harmless_json(self._dumps({"error": dict(facts, exit_code=exit_code)})))
 
     @contextlib.contextmanager
     def listening(self, verbosity: int) -> Iterator[None]:
@@ -232,14 +233,6 @@ class Output:
 _FACTS = (
     "code", "message", "trace_id", "status", "request_id", "attempts", "delivered", "effect", "retry_after",
 )  # fmt: skip
-
-
-def _facts(error: Exception) -> Dict[str, Any]:
-    """Give the facts of an error; one that is not ours (ImportError, OSError) has but its message."""
-    facts: Dict[str, Any] = {"type": type(error).__name__, "code": "CONFIGURATION", "message": str(error)}
-    for name in _FACTS:
-        facts[name] = getattr(error, name, facts.get(name))
-    return facts
 
 
 def find_field(value: Any, path: str) -> Any:

@@ -205,7 +205,7 @@ def _formatter() -> Any:
 
 def parse(argv: Sequence[str]) -> Arguments:
     """Parse the arguments; raises Answered for ``--help`` and ``--version``, and UsageError."""
-    name, before, after = _find_command(argv)
+    name, before, after = find_command(argv)
     parser = build_parser(name)
     given: List[str] = []
     if parser.takes_command:
@@ -224,7 +224,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     return args
 
 
-def _find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str]]:
+def find_command(argv: Sequence[str]) -> Tuple[str, List[str], List[str]]:
     """Return the command's name, the options of every command before its end, and what follows.
 
     ``--help`` and ``--version`` end the search: they are of the program, or of what is found by then.
