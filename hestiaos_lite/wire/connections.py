@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import queue
 import socket
 import sys
 import threading
@@ -19,7 +20,7 @@ import time
 import warnings
 from functools import lru_cache, partial
 from operator import methodcaller
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -168,11 +169,15 @@ class _OfThread:
         adapter = _Adapter(pool_maxsize=4)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
+        self._pid = os.getpid()
 
-    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+    def __del__(
+        self, is_finalizing: Callable[[], bool] = sys.is_finalizing, getpid: Callable[[], int] = os.getpid
+    ) -> None:
         # An interpreter that ends closes its sockets itself, and green threads have no queues any more to ask for them.
-        # The function is bound beforehand: this module's own names may be gone by then.
-        if not is_finalizing():
+        # A fork, which has no other threads, drops their sessions at once: the pools' lock may be held for ever there.
+        # The functions are bound beforehand: this module's own names may be gone by then.
+        if not is_finalizing() and getpid() == self._pid:
             self.session.close()
 
 
@@ -369,8 +374,36 @@ def _extend(mixin: type, cls: type) -> type:
     return type(cls.__name__, (mixin, cls), {"__module__": cls.__module__})
 
 
+class _IdleConnections(List[Any]):
+    """What urllib3 keeps a pool's idle connections in, without the lock that its own queue has.
+
+    A signal's handler that makes a call while this thread holds that lock, and a fork while another does, would wait for ever.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__()
+        self._maxsize = maxsize
+
+    def get(self, block: bool = False, timeout: Any = None) -> Any:
+        """Take the one that was given back last."""
+        try:
+            return self.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def put(self, conn: Any, block: bool = False) -> None:
+        """Give one back."""
+        if len(self) >= self._maxsize:
+            raise queue.Full
+        self.append(conn)
+
+    qsize = list.__len__
+
+
 class _Pool:
     """What is mixed into urllib3's pools."""
+
+    QueueCls = _IdleConnections
 
     @property
     def ConnectionCls(self) -> type:  # noqa: N802  # urllib3's name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import random
+import textwrap
 import threading
 from typing import Any, Callable, Dict, List
 
@@ -213,6 +214,92 @@ def test_a_fork_while_another_thread_loads_what_a_call_returns(box: Sandbox, mod
         module,
         call,
     ) == ["0"]
+
+
+# Runs strike() at every line of a call in the files that take locks or once did, ours and urllib3's.
+AT_EVERY_LINE = """
+import os, sys, threading, time
+from hestiaos_lite import Client
+client = Client(sys.argv[1], timeout=20)
+FILES = ("connections.py", "connectionpool.py", "poolmanager.py", "_collections.py", "queue.py")
+
+def at_lines(frame, event, arg):
+    if event == "line":
+        sys.settrace(None)
+        strike()
+        sys.settrace(enter)
+    return at_lines
+
+def enter(frame, event, arg):
+    return at_lines if frame.f_code.co_filename.endswith(FILES) else None
+
+def calls():
+    sys.settrace(enter)
+    client.health()
+    client.health()
+    sys.settrace(None)
+"""
+
+
+def test_a_call_of_a_signal_s_handler_at_any_line_of_another_does_not_wait_for_it(box: Sandbox) -> None:
+    source = """
+        struck = []
+
+        def strike():  # the call of a handler
+            struck.append(client.health().ok)
+
+        def give_up():
+            os._exit(1)
+
+        timer = threading.Timer(30, give_up)
+        timer.start()
+        calls()
+        timer.cancel()
+        print(len(struck) > 20, set(struck))
+        client.close()
+    """
+    assert program(AT_EVERY_LINE + textwrap.dedent(source), box.url) == ["True {True}"]
+
+
+@NEEDS_FORK
+def test_a_fork_at_any_line_of_another_thread_s_call_waits_for_no_lock(box: Sandbox) -> None:
+    """The child drops the sessions of threads that it does not have, in the middle of whatever they were doing."""
+    source = """
+        import queue
+        lines, forks, ended = queue.Queue(), queue.Queue(), []
+
+        def strike():
+            lines.put(True)
+            forks.get()
+
+        def work():
+            calls()
+            lines.put(False)
+
+        client.health()
+        worker = threading.Thread(target=work)
+        worker.start()
+        while lines.get():
+            pid = os.fork()
+            if not pid:
+                os._exit(0 if len(ended) % 10 or client.health().ok else 1)
+            give_up_at = time.monotonic() + 20
+            status = (0, 0)
+            while not status[0] and time.monotonic() < give_up_at:
+                status = os.waitpid(pid, os.WNOHANG)
+                time.sleep(0.001)
+            if not status[0]:
+                os.kill(pid, 9)
+            ended.append(status == (pid, 0))
+            if not ended[-1]:
+                print("a child did not end")
+                os._exit(0)
+            forks.put(None)
+        print(len(ended) > 20, set(ended))
+        worker.join()
+        client.close()
+    """
+    assert program(AT_EVERY_LINE + textwrap.dedent(source), box.url) == ["True {True}"]
 
 
 @NEEDS_FORK
