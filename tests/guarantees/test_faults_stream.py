@@ -21,7 +21,9 @@ from hestiaos_lite import (
     Client,
     GovernanceBlock,
     HestiaError,
+    InvalidInput,
     InvalidResponse,
+    RateLimited,
     RequestTimeout,
     ServerError,
     StreamEvent,
@@ -81,13 +83,24 @@ class Case(NamedTuple):
     script: Script
     events: Tuple[str, ...]
     error: Optional[Type[HestiaError]] = None
-    details: Any = None
+    facts: Any = None  # beside those of any stream's error
     is_total: bool = False  # the deadline is one for the whole stream, and not for each silence
     silence: float = PATIENT
 
 
 def stream_of(data: bytes, headers: Any = PLAIN) -> Script:
     return answer_and_close(head(200, headers) + data)
+
+
+def no_object(text: str) -> Dict[str, str]:
+    return {"message": "an event is not a JSON object, or names a field twice", "details": text}
+
+
+def untyped(id: str, event: Dict[str, Any], before: Tuple[Any, ...] = (START,)) -> Case:
+    """Its error has the trace id that the event came with: never dropped, and never another's."""
+    event = dict(event, trace_id="t-2")
+    facts = {"details": event, "trace_id": "t-2"}
+    return Case(id, stream_of(sse(*before, event, DONE)), FIRST[: len(before)], InvalidResponse, facts)
 
 
 def talkative(wire: Wire) -> None:
@@ -126,12 +139,16 @@ CASES = [
          StreamInterrupted),
     Case("gzip-cut", stream_of(gzip.compress(BEGUN)[:-8], GZIP), TWO, StreamInterrupted),
     # not what a stream must be
-    Case("not-json", stream_of(sse(START) + b"data: hello\n\n"), FIRST, InvalidResponse,
-         "hello"),
-    Case("a-list", stream_of(sse(START, [1])), FIRST, InvalidResponse, "[1]"),
+    Case("not-json", stream_of(sse(START) + b"data: hello\n\n"), FIRST, InvalidResponse, no_object("hello")),
+    Case("not-json-in-braces", stream_of(sse(START) + b"data: {x}\n\n" + WHOLE), FIRST, InvalidResponse, no_object("{x}")),
+    Case("a-list", stream_of(sse(START, [1]) + WHOLE), FIRST, InvalidResponse, no_object("[1]")),
     Case("a-number", stream_of(sse(START, 7)), FIRST, InvalidResponse),
     Case("null", stream_of(sse(START, None)), FIRST, InvalidResponse),
     Case("event-without-type", stream_of(sse(START, {"data": {}})), FIRST, InvalidResponse),
+    untyped("event-without-type-and-data", {}),
+    untyped("first-event-without-type", {}, before=()),
+    untyped("type-null", {"type": None}),
+    untyped("type-number", {"type": 5}),
     Case("half-an-object", stream_of(sse(START) + b'data: {"type": "token"\n\ndata: {}\n\n'), FIRST,
          InvalidResponse),
     Case("two-objects-on-a-line", stream_of(b"data: {} {}\n\n"), (), InvalidResponse),
@@ -179,6 +196,7 @@ CASES = [
     Case("pings-and-fields",
          stream_of(b": ping\nretry: 5\nid: 7\nevent: x\n\n" + WHOLE + b"data: [DONE]\n\n"), ALL),
     Case("one-object-on-many-lines", stream_of(WHOLE.replace(b'", "', b'",\ndata: "')), ALL),
+    Case("trace-of-the-first-event", stream_of(sse(START, dict(DONE, trace_id="t-2"))), ("start", "done")),
     Case("error-then-done", stream_of(sse(START, dict(TOKEN, type="error"), DONE)),
          ("start", "error", "done")),
     Case("future-type", stream_of(sse(START, dict(TOKEN, type="picture"), DONE)),
@@ -199,6 +217,7 @@ class Outcome(NamedTuple):
     events: List[StreamEvent]
     error: Optional[BaseException]
     trace_id: Optional[str]
+    deadline_seconds: float
     seconds_over: float
     request_ids: List[str]
 
@@ -224,7 +243,8 @@ def play_for(deadline_seconds: float, case: Case, kind: str) -> Tuple[Outcome, F
             error = caught
         over = time.monotonic() - started - deadline_seconds
     ids = [item.headers["x-request-id"] for item in server.requests]
-    return Outcome(events, error, stream.trace_id if stream else None, over, ids), server, started
+    outcome = Outcome(events, error, stream.trace_id if stream else None, deadline_seconds, over, ids)
+    return outcome, server, started
 
 
 @pytest.fixture(scope="module")
@@ -247,12 +267,19 @@ def test_stream_fault(row: Tuple[Case, str], outcomes: Any) -> None:
     error = outcome.error
     assert type(error) is case.error, error
     assert outcome.seconds_over < SLACK_SECONDS
-    facts = (error.status, error.delivered, error.attempts, error.trace_id)
-    assert facts == (200, True, 1, trace_id), str(error)
-    assert case.details in (None, error.details)
+    facts = dict({"status": 200, "delivered": True, "attempts": 1, "trace_id": trace_id}, **case.facts or {})
+    assert {name: getattr(error, name) for name in facts} == facts, str(error)
+    if case.error is RequestTimeout:
+        words = (
+            "no answer within {:g} s, gave up while reading"
+            if case.is_total
+            else "the stream was silent for {:g} s"
+        )
+        assert error.message.startswith(words.format(outcome.deadline_seconds))
     assert outcome.request_ids == [error.request_id]
 
 
+NO_STREAM = "the answer to POST /api/v1/run/stream is {}, not an event stream"
 FRAMINGS: Dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: head(200, PLAIN) + data,
     "length": lambda data: head(200, plain(Content_Length=len(data))) + data,
@@ -292,57 +319,97 @@ def test_cut_at_every_place(framing: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["own", "lent"])
-@pytest.mark.parametrize(("data", "error", "facts"), [
-    (ok(START), InvalidResponse, {"status": 200, "details": START}),
-    (reply(200, b"<html>", {"Content-Type": "text/html"}), InvalidResponse,
-        {"status": 200, "details": "<html>"}),
-    (head(200, {"Content-Type": "text/html", "Content-Length": 50}), InvalidResponse,
+@pytest.mark.parametrize(("script", "error", "facts"), [
+    (answer_and_hang(ok(START)), InvalidResponse, {"status": 200, "details": START, "message": NO_STREAM.format("application/json")}),
+    (answer_and_hang(reply(200, b"<html>", {"Content-Type": "text/html"})), InvalidResponse,
+        {"status": 200, "details": "<html>", "message": NO_STREAM.format("text/html")}),
+    (answer_and_close(head(200, {"Content-Type": "text/html", "Content-Length": 50})), InvalidResponse,
         {"status": 200, "details": None}),
-    (reply(403, b'{"detail": {"trace_id": "t-3"}}'), GovernanceBlock, {"status": 403, "trace_id": "t-3"}),
-    (reply(500, b"<html>"), ServerError, {"status": 500}),
-], ids=["json", "html", "html-cut", "blocked", "failed"])  # fmt: skip
+    (answer_and_close(reply(403, b'{"detail": {"trace_id": "t-3"}}')), GovernanceBlock, {"status": 403, "trace_id": "t-3"}),
+    (answer_and_close(reply(500, b"<html>")), ServerError, {"status": 500}),
+    (answer(reply(422)), InvalidInput, {"status": 422}),
+    (answer(reply(503)), ServerError, {"status": 503, "attempts": 2}),
+    (answer(reply(429)), RateLimited, {"status": 429, "attempts": 2}),
+], ids=["json", "html", "html-cut", "blocked", "failed", "refused", "away", "limited"])  # fmt: skip
 def test_what_is_no_stream_is_raised_by_run_stream_itself(
-    data: bytes, error: Any, facts: Any, kind: str
+    script: Script, error: Any, facts: Any, kind: str
 ) -> None:
-    with served(answer_and_close(data), kind=kind, timeout=PATIENT) as (client, server):
+    with served(script, kind=kind, timeout=PATIENT, retries=1) as (client, server):
         with pytest.raises(error) as caught:
             client.run_stream("hello")
+        facts = dict({"delivered": True, "attempts": 1}, **facts)
         assert {name: getattr(caught.value, name) for name in facts} == facts
-        assert (caught.value.delivered, caught.value.attempts, server.hits) == (True, 1, 1)
+        assert server.hits == facts["attempts"]
 
 
-def test_an_event_is_here_as_soon_as_its_bytes_are() -> None:
-    """For every framing: the server sends no byte more until the caller has the event."""
-    for framing in ("plain", "chunked", "gzip", "gzip-chunked"):
-        taken = threading.Semaphore(0)
+def framed(framing: str) -> Tuple[bytes, Callable[[bytes], bytes]]:
+    """The head of a stream in this framing, and how a piece of the stream goes over the wire in it."""
+    compress = zlib.compressobj(wbits=31)
+    headers = dict(CHUNKED if "chunked" in framing else PLAIN, **GZIP if "gzip" in framing else {})
+    headers.update({"length": {"Content-Length": 10**9}, "close": {"Connection": "close"}}.get(framing, {}))
 
-        def step(wire: Wire, framing: str = framing, taken: Any = taken) -> None:
-            wire.request()
-            compress = zlib.compressobj(wbits=31)
-            headers = dict(CHUNKED if "chunked" in framing else PLAIN, **GZIP if "gzip" in framing else {})
-            wire.send(head(200, headers))
-            for event in (START, TOKEN, DONE):
-                data = sse(event, end="\n")  # also without the blank line
-                if "gzip" in framing:
-                    data = compress.compress(data) + compress.flush(zlib.Z_SYNC_FLUSH)
-                wire.send(chunked([data], end=b"") if "chunked" in framing else data)
-                assert taken.acquire(timeout=5), framing
+    def encode(data: bytes) -> bytes:
+        if "gzip" in framing:
+            data = compress.compress(data) + compress.flush(zlib.Z_SYNC_FLUSH)
+        return chunked([data], end=b"") if "chunked" in framing else data
 
-        with FaultServer(step) as server, Client(server.url, timeout=PATIENT) as client:
-            for _ in client.run_stream("hello"):
-                taken.release()
+    return head(200, headers), encode
+
+
+# fmt: off
+FORMS: Dict[str, Callable[[Any], bytes]] = {
+    "with blank lines": sse,
+    "without blank lines": lambda event: sse(event, end="\n"),
+    "CRLF": lambda event: sse(event, end="\r\n\r\n"),
+    "CR": lambda event: sse(event, end="\r\r"),
+    "several data lines": lambda event: sse(event).replace(b', "', b',\r\ndata: "'),
+    "heartbeats and fields": lambda event: b": ping\n\nid: 7\nevent: x\nretry: 5\n" + sse(event) + b": ping\n\n",
+    "sentinels": lambda event: b"data: [DONE]\n\n" + sse(event) + b"data: [DONE]\n\n",
+}
+# fmt: on
+IN_HAND = [("chunked", form) for form in FORMS]
+IN_HAND += [(framing, "without blank lines") for framing in ("plain", "length", "gzip", "gzip-chunked")]
+EVENTS = [START, TOKEN, dict(TOKEN, data={"text": "}{ \u2028 "}), dict(START, type="future"), DONE]
+
+
+@pytest.mark.parametrize("kind", ["own", "lent"])
+@pytest.mark.parametrize(("framing", "form"), IN_HAND)
+def test_an_event_is_here_as_soon_as_its_bytes_are(framing: str, form: str, kind: str) -> None:
+    """The server sends no byte more until the caller has the event: one held back would end in a timeout, not in a late pass."""
+    asked = threading.Semaphore(0)
+
+    def step(wire: Wire) -> None:
+        begin, encode = framed(framing)
+        wire.request()
+        wire.send(begin)
+        for event in EVENTS:
+            assert asked.acquire(timeout=PATIENT)
+            wire.send(encode(FORMS[form](event)))
+        wire.hang()
+
+    with served(step, kind=kind, timeout=PATIENT / 2) as (client, server):
+        with client.run_stream("hello") as stream:
+            for event in EVENTS:
+                asked.release()
+                assert next(stream) == StreamEvent.from_raw(event)
+            assert list(stream) == []  # at `done`, though the connection stays open
+        assert server.hits == 1
 
 
 # -- ended by the caller
 
 
 def begun_and_hanging(framing: str) -> Script:
-    compress = zlib.compressobj(wbits=31)
-    data = (
-        compress.compress(sse(START)) + compress.flush(zlib.Z_SYNC_FLUSH) if framing == "gzip" else sse(START)
-    )
-    headers = {"chunked": CHUNKED, "gzip": GZIP, "close": plain(Connection="close")}.get(framing, PLAIN)
-    return answer_and_hang(head(200, headers) + (chunked([data], end=b"") if framing == "chunked" else data))
+    begin, encode = framed(framing)
+    return answer_and_hang(begin + encode(sse(START)))
+
+
+def has_seen_the_end(server: FaultServer) -> bool:
+    """Whether a server that hangs sees its connection end, soon."""
+    deadline = time.monotonic() + 5
+    while not server.left_after and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(server.left_after)
 
 
 @pytest.mark.parametrize("ending", ["cancel", "close"])
@@ -375,6 +442,7 @@ def test_another_thread_ends_a_blocked_stream(framing: str, kind: str, ending: s
         stream.cancel()  # once more, to no effect
         stream.close()
         assert list(stream) == []
+        assert has_seen_the_end(server)
         assert client.health().ok  # the client is as good as before,
         assert server.connections == 2  # and the connection was not used again
 
@@ -406,30 +474,48 @@ def test_a_late_cancel_does_not_strike_the_next_call() -> None:
         canceller.join()
 
 
-@pytest.mark.parametrize("how", ["with", "close", "break", "never-read", "error"])
-def test_a_stream_left_early_closes_its_connection_at_once(how: str) -> None:
-    with served(answer_and_hang(head(200, PLAIN) + BEGUN), timeout=PATIENT) as (client, server):
-        if how == "with":
-            with client.run_stream("hello") as stream:
-                next(stream)
-        elif how == "close":
-            stream = client.run_stream("hello")
-            next(stream)
-            stream.close()
-        elif how == "break":
-            for _ in client.run_stream("hello"):
-                break
-        elif how == "never-read":
-            client.run_stream("hello")
-        else:
-            with pytest.raises(ZeroDivisionError), client.run_stream("hello") as stream:
-                raise ZeroDivisionError
-        deadline = time.monotonic() + 5
-        while not server.left_after and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert server.left_after  # the server saw the connection end
-        if how in ("with", "close", "error"):
-            assert list(stream) == []
+def closed_inside(client: Client) -> None:
+    with client.run_stream("hello") as stream:
+        next(stream)
+    assert list(stream) == []
+
+
+def closed_by_hand(client: Client) -> None:
+    stream = client.run_stream("hello")
+    next(stream)
+    for _ in range(2):
+        stream.close()
+        assert list(stream) == []
+
+
+def broken_off(client: Client) -> None:
+    for _ in client.run_stream("hello"):
+        break
+
+
+def failed_inside(client: Client) -> None:
+    with pytest.raises(ZeroDivisionError), client.run_stream("hello") as stream:
+        raise ZeroDivisionError
+    assert list(stream) == []
+
+
+def cancelled_unread(client: Client) -> None:
+    stream = client.run_stream("hello")
+    stream.cancel()
+    assert list(stream) == []
+
+
+@pytest.mark.parametrize("leave", [
+    closed_inside, closed_by_hand, broken_off, failed_inside, cancelled_unread,
+    lambda client: client.run_stream("hello"), lambda client: next(client.run_stream("hello")),
+], ids=["with", "close", "break", "error", "cancel", "never-read", "dropped"])  # fmt: skip
+def test_a_stream_left_early_closes_its_connection_at_once(leave: Callable[[Client], Any]) -> None:
+    scripts = begun_and_hanging("chunked"), answer(ok({"status": "ok"}))
+    with served(*scripts, timeout=2 * PATIENT) as (client, server):
+        leave(client)
+        assert has_seen_the_end(server)
+        assert client.health().ok
+        assert server.connections == 2
 
 
 @pytest.mark.parametrize("what", ["stream", "call"])
