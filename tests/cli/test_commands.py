@@ -11,7 +11,8 @@ import pytest
 from hestiaos_lite import __version__
 
 from ..cli_call import DONE, Called, call, stream_of, token
-from ..faultserver import FaultServer, answer, closed_port, ok
+from ..faultserver import FaultServer, answer, closed_port, ok, reply
+from ..sandbox_call import name_of
 
 WORDS = ["processed:", " one", " two"]
 
@@ -120,24 +121,32 @@ def test_a_good_answer_that_says_no_is_no_success(argv: str, body: Any, out: str
         assert call(*argv.split(), "-u", server.url) == Called(1, out, err)
 
 
-def test_chat(box: Any) -> None:
-    called = call("chat", "hello", "--session-id", "s1", "-u", box.url)
-    assert (called.code, called.out) == (0, "processed: hello\n")
-    assert called.err.endswith(", session id s1\n")
-    assert call("chat", "-", "-u", box.url, "-j", stdin="hi").json["result"] == "processed: hi"
-
-
-def test_agent(box: Any) -> None:
-    called = call("agent", "reporter", "count", "--config", '{"depth": 2}', "-u", box.url)
-    assert (called.code, called.out) == (0, "processed: count\n")
-    assert called.err.endswith(", status COMPLETED\n")
-    assert box.requests[-1].json == {"agent_id": "reporter", "task": "count", "config": {"depth": 2}}
-
-
-def test_health(box: Any) -> None:
-    called = call("health", "-u", box.url)
-    assert (called.code, called.out.splitlines()[0], called.err) == (0, "status          ok", "")
-    assert call("health", "-u", box.url, "-j").json["status"] == "ok"
+@pytest.mark.parametrize("argv, stdin, path, sent, out, said", [
+    ("chat hello --session-id s1", "", "/api/chat", {"message": "hello", "session_id": "s1"},
+     "processed: hello\n", "trace id .*, session id s1\n"),
+    ("chat -", "hi\n", "/api/chat", {"message": "hi\n", "session_id": None}, "processed: hi\n", "trace id .*, session id .*\n"),
+    ('agent reporter count --config {"depth":2}', "", "/api/agents/run",
+     {"agent_id": "reporter", "task": "count", "config": {"depth": 2}}, "processed: count\n", "trace id .*, status COMPLETED\n"),
+    ("health", "", "/api/v1/health", None, "status          ok\nversion .*", ""),
+    ("status", "", "/api/system/status", None, ".*dsgk .*", ""),
+    ("config", "", "/api/system/config", None, ".*policy .*", ""),
+    ("metrics", "", "/api/system/metrics", None, ".*requests_total .*", ""),
+    ("stability", "", "/api/governance/stability", None, ".*rules .*", ""),
+    ("explain report", "", "/api/governance/explain", {"command_type": "report", "command_input": {}}, "decision +ALLOW\n.*", ""),
+    ('explain shell --input {"argv":["rm","-rf","/"]}', "", "/api/governance/explain",
+     {"command_type": "shell", "command_input": {"argv": ["rm", "-rf", "/"]}}, "decision +BLOCK\n.*", ""),
+], ids=name_of)  # fmt: skip
+def test_what_each_sends_and_prints(
+    box: Any, argv: str, stdin: str, path: str, sent: Any, out: str, said: str
+) -> None:
+    called = call(*argv.split(), "-u", box.url, stdin=stdin)
+    assert called.code == 0
+    assert re.fullmatch(out, called.out, re.DOTALL)
+    assert re.fullmatch(said, called.err)
+    request = box.requests[-1]
+    assert (request.path, json.loads(request.body or "null")) == (path, sent)
+    as_json = call(*argv.split(), "-j", "-u", box.url, stdin=stdin)
+    assert (as_json.code, as_json.err, isinstance(as_json.json, dict)) == (0, "", True)
 
 
 @pytest.mark.parametrize(
@@ -149,26 +158,6 @@ def test_unhealthy_is_1(status: str, code: int) -> None:
     assert (called.code, called.json["status"]) == (code, status)
     words = "hestiaos-lite: the service reports its status as {}\n".format(status)
     assert called.err == ("" if code == 0 else words)
-
-
-@pytest.mark.parametrize("name, path, field", [
-    ("status", "/api/system/status", "dsgk"),
-    ("config", "/api/system/config", "policy"),
-    ("metrics", "/api/system/metrics", "requests_total"),
-    ("stability", "/api/governance/stability", "rules"),
-], ids=lambda value: str(value).rpartition("/")[2])  # fmt: skip
-def test_what_only_looks(box: Any, name: str, path: str, field: str) -> None:
-    called = call(name, "-u", box.url)
-    assert (called.code, called.err) == (0, "")
-    assert field in [line.split()[0] for line in called.out.splitlines()]
-    assert field in call(name, "-u", box.url, "-j").json
-    assert {request.path for request in box.requests} == {path}
-
-
-def test_explain(box: Any) -> None:
-    called = call("explain", "shell", "--input", '{"argv": ["rm", "-rf", "/"]}', "-u", box.url, "-j")
-    assert (called.code, called.json["decision"]) == (0, "BLOCK")
-    assert call("explain", "report", "-u", box.url, "-j").json["decision"] == "ALLOW"
 
 
 @pytest.mark.parametrize("stdin, value", [
@@ -254,39 +243,40 @@ def test_a_key_over_plain_http_is_a_warning_of_ours(monkeypatch: Any) -> None:
     assert called.err.splitlines()[0] == words
 
 
-@pytest.mark.parametrize("status, options, code, line", [
-    ("ok", "", 0, "HESTIAOS OK - status ok, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-    ("degraded", "", 1, "HESTIAOS WARNING - status degraded, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-    ("error", "", 2, "HESTIAOS CRITICAL - status error, version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-    ("odd|\n", "", 3, "HESTIAOS UNKNOWN - status odd/ , version 1 | time=0.000s;;;0 uptime=7s;;;0"),
-    ("ok", "--warning 60 --critical 99", 0, "HESTIAOS OK - status ok, version 1 | time=0.000s;60;99;0 uptime=7s;;;0"),
-], ids=["ok", "degraded", "error", "odd", "fast-enough"])  # fmt: skip
-def test_nagios(status: str, options: str, code: int, line: str) -> None:
-    with FaultServer(answer(ok({"status": status, "version": "1", "uptime_seconds": 7.2}))) as server:
+# fmt: off
+@pytest.mark.parametrize("status, uptime, options, code, line", [
+    ("ok",       "7.2",      "", 0, "OK - status ok, version 1 | time=0s;;;0 uptime=7s;;;0"),
+    ("degraded", "7.2",      "", 1, "WARNING - status degraded, version 1 | time=0s;;;0 uptime=7s;;;0"),
+    ("error",    "7.2",      "", 2, "CRITICAL - status error, version 1 | time=0s;;;0 uptime=7s;;;0"),
+    ("odd|\\n",  "7.2",      "", 3, "UNKNOWN - status odd/ , version 1 | time=0s;;;0 uptime=7s;;;0"),
+    ("ok",       "0",        "--warning 60 --critical 99", 0, "OK - status ok, version 1 | time=0s;60;99;0 uptime=0s;;;0"),
+    ("ok",       "-5",       "--warning 1e-6", 1, "WARNING - status ok, version 1, answered in 0s (limit 1e-06 s) | time=0s;1e-06;;0"),
+    ("ok",       "NaN",      "--warning 1e-6 --critical 2e-6", 2,
+     "CRITICAL - status ok, version 1, answered in 0s (limit 2e-06 s) | time=0s;1e-06;2e-06;0"),
+    ("error",    "Infinity", "--warning 1e-6", 2, "CRITICAL - status error, version 1 | time=0s;1e-06;;0"),
+    ("ok",       "1" * 401,  "", 0, "OK - status ok, version 1 | time=0s;;;0"),
+    ("ok",       "1e300",    "", 0, "OK - status ok, version 1 | time=0s;;;0"),
+], ids=name_of)
+# fmt: on
+def test_nagios(status: str, uptime: str, options: str, code: int, line: str) -> None:
+    """One line; an uptime that is none is left out."""
+    body = '{{"status": "{}", "version": "1", "uptime_seconds": {}}}'.format(status, uptime).encode("ascii")
+    with FaultServer(answer(reply(200, body))) as server:
         called = call("health", "--nagios", "-u", server.url, *options.split())
     assert (called.code, called.err) == (code, "")
-    assert re.sub(r"time=\d+\.\d{3}s", "time=0.000s", called.out) == line + "\n"
+    assert re.sub(r"\d+\.\d{3} ?s", "0s", called.out) == "HESTIAOS {}\n".format(line)
 
 
-@pytest.mark.parametrize(
-    "options, code", [(["--warning", "1e-6"], 1), (["--warning", "1e-6", "--critical", "1e-6"], 2)]
-)
-def test_nagios_thresholds(box: Any, options: List[str], code: int) -> None:
-    called = call("health", "--nagios", "-u", box.url, *options)
-    assert called.code == code
-    assert "answered in" in called.out
-
-
-@pytest.mark.parametrize("options, reply, code", [
+@pytest.mark.parametrize("options, fault, code", [
     (["-u", "http://127.0.0.1:{closed}"], None, 2),
     ([], (503, "down"), 2),
     ([], (401, ""), 3),
     ([], (200, "<html>"), 3),
     (["--timeout", "1", "--profile", "none"], (200, ""), 3),
 ], ids=["unreachable", "5xx", "key", "contract", "configuration"])  # fmt: skip
-def test_nagios_when_there_is_no_health(box: Any, options: List[str], reply: Any, code: int) -> None:
-    if reply:
-        box.fail_next(reply[0], body=reply[1], times=9)
+def test_nagios_when_there_is_no_health(box: Any, options: List[str], fault: Any, code: int) -> None:
+    if fault:
+        box.fail_next(fault[0], body=fault[1], times=9)
     options = [option.format(closed=closed_port()) for option in options]
     called = call("-u", box.url, "--retries", "0", "health", "--nagios", *options)
     assert called.code == code

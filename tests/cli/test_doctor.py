@@ -10,6 +10,7 @@ import sys
 import time
 from email.utils import formatdate
 from typing import Any, Dict, List
+from unittest import mock
 
 import pytest
 import requests
@@ -23,14 +24,21 @@ from ..faultserver import FaultServer, answer, chunked, closed_port, hang, head,
 HEALTHY = {"status": "ok"}
 
 
-def findings(*argv: str) -> Dict[str, List[Any]]:
-    """Run it, and give its findings by check: level, text and cure."""
-    called = call("doctor", "-j", *argv)
+def findings(*argv: str, **variables: str) -> Dict[str, List[Any]]:
+    """Run it with these variables set, and give its findings by check: level, text and cure."""
+    with mock.patch.dict(os.environ, variables):
+        called = call("doctor", "-j", *argv)
     found: Dict[str, List[Any]] = {}
     for finding in called.json["findings"]:
         found.setdefault(finding["check"], []).append((finding["level"], finding["text"], finding["cure"]))
     problems = [finding for finding in called.json["findings"] if finding["level"] == "problem"]
     assert (called.code, called.json["ok"]) == ((1, False) if problems else (0, True))
+    return found
+
+
+def aegis(box: Any, *argv: str, **variables: str) -> List[Any]:
+    """Its findings of AEGIS, where HestiaOS is well."""
+    found: List[Any] = findings("-u", box.url, "--no-stream", *argv, **variables)["aegis"]
     return found
 
 
@@ -80,13 +88,13 @@ def test_each_service_of_the_profile_is_asked_once(box: Any, ini: Any) -> None:
     assert [request.path.rpartition("/")[0] for request in box.requests] == ["/api/v1", "/api/v1/hitl/status"]
 
 
-def test_a_service_that_is_not_there(ini: Any, monkeypatch: Any) -> None:
+def test_a_service_that_is_not_there(ini: Any) -> None:
     """The cure names what named it."""
     url = "http://127.0.0.1:{}".format(closed_port())
-    path = ini("[default]\nbase_url = {}\naegis_base_url = {}\n".format(url, url))
+    path = ini("[default]\nbase_url = {0}\naegis_base_url = {0}\n".format(url))
 
-    def named(*argv: str) -> List[str]:
-        found = findings(*argv)
+    def named(*argv: str, **variables: str) -> List[str]:
+        found = findings(*argv, **variables)
         last = found["service"] + found["aegis"][-1:]
         assert all(level == "problem" and "refused" in text for level, text, _ in last)
         return [cure[len("check that the service runs and that ") : -len(" names it")] for _, _, cure in last]
@@ -94,9 +102,8 @@ def test_a_service_that_is_not_there(ini: Any, monkeypatch: Any) -> None:
     of_file = "{} in [default] of {}".format
     assert named() == [of_file("base_url", path), of_file("aegis_base_url", path)]
     assert named("-u", url)[0] == "--base-url"
-    for service in ("HESTIAOS", "AEGIS"):
-        monkeypatch.setenv(service + "_BASE_URL", url)
-    assert named() == ["HESTIAOS_BASE_URL", "AEGIS_BASE_URL"]
+    variables = ["HESTIAOS_BASE_URL", "AEGIS_BASE_URL"]
+    assert named(**dict.fromkeys(variables, url)) == variables
 
 
 def test_a_key_or_a_base_url_that_is_wrong(box: Any) -> None:
@@ -109,19 +116,16 @@ def test_a_key_or_a_base_url_that_is_wrong(box: Any) -> None:
     assert findings("-u", box.url)["service"][0][2] == "set HESTIAOS_API_KEY to a key of this service"
 
 
-# fmt: off
 @pytest.mark.parametrize("date, level, text", [
     (lambda: formatdate(time.time() - 300, usegmt=True), "problem", "ahead of the service's"),
     (lambda: formatdate(time.time() + 300, usegmt=True), "problem", "behind the service's"),
-    (lambda: formatdate(time.time(), usegmt=True),       "ok",      "agrees"),
-    (lambda: "yesterday",                                "note",    "no readable Date"),
-], ids=["ahead", "behind", "right", "unreadable"])
-# fmt: on
+    (lambda: formatdate(time.time(), usegmt=True), "ok", "agrees"),
+    (lambda: "yesterday", "note", "no readable Date"),
+], ids=["ahead", "behind", "right", "unreadable"])  # fmt: skip
 def test_the_clock(date: Any, level: str, text: str) -> None:
     with FaultServer(answer(ok(HEALTHY, {"Date": date()}))) as server:
         found = findings("-u", server.url, "--no-stream")["clock"][0]
-    assert found[0] == level
-    assert text in found[1]
+    assert (found[0], text in found[1]) == (level, True)
 
 
 def events(stamps: List[str]) -> bytes:
@@ -189,15 +193,14 @@ def test_files_that_others_can_read(box: Any, tmp_path: Any, ini: Any) -> None:
 ])
 # fmt: on
 def test_a_setting_that_commands_refuse(
-    ini: Any, monkeypatch: Any, argv: List[str], variables: Any, text: str, mode: int, words: str, cure: str
+    ini: Any, argv: List[str], variables: Any, text: str, mode: int, words: str, cure: str
 ) -> None:
     path = ini(text, mode)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    found = findings(*argv)
+    found = findings(*argv, **variables)
     assert found["hestiaos"] == [("problem", words.format(path), cure.format(path))]
     assert "service" not in found
-    assert call("health", *argv).code == 78
+    with mock.patch.dict(os.environ, variables):
+        assert call("health", *argv).code == 78
 
 
 def test_what_commands_warn_of(box: Any, ini: Any) -> None:
@@ -214,14 +217,14 @@ def test_what_commands_warn_of(box: Any, ini: Any) -> None:
         assert (called.code, called.err) == (0, line)
 
 
-def test_where_each_setting_came_from(box: Any, tmp_path: Any, ini: Any, monkeypatch: Any) -> None:
+def test_where_each_setting_came_from(box: Any, tmp_path: Any, ini: Any) -> None:
     key = tmp_path / "key"
     key.write_text("k")
     key.chmod(0o600)
     path = ini("[default]\ntimeout = 3\naegis_tenant_id = acme\n")
-    monkeypatch.setenv("HESTIAOS_API_KEY_FILE", str(key))
-    monkeypatch.setenv("AEGIS_BASE_URL", box.url)
-    found = findings("-u", box.url, "--no-stream")
+    found = findings(
+        "-u", box.url, "--no-stream", HESTIAOS_API_KEY_FILE=str(key), AEGIS_BASE_URL=box.url
+    )
     text = "{} (argument), API key (HESTIAOS_API_KEY_FILE), timeout 3 s (timeout in [default] of {})"
     assert found["hestiaos"] == [("ok", text.format(box.url, path), "")]
     text = "{} (AEGIS_BASE_URL), no API key (default), timeout 10 s (default), tenant acme (aegis_tenant_id in [default] of {})"
@@ -231,30 +234,22 @@ def test_where_each_setting_came_from(box: Any, tmp_path: Any, ini: Any, monkeyp
 # -- AEGIS
 
 
-def test_aegis_is_asked_for_a_request_that_it_cannot_know(box: Any, monkeypatch: Any) -> None:
-    monkeypatch.setenv("AEGIS_BASE_URL", box.url)
-    monkeypatch.setenv("AEGIS_TENANT_ID", "acme")
-    monkeypatch.setenv("AEGIS_THREAD_ID", "nightly")
-    found = findings("-u", box.url, "--no-stream")["aegis"]
-    assert [level for level, _, _ in found] == ["ok", "ok"]
-    assert found[1][1].startswith("{} answers in ".format(box.url))
-    request = box.requests[-1]
-    assert (request.method, request.path.rpartition("/")[0]) == ("GET", "/api/v1/hitl/status")
-    assert box.actions() == []
-
-
 @pytest.mark.parametrize(("variables", "notes"), [
     ({}, ["set AEGIS_TENANT_ID", "set AEGIS_THREAD_ID"]),
     ({"AEGIS_API_KEY": "k"}, ["set AEGIS_THREAD_ID"]),
     ({"AEGIS_TENANT_ID": "t", "AEGIS_THREAD_ID": "th"}, []),
 ], ids=["nothing", "hosted", "both"])  # fmt: skip
-def test_a_tenant_or_thread_that_is_not_set(
-    box: Any, monkeypatch: Any, variables: Dict[str, str], notes: List[str]
+def test_aegis_is_asked_for_a_request_that_it_cannot_know(
+    box: Any, variables: Dict[str, str], notes: List[str]
 ) -> None:
-    for name, value in dict(variables, AEGIS_BASE_URL=box.url).items():
-        monkeypatch.setenv(name, value)
-    found = findings("-u", box.url, "--no-stream")["aegis"]
-    assert [cure for level, _, cure in found if level == "note"] == notes
+    """A tenant or thread that is not set is a note."""
+    found = aegis(box, AEGIS_BASE_URL=box.url, **variables)
+    cures = [("ok", "")] + [("note", note) for note in notes] + [("ok", "")]
+    assert [(level, cure) for level, _, cure in found] == cures
+    assert found[-1][1].startswith("{} answers in ".format(box.url))
+    request = box.requests[-1]
+    assert (request.method, request.path.rpartition("/")[0]) == ("GET", "/api/v1/hitl/status")
+    assert box.actions() == []
 
 
 WELL, MISLED = "check that AEGIS_BASE_URL names the service, and the service itself", "check that AEGIS_BASE_URL names the service"
@@ -272,58 +267,50 @@ WELL, MISLED = "check that AEGIS_BASE_URL names the service, and the service its
 ])
 # fmt: on
 def test_an_aegis_that_is_not_well(
-    box: Any, monkeypatch: Any, status: int, body: bytes, level: str, text: str, cure: str
+    box: Any, status: int, body: bytes, level: str, text: str, cure: str
 ) -> None:
     with FaultServer(answer(reply(status, body))) as server:
-        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
-        found = findings("-u", box.url, "--no-stream")["aegis"][-1]
+        found = aegis(box, AEGIS_BASE_URL=server.url)[-1]
     assert (found[0], found[2], found[1].endswith(text)) == (level, cure, True)
 
 
-def test_an_aegis_that_knows_what_was_never_made(box: Any, monkeypatch: Any) -> None:
+def test_an_aegis_that_knows_what_was_never_made(box: Any) -> None:
     def script(wire: Any) -> None:
         request_id = wire.request().target.rpartition("/")[2]
         wire.send(ok({"request_id": request_id, "status": "COMMITTED"}))
 
     with FaultServer(script) as server:
-        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
-        found = findings("-u", box.url, "--no-stream")["aegis"]
-    assert found[-1][1] == "{} knows a request that was never made".format(server.url)
+        found = aegis(box, AEGIS_BASE_URL=server.url)[-1]
+    assert found == ("problem", "{} knows a request that was never made".format(server.url), MISLED)
 
 
-def test_the_timeout_holds_for_both_services(box: Any, monkeypatch: Any) -> None:
+def test_the_timeout_holds_for_both_services(box: Any) -> None:
     with FaultServer(hang) as server:
-        monkeypatch.setenv("AEGIS_BASE_URL", server.url)
-        found = findings("-u", box.url, "--no-stream", "--timeout", "0.5")["aegis"]
+        found = aegis(box, "--timeout", "0.5", AEGIS_BASE_URL=server.url)
     assert "timeout 0.5 s (argument)" in found[0][1]
     assert found[-1][0::2] == ("problem", "check the network in between; --timeout allows more time")
-    monkeypatch.delenv("AEGIS_BASE_URL")
-    assert findings("-u", box.url, "--no-stream", "--timeout", "5")["aegis"][0][1] == "not set up: no setting names it"
+    assert aegis(box, "--timeout", "5") == [("ok", "not set up: no setting names it", "")]
 
 
 # -- the way to a service
 
 
-def test_a_netrc_entry(box: Any, tmp_path: Any, monkeypatch: Any) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_a_netrc_entry(box: Any, tmp_path: Any) -> None:
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login a password b\n")
     netrc.chmod(0o600)
-    monkeypatch.setenv("AEGIS_BASE_URL", box.url)
     text = "~/.netrc has an entry for 127.0.0.1, which this library never sends"
-    assert findings("-u", box.url)["netrc"] == [
+    assert findings("-u", box.url, HOME=str(tmp_path), AEGIS_BASE_URL=box.url)["netrc"] == [
         ("note", text, "if it is meant for this service, set {}_API_KEY".format(service))
         for service in ("HESTIAOS", "AEGIS")
     ]
     assert not any("authorization" in request.headers for request in box.requests)
 
 
-def test_variables_of_the_network(monkeypatch: Any) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", "/some.pem")
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.invalid:3128")
-    found = findings("-u", "https://hestia.invalid", "--timeout", "2")
+def test_variables_of_the_network(box: Any) -> None:
+    proxy = "http://user:secret@proxy.invalid:3128"
+    variables = {"REQUESTS_CA_BUNDLE": "/nonexistent.pem", "SSL_CERT_FILE": "/some.pem", "SSL_CERT_DIR": ""}
+    found = findings("-u", "https://hestia.invalid", "--timeout", "2", HTTPS_PROXY=proxy, **variables)
     missing = "REQUESTS_CA_BUNDLE names /nonexistent.pem, which does not exist"
     assert found["certificates"] == [
         ("problem", missing, "name an existing file, or unset REQUESTS_CA_BUNDLE"),
@@ -331,16 +318,12 @@ def test_variables_of_the_network(monkeypatch: Any) -> None:
     ]
     text = "the environment sends requests for hestia.invalid through http://proxy.invalid:3128"
     assert found["proxy"] == [("note", text, "NO_PROXY=hestia.invalid goes past it")]
-
-
-def test_a_proxy_is_not_used_for_this_machine(box: Any, monkeypatch: Any) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:3128")
-    found = findings("-u", box.url)
+    found = findings("-u", box.url, HTTP_PROXY=proxy)
     assert found["proxy"] == [("ok", "127.0.0.1 is this machine: the environment's proxy is not used", "")]
     assert found["service"][0][0] == "ok"
 
 
-def test_a_key_over_plain_http(monkeypatch: Any) -> None:
+def test_a_key_over_plain_http() -> None:
     found = findings("-u", "http://hestia.invalid", "-k", "k", "--timeout", "2")
     assert [level for level, _, _ in found["key"]] == ["note", "problem"]
 
