@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,7 +10,7 @@ import select
 import subprocess
 import sys
 import textwrap
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 from unittest import mock
 
 import pytest
@@ -102,6 +103,19 @@ def run(*argv: str, stdin: bytes = b"", **variables: str) -> Called:
     """Run ``hestiaos-lite`` in a process of its own."""
     done = ran(command(*argv), input=stdin, env=environment(**variables))
     return Called(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+
+@contextlib.contextmanager
+def file_size_limit(limit_bytes: int = 128 * 1024) -> Iterator[None]:
+    """Within the block a file ends in the middle of what is printed, as where a disk is full."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # Makes the terminal on its standard input that of its session, and becomes the command that follows. (pty.fork would fork this

@@ -15,7 +15,8 @@ from unittest import mock
 
 import pytest
 
-from ..cli_call import Called, call, command, environment, run
+from ..batch.kit import Child, wait_until
+from ..cli_call import Called, call, file_size_limit
 from ..faultserver import FaultServer, answer, answer_and_close, closed_port, drop, hang, head, ok, reply
 
 if os.name != "posix":
@@ -261,12 +262,13 @@ def test_help_is_no_usage_error() -> None:
         assert "-- COMMAND [ARGUMENT]..." in called.out
 
 
-def test_a_bug_of_ours_does_not_run_it_either(trace: Any, tmp_path: Any) -> None:
-    (tmp_path / "requests.py").write_text("raise ValueError('broken')\n")
-    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
-    done = run("guard", "-u", "http://127.0.0.1:9", "--fail-open", "--", "touch", str(trace), PYTHONPATH=path)
+def test_a_bug_of_ours_does_not_run_it_either(trace: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("hestiaos_lite.config.resolve", lambda **options: {}["missing"])
+    done = guard("http://127.0.0.1:9", "--fail-open", "--", "touch", str(trace))
     assert (done.code, done.out, trace.exists()) == (125, "", False)
-    assert "this is a bug in hestiaos-lite" in done.err
+    assert done.err.startswith("hestiaos-lite: this is a bug in hestiaos-lite, please report it: KeyError")
+    error = guard("http://127.0.0.1:9", "-j", "--not-run-exit", "7", "--", "touch", str(trace)).error
+    assert (error["code"], error["exit_code"], trace.exists()) == ("INTERNAL", 7, False)
 
 
 @pytest.mark.parametrize(
@@ -274,34 +276,10 @@ def test_a_bug_of_ours_does_not_run_it_either(trace: Any, tmp_path: Any) -> None
 )
 def test_interrupted_while_asking_nothing_ran(trace: Any, number: int, code: int) -> None:
     with FaultServer(hang) as server:
-        process = subprocess.Popen(
-            command("guard", "-u", server.url, "--fail-open", "--", "touch", str(trace)),
-            stderr=subprocess.PIPE,
-            env=environment(),
-        )
-        while not server.hits:
-            time.sleep(0.01)
-        process.send_signal(number)
-        err = process.communicate(timeout=30)[1]
-    assert (process.returncode, err, trace.exists()) == (code, b"", False)
-
-
-def test_a_sigterm_that_is_ignored_does_not_end_the_asking() -> None:
-    def script(wire: Any) -> None:
-        wire.request()
-        process.send_signal(signal.SIGTERM)
-        wire.pause(0.2)
-        wire.send(ok({"decision": "ALLOW"}))
-
-    with FaultServer(script) as server:
-        process = subprocess.Popen(
-            command("guard", "-u", server.url, "--", "echo", "ran"),
-            stdout=subprocess.PIPE,
-            env=environment(),
-            preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN) and None,
-        )
-        assert process.communicate(timeout=30)[0] == b"ran\n"
-    assert process.returncode == 0
+        child = Child(["guard", "-u", server.url, "--fail-open", "--", "touch", str(trace)])
+        wait_until(lambda: server.hits)
+        child.signal(number)
+        assert (child.ended(), trace.exists()) == (Called(code, "", ""), False)
 
 
 # -- masks and the log
@@ -387,18 +365,20 @@ def test_a_log_that_cannot_be_written_does_not_hide_the_refusal(box: Any) -> Non
     assert last.startswith("hestiaos-lite: not run: governance says BLOCK")
 
 
+def test_without_a_ruling_a_log_that_cannot_be_written_is_what_keeps_it_from_running(trace: Any) -> None:
+    """A later try would not help: --fail-open had let it run."""
+    with FaultServer(answer(reply(503))) as server:
+        called = guard(server.url, "--fail-open", "--log", "/nonexistent/log", "--", "touch", str(trace))
+    assert (called.code, trace.exists(), len(called.err.splitlines())) == (125, False, 1)
+    assert called.err.startswith("hestiaos-lite: not run: [CONFIGURATION] the log /nonexistent/log cannot be")
+
+
 def test_a_disk_that_fills_up_within_the_line_does_not_let_it_run(trace: Any, tmp_path: Any) -> None:
-    import resource
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-
-    with FaultServer(ALLOW) as server:
-        line = command("guard", "-u", server.url, "--log", str(tmp_path / "log"), "--", "touch", str(trace))
-        done = subprocess.run(line, stderr=subprocess.PIPE, env=environment(), preexec_fn=limit, timeout=30)
-    words = "the log {} took only part of the line".format(tmp_path / "log")
-    assert (done.returncode, trace.exists()) == (125, False)
-    assert done.stderr.decode("utf-8") == "hestiaos-lite: not run: [CONFIGURATION] {}\n".format(words)
+    log = tmp_path / "log"
+    with FaultServer(ALLOW) as server, file_size_limit(100):
+        done = guard(server.url, "--log", str(log), "--", "touch", str(trace))
+    words = "hestiaos-lite: not run: [CONFIGURATION] the log {} took only part of the line\n".format(log)
+    assert (done, trace.exists()) == (Called(125, "", words), False)
 
 
 def test_a_fifo_as_a_log_is_not_waited_for(box: Any, tmp_path: Any) -> None:

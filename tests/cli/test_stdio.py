@@ -19,7 +19,7 @@ from typing import Any, Callable, Iterator, Sequence
 import pytest
 
 from ..batch.kit import Child, wait_until
-from ..cli_call import Called, call, command, environment, ran
+from ..cli_call import Called, call, command, environment, file_size_limit, ran
 from ..faultserver import FaultServer, answer, answer_and_hang, head, ok
 
 if os.name != "posix":
@@ -58,19 +58,6 @@ def bytes_in(pipe: int) -> int:
     import termios
 
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0])
-
-
-@contextlib.contextmanager
-def file_size_limit(limit_bytes: int = 128 * 1024) -> Iterator[None]:
-    """Within the block a file ends in the middle of what is printed, as where a disk is full."""
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # fmt: off
