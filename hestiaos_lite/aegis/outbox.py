@@ -17,7 +17,19 @@ import math
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from .._check import check_seconds
 from ..deadline import Deadline
@@ -53,7 +65,7 @@ _SELECT = "SELECT " + ", ".join(COLUMNS) + " FROM decision WHERE "  # noqa: S608
 _IN_PARTITION = "service = ? AND tenant_id = ? AND thread_id = ?"
 _OF_KEY = _IN_PARTITION + " AND idempotency_key = ?"
 _OF_SERVICE = "service = ? AND (tenant_id = '') = ?"  # the rows of one service, hosted or not
-_PENDING = "state IN ('queued', 'claimed')"  # word for word the condition of decision_open, or SQLite would not use it
+_PENDING = "state NOT IN ('settled', 'dead')"  # word for word the condition of decision_open, or SQLite would not use it
 _FIRST_PENDING = "SELECT MIN(id) FROM decision WHERE {} AND {}".format(_IN_PARTITION, _PENDING)  # noqa: S608
 _PARTITIONS = """
     SELECT service, tenant_id, thread_id FROM decision WHERE {} AND {} GROUP BY 1, 2, 3 ORDER BY MIN(id)
@@ -143,9 +155,11 @@ class Outbox:
         for state in wanted:
             if state not in STATES:
                 raise InvalidInput("no state {!r}: there are {}".format(state, ", ".join(STATES)))
-        marks = ", ".join("?" * len(wanted))
+        # without the others rather than with these: a malformed row that has a state of its own is named, not left out
+        others = [state for state in STATES if state not in wanted]
+        where = "state NOT IN ({}) ORDER BY id".format(", ".join("?" * len(others)))
         with self._file.transaction(write=False) as connection:
-            return _select(connection, "state IN ({}) ORDER BY id".format(marks), wanted)
+            return _select(connection, where, others)
 
     def get(self, row_id: int) -> Entry:
         """Give one row. `NotFound` when no row has this id."""
@@ -155,6 +169,9 @@ class Outbox:
     def counts(self) -> Dict[str, int]:
         """Give the number of rows in each of the four states."""
         with self._file.transaction(write=False) as connection:
+            _select(
+                connection, "state NOT IN (?, ?, ?, ?) LIMIT 1", STATES
+            )  # such a row is malformed, and is named
             found = dict(connection.execute("SELECT state, COUNT(*) FROM decision GROUP BY state").fetchall())
         return {state: found.get(state, 0) for state in STATES}
 
@@ -380,7 +397,7 @@ class Outbox:
         return int(self._clock() * 1000)
 
 
-def _select(connection: sqlite3.Connection, where: str, values: Tuple[Any, ...]) -> List[Entry]:
+def _select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> List[Entry]:
     """Read the rows that fulfil a condition (our own text; values are bound). Raises MalformedRow."""
     return [entry_of(found) for found in connection.execute(_SELECT + where, values).fetchall()]
 

@@ -58,7 +58,8 @@ SCHEMA = (
         UNIQUE (service, tenant_id, thread_id, idempotency_key)
     )
     """,
-    "CREATE INDEX decision_open ON decision (service, tenant_id, thread_id, id) WHERE state IN ('queued', 'claimed')",
+    # all that has not ended: a state that a damaged file makes up is found where the row's own was
+    "CREATE INDEX decision_open ON decision (service, tenant_id, thread_id, id) WHERE state NOT IN ('settled', 'dead')",
     "CREATE INDEX decision_settled ON decision (ended_ms) WHERE state = 'settled'",
 )
 

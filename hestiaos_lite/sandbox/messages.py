@@ -105,7 +105,8 @@ class Kind(NamedTuple):
 
 
 def _is_text(value: Any) -> bool:
-    # a lone surrogate, "\ud800": JSON can spell it, UTF-8 and SQLite cannot
+    # A lone surrogate, "\ud800": JSON can spell it, UTF-8 and SQLite cannot. The client's own check (_check.is_encodable) is
+    # not used, as nothing of the client is, so that the sandbox cannot share a fault with it.
     return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 
 
