@@ -108,6 +108,10 @@ class Wire:
                     self._server.left_after.append(time.monotonic() - started)
                     return
 
+    def refuse_others(self) -> None:
+        """Let the server accept no further connection."""
+        self._server.refuse()
+
     def reset(self) -> None:
         """End the connection with RST instead of FIN."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -342,6 +346,12 @@ def answer_and_drip(data: bytes, drops: bytes, seconds: float = 0.1) -> Script:
 def drop(wire: Wire) -> None:
     """Read one request and close without a word."""
     wire.request()
+
+
+def drop_and_leave(wire: Wire) -> None:
+    """Read one request and close without a word, once no further connection is accepted."""
+    wire.request()
+    wire.refuse_others()
 
 
 def hang(wire: Wire) -> None:

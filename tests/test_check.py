@@ -8,49 +8,9 @@ from typing import Any, Callable, List
 import pytest
 
 from hestiaos_lite import AegisClient, Client, InvalidInput
-from hestiaos_lite._check import (
-    check_headers,
-    check_optional_mapping,
-    check_optional_text,
-    check_seconds,
-    check_segment,
-    check_text,
-    check_verify,
-    check_whole_number,
-)
 
-GOOD = [
-    (check_text, ("x", ""), ""),
-    (check_text, ("x", "ä"), "ä"),
-    (check_optional_text, ("x", None), None),
-    (check_optional_text, ("x", "a"), "a"),
-    (check_optional_mapping, ("x", None), None),
-    (check_optional_mapping, ("x", {"a": 1}), {"a": 1}),
-    (check_segment, ("x", "team/../admin"), "team%2F..%2Fadmin"),
-    (check_segment, ("x", "ä b?#"), "%C3%A4%20b%3F%23"),
-    (check_whole_number, ("x", 0), 0),
-    (check_seconds, ("x", 5), 5.0),
-    (check_verify, (None,), None),
-    (check_verify, (True,), True),
-    (check_verify, (False,), False),
-    (check_verify, ("/ca.pem",), "/ca.pem"),
-    (check_verify, (pathlib.PurePosixPath("/ca.pem"),), "/ca.pem"),
-    (check_headers, ({},), {}),
-    (check_headers, ({"X-A!#$%&'*+.^_`|~9": "a\tb ü"},), {"X-A!#$%&'*+.^_`|~9": "a\tb ü"}),
-]
-BAD = [
-    (check_text, ("x", 5), "x must be a string, not int"),
-    (check_optional_text, ("x", b"a"), "x must be a string, not bytes"),
-    (check_segment, ("x", ""), "x must not be empty"),
-    (check_segment, ("x", "\ud800"), "x is not valid text (it has a lone surrogate)"),
-    (check_optional_mapping, ("x", [1]), "x must be a mapping, not list"),
-    (check_segment, ("x", ".."), "x must not be '..': it cannot be a path segment"),
-    (check_whole_number, ("x", True), "x must be a whole number, 0 or more, not True"),
-    (check_whole_number, ("x", 1.0), "x must be a whole number, 0 or more, not 1.0"),
-    (check_whole_number, ("x", -1), "x must be a whole number, 0 or more, not -1"),
-    (check_seconds, ("x", 0), "x must be a number of seconds above 0, not 0"),
-    (check_seconds, ("x", float("inf")), "x must be a number of seconds below 1e+08, not inf"),
-]
+from .faultserver import TLS_AUTHORITY, FaultServer, answer, ok
+
 IMPURE = "the header X is empty, begins or ends with white space, or holds a control character"
 BAD_HEADERS: List[Any] = [
     ({"": "a"}, "'' cannot be the name of a header"),
@@ -66,14 +26,17 @@ BAD_HEADERS: List[Any] = [
 ]
 
 
-def test_what_is_good_is_returned_ready_for_use() -> None:
-    assert [check(*given) for check, given, _ in GOOD] == [returned for _, _, returned in GOOD]
+def test_a_header_that_can_be_sent_is_sent_as_it_is() -> None:
+    headers = {"X-A!#$%&'*+.^_`|~9": "a\tb ü"}
+    with FaultServer(answer(ok({"status": "ok"}))) as server, Client(server.url, headers=headers) as client:
+        client.health()
+    assert server.requests[0].headers["x-a!#$%&'*+.^_`|~9"] == "a\tb ü"
 
 
-def test_what_is_not_is_named() -> None:
-    for check, given, message in BAD:
-        error = refusal_of(check, *given)
-        assert (error.message, error.delivered, error.exit_code) == (message, False, 2)
+def test_a_bundle_may_be_a_path() -> None:
+    with FaultServer(answer(ok({"status": "ok"})), tls=True) as server:
+        with Client(server.url, verify=pathlib.Path(TLS_AUTHORITY)) as client:
+            assert client.health().ok
 
 
 def test_a_header_that_cannot_be_sent_is_named() -> None:

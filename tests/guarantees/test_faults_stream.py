@@ -19,6 +19,7 @@ import pytest
 
 from hestiaos_lite import (
     Client,
+    EventStream,
     GovernanceBlock,
     HestiaError,
     InvalidInput,
@@ -474,18 +475,20 @@ def test_a_late_cancel_does_not_strike_the_next_call() -> None:
         canceller.join()
 
 
-def closed_inside(client: Client) -> None:
+def closed_inside(client: Client) -> EventStream:
     with client.run_stream("hello") as stream:
         next(stream)
     assert list(stream) == []
+    return stream
 
 
-def closed_by_hand(client: Client) -> None:
+def closed_by_hand(client: Client) -> EventStream:
     stream = client.run_stream("hello")
     next(stream)
     for _ in range(2):
         stream.close()
         assert list(stream) == []
+    return stream
 
 
 def broken_off(client: Client) -> None:
@@ -493,29 +496,36 @@ def broken_off(client: Client) -> None:
         break
 
 
-def failed_inside(client: Client) -> None:
+def failed_inside(client: Client) -> EventStream:
     with pytest.raises(ZeroDivisionError), client.run_stream("hello") as stream:
         raise ZeroDivisionError
     assert list(stream) == []
+    return stream
 
 
-def cancelled_unread(client: Client) -> None:
+def cancelled_unread(client: Client) -> EventStream:
     stream = client.run_stream("hello")
     stream.cancel()
     assert list(stream) == []
+    return stream
+
+
+def never_read(client: Client) -> None:
+    client.run_stream("hello")
 
 
 @pytest.mark.parametrize("leave", [
     closed_inside, closed_by_hand, broken_off, failed_inside, cancelled_unread,
-    lambda client: client.run_stream("hello"), lambda client: next(client.run_stream("hello")),
+    never_read, lambda client: next(client.run_stream("hello")),
 ], ids=["with", "close", "break", "error", "cancel", "never-read", "dropped"])  # fmt: skip
 def test_a_stream_left_early_closes_its_connection_at_once(leave: Callable[[Client], Any]) -> None:
     scripts = begun_and_hanging("chunked"), answer(ok({"status": "ok"}))
     with served(*scripts, timeout=2 * PATIENT) as (client, server):
-        leave(client)
+        kept = leave(client)  # what was closed, not what was dropped
         assert has_seen_the_end(server)
         assert client.health().ok
         assert server.connections == 2
+        del kept
 
 
 @pytest.mark.parametrize("what", ["stream", "call"])

@@ -473,12 +473,3 @@ def test_two_hundred_short_lived_threads_leave_no_connection_behind(box: Sandbox
         box.url,
     )
     assert lines == ["200 True 200 0"]
-
-
-def test_a_client_is_usable_after_it_was_closed(box: Sandbox) -> None:
-    client = Client(box.url, timeout=20)
-    assert client.health().ok
-    client.close()
-    assert client.health().ok
-    client.close()
-    client.close()

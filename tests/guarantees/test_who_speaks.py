@@ -16,7 +16,6 @@ from hestiaos_lite import (
     Client,
     HestiaError,
     InvalidResponse,
-    NotFound,
     Outbox,
     ServerError,
     run_batch,
@@ -126,12 +125,6 @@ def test_whose_a_407_is_behind_a_proxy(tls: bool) -> None:
         with Client(server.url, retries=0, session=session, verify=TLS_AUTHORITY) as client:
             error = error_of(lambda: client.run("x"))
     assert (error.status, error.delivered, error.effect) == (407, tls, "none")
-
-
-def test_a_404_of_the_service_is_still_not_found() -> None:
-    with served(answer(reply(404, b'{"detail": "no such trace"}', JSON))) as (client, _):
-        assert type(error_of(lambda: client.trace("t"))) is NotFound
-        assert client.governance.trace("t") is None
 
 
 # -- stored is what the service says it has stored
@@ -380,14 +373,6 @@ def test_what_a_status_means(status: int, meaning: Tuple[str, int, str, str], tm
     assert (type(error).__name__, error.exit_code, error.effect) == (cls, code, "none")
     assert error.delivered is (status != 511)  # that is the network's
     assert [result.outcome for result in results] == [outcome]
-
-
-@pytest.mark.parametrize("status", [408, 425])
-def test_what_the_service_did_not_take_is_sent_again(status: int) -> None:
-    good = reply(200, b'{"result": "ok", "trace_id": "t"}')
-    with served(answer(reply(status, headers={"Retry-After": "0"}), good)) as (client, server):
-        assert client.run("x").trace_id == "t"
-    assert server.hits == 2
 
 
 @pytest.mark.parametrize("second", [400, 401, 403, 404, 410, 422, 429])

@@ -124,6 +124,8 @@ def test_no_verification_warns_once_for_the_client_and_not_at_every_connection()
     ("http://localhost:8000", "key", False),
     ("http://127.0.0.1:8000", "key", False),
     ("http://[::1]:8000", "key", False),
+    ("http://127.9.9.9", "key", False),
+    ("http://box.localhost", "key", False),
 ])  # fmt: skip
 def test_a_key_over_plain_http_warns_once_a_client(url: str, key: Any, warns: bool) -> None:
     """By Python's own default filter a second client made at the same place in the program warns no more."""

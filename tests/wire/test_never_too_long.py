@@ -92,10 +92,11 @@ def test_a_silent_first_address_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> N
         assert proxy.requests[0].target == "http://service.example/api/v1/health"
 
 
-def test_no_address_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("others", [0, 1])
+def test_no_address_answers(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
     port = closed_port()
     with silent(port) as dead, Client(
-        named(monkeypatch, dead, ("127.0.0.1", port)), timeout=0.6, retries=0
+        named(monkeypatch, dead, *[("127.0.0.1", port)] * others), timeout=0.6, retries=0
     ) as client:
         with pytest.raises(RequestTimeout) as caught:
             client.run("hello")
