@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import queue
 import time
 from collections import deque
@@ -128,16 +129,21 @@ class Dispatcher:
         """Send everything, yielding results as rows complete; raise at the end what ended the run early."""
         if self._deadline_seconds is not None:
             self._deadline_at = time.monotonic() + self._deadline_seconds
+        pid = os.getpid()
         try:
             goes_on = True
             while goes_on:
+                if os.getpid() != pid:
+                    what = "this process was forked during the run, whose threads and rows its parent has"
+                    raise HestiaError("EXECUTOR", what, delivered=False)
                 with self._interrupts:
                     goes_on = self._step()
                 while self._ready:
                     yield self._ready.popleft()
         finally:
-            with self._interrupts:
-                self._wind_down()
+            if os.getpid() == pid:
+                with self._interrupts:
+                    self._wind_down()
         while self._ready:
             yield self._ready.popleft()
         if self._failure is not None:

@@ -116,8 +116,9 @@ def run_batch(
         RateLimited, ServerError, ConnectionFailed, RequestTimeout: the service refused everything for ``patience`` seconds,
             or for ``retries`` repetitions from the start.
         RequestTimeout (code ``BATCH_DEADLINE``): the deadline passed.
-        HestiaError (code ``EXECUTOR``): the executor accepts no more rows; (code ``CONFIGURATION``): the claim failed, and
-            its rows are ``unknown``, since another worker may have sent them before.
+        HestiaError (code ``EXECUTOR``): the executor accepts no more rows, or this is a fork of the process that has them;
+            (code ``CONFIGURATION``): the claim failed, and its rows are ``unknown``, since another worker may have sent
+            them before.
         Whatever ``rows`` or ``on_result`` raises.
     """
     if call not in FORMS:

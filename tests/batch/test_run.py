@@ -33,6 +33,7 @@ from hestiaos_lite.errors import (
 )
 from hestiaos_lite.sandbox import Sandbox
 
+from ..cli_call import NEEDS_FORK, program
 from ..faultserver import FaultServer, Wire, ok, reply
 from ..faultserver import answer as scripted
 from .kit import BLOCKED_TEXT, client_of_environment, executions, once, rows
@@ -276,6 +277,43 @@ def test_rows_of_a_worker_that_died_are_unknown_and_the_run_ends() -> None:
         ("WORKER_LOST", "unknown")
     }
     assert len(results) < 10
+
+
+@NEEDS_FORK
+@pytest.mark.parametrize("end", ["sys.exit(0)", "break", "next(results)"])
+def test_a_process_that_is_forked_during_a_run_has_none_of_its_rows(end: str, box: Sandbox) -> None:
+    """It has neither the threads nor the answers, which it would wait for without an end."""
+    box.delay_next(0.0)
+    box.delay_next(1.0)
+    source = """
+        import os, sys, time
+        from hestiaos_lite import Client, HestiaError, run_batch
+        told = []
+        results = run_batch(
+            Client(sys.argv[1]), [{{"id": n, "input": "row"}} for n in range(4)], jobs=2, on_result=told.append
+        )
+        for result in results:
+            if len(told) > 1:
+                continue
+            pid = os.fork()
+            if pid:
+                continue
+            try:
+                {}
+            except HestiaError as error:
+                sys.exit(error.code != "EXECUTOR")
+        if not pid:
+            sys.exit(len(told) != 1)
+        give_up_at, ended = time.monotonic() + 20, (0, 0)
+        while not ended[0] and time.monotonic() < give_up_at:
+            time.sleep(0.01)
+            ended = os.waitpid(pid, os.WNOHANG)
+        if not ended[0]:
+            os.kill(pid, 9)
+        print(ended == (pid, 0), sorted(result.id for result in told))
+    """
+    assert program(source.format(end), box.url) == ["True [0, 1, 2, 3]"]
+    assert len(box.requests) == 4
 
 
 def test_a_row_that_was_claimed_before_is_not_sent_and_unknown(
