@@ -144,8 +144,6 @@ class Dispatcher:
             if os.getpid() == pid:
                 with self._interrupts:
                     self._wind_down()
-        while self._ready:
-            yield self._ready.popleft()
         if self._failure is not None:
             raise self._failure
 

@@ -43,14 +43,9 @@ SENT = "sent"  # or about to be: nobody knows yet what became of it
 RETRY_FAILED = (AGAIN, REFUSED)  # what --retry-failed repeats
 RETRY_UNKNOWN = (UNKNOWN, SENT)
 
-# The moves that a row's state may make; what is finished is made unsent again by `Store._forget` alone.
-MOVES: Mapping[str, Sequence[str]] = {
-    UNSENT: (SENT,),
-    SENT: (UNSENT, *OUTCOMES),  # back where it was certainly not executed
-    AGAIN: (UNSENT,),
-    REFUSED: (UNSENT,),
-    UNKNOWN: (UNSENT,),
-}
+# A row's state -> the one that it comes from. It is made unsent again by `Store.record`, from sent, where it was certainly not
+# executed; and by `Store._forget`, from what is to be repeated.
+_BEFORE: Mapping[str, str] = {SENT: UNSENT, **dict.fromkeys(OUTCOMES, SENT)}
 
 _SCHEMA = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -242,7 +237,7 @@ class Store:
                 db.execute(take_back, (UNSENT, id_key(row_id), SENT)).rowcount for row_id in unsent
             )
             for row, request_id in rows:
-                self._move(db, id_key(row.id), UNSENT, SENT, request_id=request_id)
+                self._move(db, id_key(row.id), SENT, request_id=request_id)
         self.tally.update(result.outcome for result in results)
         self.tally[UNSENT] += taken_back - len(rows)
         self.tally[SENT] += len(rows) - taken_back - len(results)
@@ -257,7 +252,7 @@ class Store:
         assert result.id is not None  # noqa: S101 - the input was checked: every row has its id
         line = _encodable(result.to_dict())
         number = db.execute("INSERT INTO results VALUES (NULL, ?, ?)", (result.ok, line)).lastrowid
-        self._move(db, id_key(result.id), SENT, result.outcome, number)
+        self._move(db, id_key(result.id), result.outcome, number)
         return line
 
     def _move(
@@ -265,16 +260,13 @@ class Store:
         db: sqlite3.Connection,
         key: str,
         state: str,
-        to: str,
         result: Optional[int] = None,
         request_id: Optional[str] = None,
     ) -> None:
-        if to not in MOVES[state]:
-            raise ValueError("a row that is {} never becomes {}".format(state, to))
         statement = "UPDATE rows SET state = ?, result = ?, request_id = ? WHERE id = ? AND state = ?"
-        if db.execute(statement, (to, result, request_id, key, state)).rowcount != 1:
-            what = "the row of the id {} was sent before; was it given twice?".format(key)
-            raise InvalidInput(what, code=BAD_DATA)
+        if db.execute(statement, (state, result, request_id, key, _BEFORE[state])).rowcount != 1:
+            what = "{}: the row of the id {} was sent before; was it given twice?"
+            raise InvalidInput(what.format(self._source.name, key), code=BAD_DATA)
 
     def _fold(self) -> None:
         """Fold the log into the main file, which says by its mark that there is more to come."""

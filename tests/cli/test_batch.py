@@ -50,12 +50,18 @@ def test_a_run_leaves_each_id_in_one_of_both_files(box: Sandbox, batch: Batch) -
     assert batch.go("--resume", "--quiet") == Called(1, "", "hestiaos-lite: " + said(3, ok=2, blocked=1))
     outputs = {line["id"]: line["response"]["output"] for line in batch.lines(batch.out)}
     assert outputs == {"a": "processed: hi", "b": "processed: ho"}
-    (blocked,) = batch.lines(batch.bad)
+    good, (blocked,) = batch.lines(batch.out)[0], batch.lines(batch.bad)
+    assert list(good) == ["id", "ok", "response", "attempts", "seconds"]
     assert list(blocked) == ["id", "ok", "error", "attempts", "seconds", "request_id"]
-    assert list(blocked["error"]) == ["class", "code", "message", "status", "trace_id", "delivered", "effect"]
-    assert (blocked["id"], blocked["error"]["code"], blocked["attempts"]) == (7, "GOVERNANCE_BLOCK", 1)
+    assert (blocked["id"], blocked["ok"], blocked["attempts"]) == (7, False, 1)
+    trace_id = blocked["error"].pop("trace_id")
+    assert blocked["error"] == {
+        "class": "GovernanceBlock", "code": "GOVERNANCE_BLOCK", "status": 403, "delivered": True, "effect": "none",
+        "message": "blocked by policy destructive-shell: deletes files by force",
+    }  # fmt: skip
     sent = sorted((request.json["input"], request.json["options"]["timeout_ms"]) for request in box.requests)
     assert sent == [("hi", 4000), ("ho", 700), (BLOCKED_TEXT, 4000)]
+    assert call("trace", trace_id, "--json", "--base-url", batch.url).json["decision"] == "BLOCK"
 
 
 def test_without_bad_everything_is_in_out(batch: Batch) -> None:
@@ -83,38 +89,43 @@ def test_an_empty_input_is_done(batch: Batch) -> None:
 # -- input
 
 
-FAULTY = b"""\
-{"id": 1, "input": "good"}
-{"id": 1, "input": "twice"}
-{"input": "no id"}
-{"id": 2, "input": "x", "colour": "red"}
-{"id": 3, "input": "x"
-
-{"id": 4, "id": 5, "input": "x"}
-{"id": 6, "input": NaN}
-[1, 2]
-{"id": 7, "input": "\xff"}
-{"id": "1", "input": "another id than the number"}
-"""
+_NO_ID = "id must be a string that is not empty, or a whole number"
+FAULTY = [
+    (b'{"id": 1, "input": "good"}', None),
+    (b'{"id": 1, "input": "twice"}', "the id 1 is in line 1 already"),
+    (b'{"input": "no id"}', "id is missing"),
+    (b'{"id": null, "input": "x"}', "id is missing"),
+    (b'{"id": true, "input": "x"}', _NO_ID),
+    (b'{"id": "", "input": "x"}', _NO_ID),
+    (b'{"id": 1.5, "input": "x"}', _NO_ID),
+    (b'{"id": "\\ud800", "input": "x"}', "id is not valid text"),
+    (b'{"id": 2}', "input is missing"),
+    (b'{"id": 2, "input": 5, "foo": 1}', 'input must be a string, not int; unknown field "foo"'),
+    (b'{"id": 2, "input": "\\udfff"}', "input is not valid text"),
+    (b'{"id": 2, "input": "x", "timeout_ms": 0}', "timeout_ms must be a whole number, 1 or more, not 0"),
+    (b'{"id": 2, "input": "x", "task": "x"}', 'unknown field "task"'),
+    (b'{"id": 3, "input": "x"', "is not JSON: Expecting ',' delimiter at column 23"),
+    (b"", None),
+    (b'{"id": 4, "id": 5, "input": "x"}', "is not JSON: an object names 'id' twice"),
+    (b'{"id": 6, "input": NaN}', "input must be a string, not float"),
+    (b"[1, 2]", "a row must be an object, not list"),
+    (b'{"id": 7, "input": "\xff"}', "is not UTF-8 text (after 20 characters): save it as UTF-8, or name its --encoding"
+     " (cp1252 of a Western Excel)"),
+    (b'{"id": "1", "input": "another id than the number"}', None),
+]  # fmt: skip
 
 
 def test_every_fault_is_reported_with_its_line_and_nothing_is_sent(box: Sandbox, batch: Batch) -> None:
-    with open(batch.input, "wb") as file:
-        file.write(FAULTY)
+    put(batch.input, b"\n".join(line for line, _ in FAULTY))
     called = batch.go()
-    prefix = "hestiaos-lite: " + batch.input
     assert called.code == 65
     assert called.err.splitlines() == [
-        prefix + " line 2: the id 1 is in line 1 already",
-        prefix + " line 3: id is missing",
-        prefix + ' line 4: unknown field "colour"',
-        prefix + " line 5: is not JSON: Expecting ',' delimiter at column 23",
-        prefix + " line 7: is not JSON: an object names 'id' twice",
-        prefix + " line 8: input must be a string, not float",
-        prefix + " line 9: a row must be an object, not list",
-        prefix
-        + " line 10: is not UTF-8 text (after 20 characters): save it as UTF-8, or name its --encoding (cp1252 of a Western Excel)",
-        "hestiaos-lite: [BAD_DATA] {}: 8 faulty lines; nothing was sent".format(batch.input),
+        *(
+            "hestiaos-lite: {} line {}: {}".format(batch.input, number, fault)
+            for number, (_, fault) in enumerate(FAULTY, 1)
+            if fault
+        ),
+        "hestiaos-lite: [BAD_DATA] {}: 17 faulty lines; nothing was sent".format(batch.input),
     ]
     assert box.requests_total == 0
     assert os.listdir(batch.folder) == ["in.jsonl"]
@@ -158,6 +169,7 @@ def test_a_pipe_is_read_once_and_checked_whole(box: Sandbox, batch: Batch) -> No
     ("a line is broken", "has changed since it was checked"),
     ("another is copied over it", ""),
     ("it is cut", "it ends early and has changed since"),
+    ("a row is repeated", "was it given twice?"),
 ])  # fmt: skip
 def test_an_input_that_changes_while_it_is_read_ends_the_run(
     box: Sandbox, batch: Batch, how: str, words: str
@@ -175,6 +187,8 @@ def test_an_input_that_changes_while_it_is_read_ends_the_run(
             file.write(b"\n{broken\n")
     elif how == "it is cut":
         batch.give(given[:40])
+    elif how == "a row is repeated":
+        batch.give(given[:40] + 40 * [given[40]])
     else:
         batch.give([{"id": n // 2 * 2, "input": "another", "session_id": filler} for n in range(80)])
     called = child.ended()
@@ -216,6 +230,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
         (base + ["--out", batch.out, "--encoding", "klingon"], 2, "unknown encoding: klingon"),
         (base + ["--out", batch.out, "--rate", "fast"], 2, "the rate must be above 0"),
         (base + ["--out", batch.out, "--jobs", "0"], 2, "must be 1 or more"),
+        (base + ["--out", batch.out, "--delimiter", "ab"], 2, "must be one character, or tab, not 'ab'"),
         (base, 2, "--out"),
     ]  # fmt: skip
     for arguments, code, words in cases:
@@ -470,21 +485,21 @@ def test_a_service_that_is_not_there_leaves_everything_unsent(
     assert "cannot connect" in called.err
 
 
-def test_failures_end_the_run_when_there_are_too_many(box: Sandbox, batch: Batch) -> None:
-    batch.give_rows(100)
-    box.fail_next(422, times=100)
-    called = batch.go("--max-failures", "5", "--jobs", "2")
-    assert called.code == 75
-    assert 5 <= len(batch.lines(batch.bad)) <= 6
+@pytest.mark.parametrize(("text", "most", "code", "left"), [
+    ("row", "5", 75, (5, 6)),
+    (BLOCKED_TEXT, "1", 1, (100,)),  # a block is no failure
+])  # fmt: skip
+def test_failures_end_the_run_when_there_are_too_many(
+    box: Sandbox, batch: Batch, text: str, most: str, code: int, left: Any
+) -> None:
+    batch.give([{"id": "r{}".format(n), "input": text} for n in range(100)])
+    if text == "row":
+        box.fail_next(422, times=100)
+    assert batch.go("--max-failures", most, "--jobs", "2").code == code
+    assert len(batch.lines(batch.bad)) in left
     box.clear_faults()
-    assert batch.go("--retry-failed").code == 0
+    assert batch.go("--retry-failed").code == (0 if text == "row" else 1)
     batch.check_each_id_once(100)
-
-
-def test_blocks_are_no_failures(batch: Batch) -> None:
-    batch.give([{"id": n, "input": BLOCKED_TEXT} for n in range(5)])
-    assert batch.go("--max-failures", "1").code == 1
-    assert len(batch.lines(batch.bad)) == 5
 
 
 def test_the_deadline_leaves_the_rest_unsent(box: Sandbox, batch: Batch) -> None:

@@ -9,15 +9,16 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
 from hestiaos_lite import BatchResult, Client, HestiaError, run_batch
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.kit import Batch, executions, rows
+from ..batch.kit import Batch, executions, once, rows
 from ..cli_call import ran
 
 posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals of POSIX")
@@ -64,18 +65,34 @@ def test_a_row_whose_submit_raised_is_in_doubt(box: Sandbox) -> None:
     }
 
 
-def test_a_lent_executor_is_not_believed_about_cancel(box: Sandbox) -> None:
-    """Left early, the run waits for what workers are executing, and tells it."""
-    box.delay_next(0.2, times=100)
-    executor = Wayward()
-    seen: List[BatchResult] = []
-    results = run_batch(Client(box.url), rows(100), executor=executor, jobs=4, on_result=seen.append)
-    next(results)
+@pytest.mark.parametrize(
+    "make_executor", [lambda: None, lambda: ThreadPoolExecutor(3), Wayward], ids=["own", "pool", "wayward"]
+)
+def test_endless_rows_are_not_read_ahead_and_a_run_left_early_waits_for_what_is_in_flight(
+    box: Sandbox, make_executor: Callable[[], Any]
+) -> None:
+    """A lent executor is not believed about what it has cancelled."""
+    box.delay_next(0.02, times=1000)
+    drawn: List[int] = []
+    told: List[BatchResult] = []
+
+    def endless() -> Iterator[Dict[str, Any]]:
+        for row in rows(10**9):
+            drawn.append(len(drawn))
+            yield row
+
+    results = run_batch(Client(box.url), endless(), jobs=3, executor=make_executor(), on_result=told.append)
+    taken = list(itertools.islice(results, 20))
     results.close()  # type: ignore[attr-defined]
-    executor.pool.shutdown()
-    assert {result.outcome for result in seen} == {"ok"}
-    assert set(executions(box)) == {"row {}".format(str(result.id)[1:]) for result in seen}
-    assert len(seen) <= 8
+    sent = box.requests_total
+    assert len(drawn) <= 20 + 2 * 3  # the window, and what completed meanwhile
+    assert told[:20] == taken
+    assert Counter((result.id, result.outcome) for result in told) == Counter(
+        ("r{}".format(n), "ok") for n in drawn
+    )
+    assert executions(box) == once(len(drawn))
+    time.sleep(0.1)
+    assert box.requests_total == sent
 
 
 def test_a_row_that_a_lent_executor_calls_cancelled_is_in_doubt(box: Sandbox) -> None:
