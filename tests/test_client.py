@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import types
 import uuid
 import warnings
 import weakref
@@ -118,7 +119,7 @@ def test_chat(box, client):
 
 def test_agents(box, client):
     for call in (client.agents, client.agents.run):
-        answer = call("writer", "write", {"tone": "dry"})
+        answer = call("writer", "write", types.MappingProxyType({"tone": "dry"}))
         assert answer == AgentResult("writer", "processed: write", A(str), "COMPLETED")
         assert answer.output == "processed: write"
         sent = box.requests[-1]
@@ -226,6 +227,7 @@ def test_an_answer_without_a_secrets_value_is_refused_and_shows_nothing(body):
     (lambda c: c.run("x", timeout_ms=0), "timeout_ms must be a whole number, 1 or more, not 0"),
     (lambda c: c.run("x", timeout_ms=1.5), "timeout_ms must be a whole number, 1 or more, not 1.5"),
     (lambda c: c.run("x", timeout_ms=True), "timeout_ms must be a whole number, 1 or more, not True"),
+    (lambda c: c.run("x", timeout_ms=10**11), "timeout_ms must be less than 100000000000, not 100000000000"),
     (lambda c: c.run("x", timeout_ms=10**400), "timeout_ms must be less than 100000000000, not 1000"),
     (lambda c: c.run_stream(5), "input must be a string, not int"),
     (lambda c: c.chat(5), "message must be a string, not int"),

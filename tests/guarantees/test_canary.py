@@ -68,8 +68,7 @@ SCRIPTS = {
     "encoding": reply(200, CANARY.encode("utf-8"), {"Content-Encoding": "gzip"}),
     "unknown-encoding": reply(200, b"{}", {"Content-Encoding": KEY}),
     "cut": head(200, {"Content-Length": 900}) + CANARY.encode("utf-8"),
-    "cut-chunk": head(200, {"Transfer-Encoding": "chunked"})
-    + chunked([CANARY.encode("utf-8")], end=b"zz" + KEY.encode()),
+    "cut-chunk": head(200, {"Transfer-Encoding": "chunked"}) + chunked([CANARY.encode("utf-8")], end=b"zz" + KEY.encode()),
 }  # fmt: skip
 # what urllib3 logs of these is kept from its log on connections of ours alone
 HEADS = {

@@ -27,8 +27,7 @@ def controls_of(text: str) -> List[str]:
 RUN = {"result": "ALLOW", "output": "fine", "mode": EVIL, "trace_id": EVIL, EVIL: EVIL}
 ANSWERS: Dict[str, bytes] = {
     "run x": ok(RUN),
-    "run x -v": reply(500,
-         json.dumps({"detail": {"code": EVIL, "message": EVIL, "trace_id": EVIL}}).encode("ascii")),
+    "run x -v": reply(500, json.dumps({"detail": {"code": EVIL, "message": EVIL, "trace_id": EVIL}}).encode("ascii")),
     "run x --stream": stream_of({"type": "tool_call", "data": {"name": EVIL}},
          {"type": "error", "data": {"message": EVIL}, "trace_id": EVIL}, {"type": "done"}),
     "chat x": ok({"result": "fine", "session_id": EVIL, "trace_id": EVIL}),
