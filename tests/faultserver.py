@@ -136,7 +136,13 @@ class FaultServer:
         left_after: for each script that hung, the seconds until the client had gone.
     """
 
-    def __init__(self, *scripts: Script, tls: bool = False, certificate: str = _SERVER_CERTIFICATE) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        tls: bool = False,
+        certificate: str = _SERVER_CERTIFICATE,
+        unix_path: Optional[str] = None,
+    ) -> None:
         self._scripts = scripts
         self._certificate = certificate
         self._tls = tls
@@ -150,10 +156,10 @@ class FaultServer:
         self.requests: List[Received] = []
         self.left_after: List[float] = []
         self.idle_since: Optional[float] = None
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener = socket.socket(socket.AF_UNIX if unix_path else socket.AF_INET, socket.SOCK_STREAM)
+        self._listener.bind(unix_path or ("127.0.0.1", 0))
         self._listener.listen(128)
-        self.port = self._listener.getsockname()[1]
+        self.port = 0 if unix_path else self._listener.getsockname()[1]
         self.url = "{}://127.0.0.1:{}".format("https" if tls else "http", self.port)
         self._accepting = threading.Thread(target=self._accept, name="faultserver", daemon=True)
         self._accepting.start()
@@ -205,7 +211,8 @@ class FaultServer:
         with self._listener, self._wakened:
             while self._wakened not in select.select([self._listener, self._wakened], [], [])[0]:
                 sock, _ = self._listener.accept()
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self.port:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     script = self._scripts[min(self.connections, len(self._scripts) - 1)]
                     self.connections += 1

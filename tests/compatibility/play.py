@@ -67,6 +67,7 @@ ROWS: List[Any] = [
     ("run", "POST", "/api/v1/run", 200, RUN, lambda c, a: c.run("x"), RunResponse.from_dict(RUN)),
     ("run_stream", "POST", "/api/v1/run/stream", 200, _STREAM, lambda c, a: [(event.type, event.text) for event in c.run_stream("x")],
         [("start", ""), ("token", "naïve"), ("done", "")]),
+    ("cut-stream", "POST", "/api/v1/run/stream", 200, _STREAM[:1], lambda c, a: list(c.run_stream("x")), ("StreamInterrupted", 200)),
     ("health", "GET", "/api/v1/health", 200, {"status": "ok"}, lambda c, a: c.health().ok, True),
     ("trace", "GET", "/api/v1/trace/t-1", 200, {"trace_id": "t-1", "decision": "ALLOW"}, lambda c, a: c.trace("t-1").decision, "ALLOW"),
     ("chat", "POST", "/api/chat", 200, {"response": "hi"}, lambda c, a: c.chat("x").response, "hi"),

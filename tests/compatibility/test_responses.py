@@ -9,7 +9,7 @@ import pytest
 import requests
 import responses
 
-from hestiaos_lite import Client, ConnectionFailed, StreamInterrupted
+from hestiaos_lite import Client, ConnectionFailed
 
 from .play import EXCHANGES, URL
 
@@ -57,15 +57,3 @@ def test_an_answer_that_passes_is_asked_for_again(session: Any) -> None:
     with Client(URL, session=session, retries=1) as client:
         assert client.health().ok
     assert len(responses.calls) == 2
-
-
-@responses.activate
-def test_a_stream_that_is_cut_short(session: Any) -> None:
-    responses.add(
-        responses.POST,
-        URL + "/api/v1/run/stream",
-        body='data: {"type": "start"}\n\n',
-        content_type="text/event-stream",
-    )
-    with Client(URL, session=session) as client, pytest.raises(StreamInterrupted):
-        list(client.run_stream("hello"))

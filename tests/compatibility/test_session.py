@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import ThreadingUnixStreamServer
-from typing import Any, Iterator, List
+from typing import Any, List
 from urllib.parse import quote
 
 import pytest
@@ -63,35 +59,17 @@ def test_the_token_of_requests_oauthlib(by: str, monkeypatch: pytest.MonkeyPatch
 # -- a service on a Unix socket
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.wfile.write(HEALTHY)
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def unix_url(tmp_path: Path) -> Iterator[str]:
-    path = os.path.relpath(str(tmp_path / "S"))  # the name of such a socket may not be long
-    with ThreadingUnixStreamServer(path, Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield "http+unix://{}".format(quote(os.path.abspath(path), safe=""))
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.parametrize("by", [pytest.param("requests-unixsocket", marks=needs("requests_unixsocket"))])
-def test_a_service_on_a_unix_socket(by: str, unix_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_on_a_unix_socket(by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import requests_unixsocket
 
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")  # is nothing to it
-    with requests_unixsocket.Session() as callers, Client(
-        unix_url + "/", session=callers, retries=0
-    ) as client:
-        assert client.health().ok
-        assert client.base_url == unix_url
+    monkeypatch.chdir(tmp_path)  # the name of such a socket may not be long
+    url = "http+unix://{}".format(quote(str(tmp_path / "S"), safe=""))
+    with FaultServer(answer(HEALTHY), unix_path="S"), requests_unixsocket.Session() as callers:
+        with Client(url + "/", session=callers, retries=0) as client:
+            assert client.health().ok
+            assert client.base_url == url
 
 
 def test_a_scheme_is_taken_where_an_adapter_is_mounted_for_it(tmp_path: Path) -> None:
