@@ -17,19 +17,7 @@ import math
 import os
 import time
 from dataclasses import replace
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .._check import check_seconds
 from ..deadline import Deadline
@@ -66,7 +54,8 @@ _IN_PARTITION = "service = ? AND tenant_id = ? AND thread_id = ?"
 _OF_KEY = _IN_PARTITION + " AND idempotency_key = ?"
 _OF_SERVICE = "service = ? AND (tenant_id = '') = ?"  # the rows of one service, hosted or not
 _PENDING = "state NOT IN ('settled', 'dead')"  # word for word the condition of decision_open, or SQLite would not use it
-_FIRST_PENDING = "SELECT MIN(id) FROM decision WHERE {} AND {}".format(_IN_PARTITION, _PENDING)  # noqa: S608
+_FIRST_PENDING = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id LIMIT 1"
+_LAST_PENDING = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id DESC LIMIT 1"
 _PARTITIONS = """
     SELECT service, tenant_id, thread_id FROM decision WHERE {} AND {} GROUP BY 1, 2, 3 ORDER BY MIN(id)
 """.format(_OF_SERVICE, _PENDING)  # noqa: S608
@@ -222,12 +211,12 @@ class Outbox:
                 self._refuse_if_held(entry)
                 service = new + entry.service[len(old) :]
                 key = (service, *entry.partition[1:], entry.idempotency_key)
-                for there in _select(connection, _OF_KEY, key):
-                    if there.id != entry.id:
-                        raise Conflict(
-                            "row {} of the outbox {} cannot be moved: row {} already has its key there; drop one of"
-                            " them".format(entry.id, self.path, there.id)
-                        )
+                there = _find(connection, _OF_KEY, key)
+                if there is not None and there.id != entry.id:
+                    raise Conflict(
+                        "row {} of the outbox {} cannot be moved: row {} already has its key there; drop one of"
+                        " them".format(entry.id, self.path, there.id)
+                    )
                 connection.execute("UPDATE decision SET service = ? WHERE id = ?", (service, entry.id))
                 moved += 1
         return moved
@@ -256,15 +245,14 @@ class Outbox:
         text, digest = canonical_json(decision.payload)
         with self._file.transaction(delivered=False, deadline=deadline) as connection:
             self._prune(connection)
-            found = _select(connection, _OF_KEY, (*decision.partition, decision.idempotency_key))
-            if not found:
+            own = _find(connection, _OF_KEY, (*decision.partition, decision.idempotency_key))
+            if own is None:
                 values = dict(
                     vars(decision), tenant_id=decision.tenant_id or "", payload=text, payload_digest=digest
                 )
                 row_id = connection.execute(_INSERT, dict(values, now_ms=self._now_ms())).lastrowid
-                return self._claim_for(connection, _get(connection, row_id or 0))
-            own = found[0]
-            if (own.action, own.payload_digest) != (decision.action, digest):
+                own = _get(connection, row_id or 0)
+            elif (own.action, own.payload_digest) != (decision.action, digest):
                 raise IdempotencyConflict(
                     "the idempotency key {!r} was used for another {} (row {} of the outbox {})".format(
                         own.idempotency_key,
@@ -282,10 +270,9 @@ class Outbox:
 
     def claim_up_to_last(self, partition: Partition, deadline: Deadline) -> Optional[Claim]:
         """Look at the last pending row of a partition likewise; None where there is none."""
-        where = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id DESC LIMIT 1"
         with self._file.transaction(delivered=False, deadline=deadline) as connection:
-            found = _select(connection, where, partition)
-            return self._claim_for(connection, found[0]) if found else None
+            last = _find(connection, _LAST_PENDING, partition)
+            return None if last is None else self._claim_for(connection, last)
 
     def claim_first(self, partition: Partition, last_id: int) -> Optional[Entry]:
         """Claim the first pending row of a partition; None when there is none up to this id, or it is not due.
@@ -294,10 +281,8 @@ class Outbox:
         has run out.
         """
         with self._file.transaction(delivered=False) as connection:
-            (row_id,) = connection.execute(_FIRST_PENDING, partition).fetchone()
-            if row_id is None or row_id > last_id:
-                return None
-            return self._claim(connection, _get(connection, row_id))
+            first = _find(connection, _FIRST_PENDING, partition)
+            return None if first is None or first.id > last_id else self._claim(connection, first)
 
     def complete(self, entry: Entry, result: ActionResult, deadline: Optional[Deadline] = None) -> bool:
         """Mark a row as in the service's hands, with what it said. False when it was settled before: the first one stays.
@@ -346,7 +331,7 @@ class Outbox:
     def find(self, partition: Partition, idempotency_key: str, deadline: Deadline) -> Optional[Entry]:
         """Give the row of a key, or None."""
         with self._file.transaction(write=False, delivered=False, deadline=deadline) as connection:
-            return next(iter(_select(connection, _OF_KEY, (*partition, idempotency_key))), None)
+            return _find(connection, _OF_KEY, (*partition, idempotency_key))
 
     def count_pending(self, service: str, hosted: bool) -> Tuple[int, int]:
         """Count the pending rows of a service and mode, and those of all others."""
@@ -359,12 +344,11 @@ class Outbox:
     def _claim_for(self, connection: sqlite3.Connection, own: Entry) -> Claim:
         if not own.is_pending:
             return Claim(own)
-        (row_id,) = connection.execute(_FIRST_PENDING, own.partition).fetchone()
-        first = own if row_id == own.id else _get(connection, row_id)
+        first = _find(connection, _FIRST_PENDING, own.partition) or own
         claimed = self._claim(connection, first)
         if claimed is None:
             return Claim(own, blocked_by=first)
-        return Claim(claimed if first is own else own, claimed)
+        return Claim(claimed if first.id == own.id else own, claimed)
 
     def _claim(self, connection: sqlite3.Connection, entry: Entry) -> Optional[Entry]:
         now_ms = self._now_ms()  # read under the write lock: claims are judged in the order they are made
@@ -397,17 +381,22 @@ class Outbox:
         return int(self._clock() * 1000)
 
 
-def _select(connection: sqlite3.Connection, where: str, values: Sequence[Any]) -> List[Entry]:
+def _select(connection: sqlite3.Connection, where: str, values: Any) -> List[Entry]:
     """Read the rows that fulfil a condition (our own text; values are bound). Raises MalformedRow."""
     return [entry_of(found) for found in connection.execute(_SELECT + where, values).fetchall()]
 
 
+def _find(connection: sqlite3.Connection, where: str, values: Any) -> Optional[Entry]:
+    """Read the one row that fulfils a condition; None where there is none."""
+    return next(iter(_select(connection, where, values)), None)
+
+
 def _get(connection: sqlite3.Connection, row_id: int) -> Entry:
     # A number beyond 64 bits cannot even be asked for.
-    found = _select(connection, "id = ?", (row_id,)) if 0 < row_id < 1 << 63 else []
-    if not found:
+    found = _find(connection, "id = ?", (row_id,)) if 0 < row_id < 1 << 63 else None
+    if found is None:
         raise NotFound("there is no row {} in the outbox".format(row_id))
-    return found[0]
+    return found
 
 
 def _open_file(path: Any, busy_seconds: float) -> SqliteFile:
