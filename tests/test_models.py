@@ -288,12 +288,6 @@ def test_models_are_what_dataclasses_are_to_their_users():
     assert list(inspect.signature(RunResponse).parameters) == names
 
 
-def test_from_raw_is_from_dict():
-    raw = {"type": "token", "data": {"text": "x"}, "more": 1}
-    assert StreamEvent.from_raw(raw) == StreamEvent.from_dict(raw)
-    assert StreamEvent.from_raw(raw).extra == {"more": 1}
-
-
 def test_no_two_models_share_a_default_mapping():
     first, second = StreamEvent("a"), StreamEvent("b")
     assert first.data is not second.data

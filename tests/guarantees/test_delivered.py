@@ -11,12 +11,10 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 
 import pytest
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from hestiaos_lite import AegisClient, Client, HestiaError, InvalidResponse
 
-from ..faultserver import FaultServer, Received, answer_and_close, drop_and_leave, error_of, head, ok, served
+from ..faultserver import FaultServer, Received, answer_and_close, error_of, head, ok, served
 
 RUN = b'{"result": "ALLOW", "trace_id": "t-1"}'
 LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -160,15 +158,6 @@ def test_a_header_of_the_lender_s_that_cannot_be_sent_is_no_answer() -> None:
         with Client(server.url, timeout=10, session=lent) as client, pytest.raises(HestiaError) as caught:
             client.run("hello")
         assert (caught.value.delivered, server.hits) == (None, 0)
-
-
-def test_an_adapter_that_repeats_by_itself_is_not_believed_about_its_last_try() -> None:
-    repeat = Retry(total=2, backoff_factor=0, allowed_methods=None)
-    with FaultServer(drop_and_leave) as server, requests.Session() as lent:
-        lent.mount("http://", HTTPAdapter(max_retries=repeat))
-        with Client(server.url, timeout=10, session=lent) as client, pytest.raises(HestiaError) as caught:
-            client.run("hello")
-        assert (server.hits, caught.value.delivered, caught.value.effect) == (1, None, "unknown")
 
 
 # -- an answer to another request, by a connection out of step or a proxy

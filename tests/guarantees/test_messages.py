@@ -248,16 +248,6 @@ def test_a_deadline_is_printed_as_it_was_given(tmp_path: Any) -> None:
         assert "no answer within 0.7 s" in result.extra["reason"]
 
 
-@pytest.mark.parametrize("kind", ["own", "lent"])
-def test_a_certificate_that_is_not_trusted_is_tried_once(kind: str) -> None:
-    with served(hang, kind=kind, tls=True, timeout=10, retries=3) as (client, server):
-        error = error_of(client.health)
-        assert (type(error), error.delivered, error.attempts) == (ConnectionFailed, False, 1)
-        assert server.connections == 1
-    assert "its TLS certificate is not trusted" in str(error)
-    assert str(error).endswith("name the CA that signed it (verify=, REQUESTS_CA_BUNDLE)")
-
-
 def asks_for_a_certificate(version: str) -> Callable[[Wire], None]:
     """A TLS server that serves only clients with a certificate; it ends the connection without a reset."""
 
