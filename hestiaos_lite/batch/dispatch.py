@@ -318,7 +318,8 @@ class Dispatcher:
             self._finish(in_flight.result(error=error))
         else:
             self._waiting.append(in_flight)
-            self._not_executed.append(in_flight.row)
+            if self._is_journal:
+                self._not_executed.append(in_flight.row)
 
     def _was_tried_enough(self, in_flight: InFlight) -> bool:
         return in_flight.rejections > self._retries

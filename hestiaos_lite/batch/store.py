@@ -59,7 +59,7 @@ _SCHEMA = (
 JOURNAL = Kind("journal", "JOURNAL", 0x48_4C_42_6A, 2, _SCHEMA, json.JSONDecodeError)
 BAD_DATA = "BAD_DATA"
 _LOGGING, _WHOLE = 1, 2
-_SET_MARK = "UPDATE facts SET value = ? WHERE name = 'mark'"
+_SET_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 _BUSY_SECONDS = 0.5  # another run holds it to its end
 _DURABLE_SECONDS = 1.0
 _CHECKPOINT_BYTES = 8 * 1024 * 1024
@@ -118,7 +118,7 @@ class Store:
             InvalidInput: rows are no longer what was sent; code ``BAD_DATA``.
         """
         self._call, self._source = call, source
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute("PRAGMA cache_size = -{}".format(_CACHE_KIB))
             db.execute("PRAGMA wal_autocheckpoint = 0")  # `_fold` does it, which says so in the main file
             run = _fact(db, "run")
@@ -134,8 +134,8 @@ class Store:
                 what = "{}-wal is missing, which held the end of the journal: every row without a result is in doubt"
                 self.notices.append(what.format(self.path))
                 db.execute("UPDATE rows SET state = ? WHERE state = ?", (SENT, UNSENT))
-            facts = {"run": self.run, "call": call, "service": service, "bad": bad, "mark": _LOGGING}
-            db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+            facts = {"run": self.run, "call": call, "service": service, "bad": bad}
+            db.executemany(_SET_FACT, facts.items())
             self._take_in(db, repeat)
             self._forget(db, repeat)
             self._report_doubts(db)
@@ -143,7 +143,7 @@ class Store:
             if others:
                 self.notices.append("{}: {} of its rows are not in this input".format(self.path, others))
         self._fold()
-        with self._transaction(write=False) as db:
+        with self._file.transaction(write=False) as db:
             statement = "SELECT state, COUNT(*) FROM rows WHERE run = ? GROUP BY state"
             self.tally.update(dict(db.execute(statement, (self.run,)).fetchall()))
 
@@ -229,8 +229,9 @@ class Store:
         Returns:
             The lines of the results; when the rows are on the disk.
         """
-        is_time = time.monotonic() - self._durable_at >= _DURABLE_SECONDS
-        with self._transaction(durable=bool(rows) or is_time) as db:
+        now = time.monotonic()
+        is_durable = bool(rows) or now - self._durable_at >= _DURABLE_SECONDS
+        with self._file.transaction(durable=is_durable) as db:
             lines = [self._finish(db, result) for result in results]
             take_back = "UPDATE rows SET state = ? WHERE id = ? AND state = ?"
             taken_back = sum(
@@ -238,13 +239,13 @@ class Store:
             )
             for row, request_id in rows:
                 self._move(db, id_key(row.id), SENT, request_id=request_id)
+        if is_durable:
+            self._durable_at = now
         self.tally.update(result.outcome for result in results)
         self.tally[UNSENT] += taken_back - len(rows)
         self.tally[SENT] += len(rows) - taken_back - len(results)
         self._logged_bytes += _COMMIT_BYTES + sum(map(len, lines))
         if self._logged_bytes >= _CHECKPOINT_BYTES:
-            with self._transaction() as db:
-                db.execute(_SET_MARK, (_LOGGING,))
             self._fold()
         return lines
 
@@ -270,23 +271,20 @@ class Store:
 
     def _fold(self) -> None:
         """Fold the log into the main file, which says by its mark that there is more to come."""
+        self._mark(_LOGGING)
         self._file.checkpoint()
-        with self._transaction(durable=False) as db:
-            db.execute(_SET_MARK, (_WHOLE,))
+        self._mark(_WHOLE)
         self._logged_bytes = 0
 
-    @contextlib.contextmanager
-    def _transaction(self, *, write: bool = True, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        with self._file.transaction(write=write, durable=durable) as db:
-            yield db
-        if write and durable:
-            self._durable_at = time.monotonic()
+    def _mark(self, mark: int) -> None:
+        with self._file.transaction(durable=False) as db:  # a checkpoint writes the log first
+            db.execute(_SET_FACT, ("mark", mark))
 
     # -- what is there
 
     def results(self, ok: Optional[bool] = None) -> Generator[str, None, None]:
         """The result lines in the order in which they came: all, or only those that are ok, or not."""
-        with self._transaction(write=False) as db:
+        with self._file.transaction(write=False) as db:
             statement = "SELECT text FROM results WHERE ok = ? OR ? IS NULL ORDER BY number"
             for (line,) in db.execute(statement, (ok, ok)):
                 yield line
@@ -295,7 +293,7 @@ class Store:
     def reading(self) -> Iterator[Callable[[Line], Tuple[BatchRow, str, Optional[str]]]]:
         """Within the block, give a line's row, its state and its result line; raise where it is not what was checked."""
         statement = "SELECT digest, state, text FROM rows LEFT JOIN results ON number = result WHERE id = ?"
-        with self._transaction(write=False) as db:
+        with self._file.transaction(write=False) as db:
 
             def read(line: Line) -> Tuple[BatchRow, str, Optional[str]]:
                 row = line.row
@@ -309,14 +307,14 @@ class Store:
 
     def bad(self) -> Optional[bytes]:
         """The BAD of the earlier run, as `begin` took it; None where there was none."""
-        with self._transaction(write=False) as db:
+        with self._file.transaction(write=False) as db:
             path: Optional[bytes] = _fact(db, "bad")
             return path
 
     @property
     def has_left_nothing(self) -> bool:
         """True while not one row, of this input or another, was sent."""
-        with self._transaction(write=False) as db:
+        with self._file.transaction(write=False) as db:
             return db.execute("SELECT 1 FROM rows WHERE state <> ? LIMIT 1", (UNSENT,)).fetchone() is None
 
     def close(self, *, remove: bool = False) -> None:

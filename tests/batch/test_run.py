@@ -20,6 +20,7 @@ import pytest
 
 from hestiaos_lite import BatchResult, Client, PermissionDenied, run_batch
 from hestiaos_lite.batch.rate import Backoff, TokenBucket, parse_rate
+from hestiaos_lite.batch.rows import BatchRow
 from hestiaos_lite.errors import (
     AuthenticationError,
     HestiaError,
@@ -309,13 +310,22 @@ def test_a_claim_that_fails_ends_the_run_and_leaves_the_row_in_doubt(box: Sandbo
 
 
 @pytest.mark.parametrize("lent", [False, True], ids=["own threads", "ThreadPoolExecutor"])
-def test_a_row_that_is_complete_leaves_nothing_to_the_garbage_collector(box: Sandbox, lent: bool) -> None:
+def test_a_row_that_is_complete_leaves_nothing_to_the_garbage_collector(
+    lent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Backoff, "base_seconds", 0.001)
     gc.collect()
     gc.disable()
     try:
-        with ThreadPoolExecutor(3) as executor:
-            for _ in run_batch(Client(box.url), rows(40), jobs=3, executor=executor if lent else None):
-                pass
+        with ThreadPoolExecutor(3) as executor, Timed(
+            lambda text, sequence: BUSY if sequence % 2 else None
+        ) as service:
+            client = Client(service.url, retries=0)
+            results = run_batch(client, rows(1000), jobs=3, executor=executor if lent else None)
+            list(itertools.islice(results, 40))
+            # in flight, rejected, and complete
+            assert sum(isinstance(one, BatchRow) for one in gc.get_objects()) <= 3 * 3
+            results.close()  # type: ignore[attr-defined]
         assert [one for one in gc.get_objects() if isinstance(one, Future)] == []
     finally:
         gc.enable()

@@ -10,7 +10,7 @@ import re
 import shutil
 import sqlite3
 import stat
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 import pytest
 
@@ -106,21 +106,52 @@ def test_every_state_that_a_loss_of_power_may_leave_is_resumed(
         shutil.rmtree(str(folder))
 
 
-def test_a_journal_without_its_log_leaves_every_unfinished_row_in_doubt(
-    whole: Whole, box: Sandbox, tmp_path: Any
+@pytest.mark.parametrize(("log", "in_doubt", "sent"), [
+    ("is lost", range(ROWS), 0),  # it may have been the only one to know that a row was sent
+    ("is lost after it was folded in", range(10, ROWS), 0),
+    ("is folded in by another program", [10], ROWS - 11),
+])  # fmt: skip
+def test_without_its_log_a_journal_leaves_in_doubt_what_it_does_not_know(
+    log: str,
+    in_doubt: Sequence[int],
+    sent: int,
+    request: Any,
+    box: Sandbox,
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The -wal that was left behind may have been the only one to know that a row was sent."""
+    """Of a run that was killed as the row r10 was in flight."""
+    if log == "is lost after it was folded in":
+        monkeypatch.setattr(store, "_CHECKPOINT_BYTES", 1)  # after each commit of rows or results
+        whole = run_whole(tmp_path)
+    else:
+        whole = request.getfixturevalue("whole")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    batch = Batch(folder, box.url)
+    give_inputs(batch)
+    put(batch.journal, whole.journal[10])
+    if log == "is folded in by another program":
+        put(batch.journal + "-wal", whole.log[10])
+        with contextlib.closing(sqlite3.connect(batch.journal)) as looked:
+            assert looked.execute("SELECT COUNT(*) FROM rows").fetchone() == (ROWS,)
+        assert not os.path.exists(batch.journal + "-wal")
+    called = batch.go("--resume", "--moved")
+    assert (called.code, "journal-wal is missing" in called.err) == (3, not sent)
+    assert box.requests_total == sent
+    batch.check_each_id_once(ROWS)
+    unknown = [line for line in batch.lines(batch.bad) if line["error"]["effect"] == "unknown"]
+    assert [line["id"] for line in unknown] == [
+        "r{}".format(number) for number in in_doubt
+    ]  # as in the input
+    # by this id it can be looked up, though the process that sent it is gone
+    assert not sent or unknown[0]["request_id"] == whole.request_ids[10]
+
+
+def test_a_row_that_no_journal_writes_is_named(whole: Whole, box: Sandbox, tmp_path: Any) -> None:
     batch = Batch(tmp_path, box.url)
     give_inputs(batch)
     put(batch.journal, whole.journal[10])
-    called = batch.go("--resume", "--moved")
-    assert called.code == 3
-    assert "journal-wal is missing" in called.err
-    assert box.requests_total == 0
-    batch.check_each_id_once(ROWS)
-    in_doubt = [int(line["id"][1:]) for line in batch.lines(batch.bad)]
-    assert in_doubt == sorted(in_doubt)  # as in the input
-
     with contextlib.closing(sqlite3.connect(batch.journal)) as damaged, damaged:
         damaged.execute("UPDATE rows SET state = 'sent', id = '{' WHERE id = '\"r20\"'")
     called = batch.go("--resume", "--moved")
@@ -128,38 +159,6 @@ def test_a_journal_without_its_log_leaves_every_unfinished_row_in_doubt(
         78,
         "hestiaos-lite: [JOURNAL] journal {}".format(batch.journal),
     )
-
-
-def test_what_was_folded_in_during_the_run_is_known_without_the_log(
-    box: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store, "_CHECKPOINT_BYTES", 1)  # after each commit of rows or results
-    folded = run_whole(tmp_path_factory.mktemp("folded"))
-    batch = Batch(tmp_path_factory.mktemp("state"), box.url)
-    give_inputs(batch)
-    put(batch.journal, folded.journal[10])
-    called = batch.go("--resume", "--moved")
-    assert (called.code, "journal-wal is missing" in called.err, box.requests_total) == (3, True, 0)
-    batch.check_each_id_once(ROWS)
-    in_doubt = [line["id"] for line in batch.lines(batch.bad) if line["error"]["effect"] == "unknown"]
-    assert in_doubt == ["r{}".format(number) for number in range(10, ROWS)]
-
-
-def test_a_log_that_another_program_has_folded_in_is_not_missing(
-    whole: Whole, box: Sandbox, tmp_path: Any
-) -> None:
-    batch = Batch(tmp_path, box.url)
-    give_inputs(batch)
-    put(batch.journal, whole.journal[10])
-    put(batch.journal + "-wal", whole.log[10])
-    with contextlib.closing(sqlite3.connect(batch.journal)) as looked:
-        assert looked.execute("SELECT COUNT(*) FROM rows").fetchone() == (ROWS,)
-    assert not os.path.exists(batch.journal + "-wal")
-    assert batch.go("--resume", "--moved").code == 3
-    (in_doubt,) = [line for line in batch.lines(batch.bad) if line["error"]["effect"] == "unknown"]
-    # by this id it can be looked up, though the process that sent it is gone
-    assert (in_doubt["id"], in_doubt["request_id"]) == ("r10", whole.request_ids[10])
-    assert box.requests_total == ROWS - 11
 
 
 MOVED = "moved or removed during the run"
