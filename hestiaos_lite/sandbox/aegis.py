@@ -105,13 +105,10 @@ class AegisRoutes:
         """Accept an action once: False when its key is taken or the tenant's quota is used up."""
         with self._lock:
             failing = self._failures > 0
-            facts: Dict[str, Any] = {
-                "payload": payload,
-                "outcome": "FAILED" if failing else "COMMITTED",
-                "quota": self.quota,
-            }
-            facts.update(now_ms=_now_ms(), delay_ms=int(self.delay_seconds * 1000))
-            added = self._store.write(_ADD, dict(values, **facts)) == 1
+            outcome = "FAILED" if failing else "COMMITTED"
+            row = dict(values, payload=payload, outcome=outcome, quota=self.quota)
+            row.update(now_ms=_now_ms(), delay_ms=int(self.delay_seconds * 1000))
+            added = self._store.write(_ADD, row) == 1
             self._failures -= added and failing  # not used up where nothing was accepted
         return added
 
