@@ -27,9 +27,8 @@ from weakref import WeakSet
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers, get_environ_proxies, select_proxy
+from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ClosedPoolError
 from urllib3.util import Retry, Timeout
@@ -165,7 +164,6 @@ class _OfThread:
 
     def __init__(self) -> None:
         self.session = requests.Session()
-        self.session.cookies = _NoCookies()
         adapter = _Adapter(pool_maxsize=4)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
@@ -181,11 +179,7 @@ class _OfThread:
             self.session.close()
 
 
-class _NoCookies(RequestsCookieJar):
-    """The jar of an API client, which keeps no cookies."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Take none."""
+_BLANK = vars(requests.Response())  # made once: its jar alone is a fiftieth of a call
 
 
 class _Adapter(HTTPAdapter):
@@ -204,17 +198,18 @@ class _Adapter(HTTPAdapter):
             pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return pool
 
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """Return what the request line names."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Wrap urllib3's response, without its cookies."""
-        response = requests.Response()
-        response.status_code = resp.status
-        response.headers = CaseInsensitiveDict(resp.headers)
-        response.encoding = get_encoding_from_headers(response.headers)
-        response.raw = resp
-        response.reason = resp.reason
-        response.url = str(req.url)
-        response.request = req
-        response.connection = self
+        """Wrap urllib3's response, without its cookies: what would look for them is not there."""
+        resp._original_response = None
+        response = requests.Response.__new__(requests.Response)
+        response.__dict__.update(
+            _BLANK, status_code=resp.status, headers=resp.headers, raw=resp, reason=resp.reason
+        )
+        response.__dict__.update(url=str(req.url), request=req, connection=self)
         return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

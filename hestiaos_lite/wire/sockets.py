@@ -74,10 +74,12 @@ class Attempt:
 
     def borrow_socket(self, response: Any) -> None:
         """Read an answer of requests that came over a connection that is not ours through the limit, as ours are."""
+        if self.sock is not None:
+            return
         answer: Any = getattr(response.raw, "_fp", None)
         file: Any = getattr(answer, "fp", None)
         sock = getattr(getattr(file, "raw", None), "_sock", None)
-        if self.sock is not None or sock is None:
+        if sock is None:
             return
         self.sock = sock
         seconds = self.wait_seconds()
@@ -122,6 +124,7 @@ class LimitedConnection:
 
     longest_idle_seconds = LONGEST_IDLE_SECONDS
     usable_until = math.inf  # once it is given back
+    _pieces: Optional[List[bytes]] = None  # of the request that is being made
 
     def _new_conn(self: Any) -> socket.socket:
         attempt: Attempt = _current.attempt
@@ -183,7 +186,23 @@ class LimitedConnection:
         # the TLS handshake that follows gets what the proxy has left of the limit
         self.sock.settimeout(_current.attempt.wait_seconds())
 
+    def request(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Send head and body as one: a system call and a segment less."""
+        pieces = self._pieces = []
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self._pieces = None
+        self.send(b"".join(pieces))
+
+    def putheader(self: Any, header: str, *values: str) -> None:
+        """Add a header, without urllib3's search in it for a mark that we never set."""
+        http.client.HTTPConnection.putheader(self, header, *values)
+
     def send(self: Any, data: Any) -> None:
+        if self._pieces is not None:
+            self._pieces.append(data)
+            return
         attempt: Attempt = _current.attempt
         if self.sock is None and self.auto_open:
             self.connect()
