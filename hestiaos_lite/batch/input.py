@@ -15,7 +15,7 @@ from .._check import is_encodable
 from .._json import loads
 from .._stdio import read_stdin
 from ..errors import InvalidInput
-from .rows import FORMS, BatchRow, check_row
+from .rows import FORMS, BatchRow, check_ms, check_object, check_row
 
 JSONL, TEXT, CSV, TSV = FORMATS = ("jsonl", "text", "csv", "tsv")
 MAX_ROW_CHARS = 16 * 1024 * 1024
@@ -89,7 +89,7 @@ class BatchInput:
             if self._is_table:
                 self._read_header(column, id_column)
             else:
-                self.columns = ["id", *self._form.kinds]
+                self.columns = ["id", *self._form.checks]
         except BaseException:
             self._file.close()
             raise
@@ -185,7 +185,7 @@ class BatchInput:
         line = self._opened("").readline(MAX_ROW_CHARS)
         self.line_end = "\r\n" if line.endswith("\r\n") else "\n"
         names = {main: next(name for name in mains if name in self.columns), "id": id_column or "id"}
-        names.update((field, field) for field in self._form.kinds if field not in [main, *names.values()])
+        names.update((field, field) for field in self._form.checks if field not in [main, *names.values()])
         for field, name in names.items():
             if self.columns.count(name) > 1:
                 raise InvalidInput("{}: its header names the column {} twice".format(self.name, name))
@@ -211,7 +211,7 @@ class BatchInput:
         values: Dict[str, Any] = {} if "id" in self._columns else {"id": number}
         for field, at in self._columns.items():
             if cells[at]:
-                values[field] = _READERS.get(self._form.kinds.get(field, ""), str)(cells[at])
+                values[field] = _READERS.get(self._form.checks.get(field), str)(cells[at])
         return values
 
     def _table_records(self) -> Iterator[Record]:
@@ -302,7 +302,7 @@ def _object(cell: str) -> Any:
         return cell  # which is refused for what it is
 
 
-_READERS: Mapping[str, Callable[[str], Any]] = {"ms": _number, "object": _object}
+_READERS: Mapping[Any, Callable[[str], Any]] = {check_ms: _number, check_object: _object}
 
 
 def _rewindable(path: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -33,20 +32,40 @@ class BatchRow(NamedTuple):
 Sending = Tuple[BatchRow, str]  # a row that is about to be sent, and the request id that it is sent under
 
 
-class Form(NamedTuple):
-    """What one call takes: its fields, which of them are required, and the one that ``input`` may stand for."""
+def _check_text(name: str, value: Any) -> str:
+    if not is_encodable(check_text(name, value)):
+        raise InvalidInput("{} is not valid text".format(name))
+    return str(value)
 
-    kinds: Mapping[str, str]
+
+def check_object(name: str, value: Any) -> Any:
+    """Return it as plain JSON values: what crosses to a worker is plain, whatever mapping the caller has made it of."""
+    try:
+        text = json.dumps(check_optional_mapping(name, value), ensure_ascii=False, allow_nan=False)
+        return json.loads(text.encode("utf-8").decode("utf-8"))
+    except (TypeError, ValueError, RecursionError):  # also a lone surrogate
+        raise InvalidInput("{} cannot be sent as JSON".format(name)) from None
+
+
+def check_ms(name: str, value: Any) -> int:
+    """Return a time in milliseconds."""
+    return check_whole_number(name, value, least=1, below=10**11)
+
+
+class Form(NamedTuple):
+    """What one call takes: its fields with their checks, which are required, and the one that ``input`` may stand for."""
+
+    checks: Mapping[str, Callable[[str, Any], Any]]
     required: Sequence[str]
     main: str
 
 
 # fmt: off
 FORMS: Mapping[str, Form] = {
-    "run": Form({"input": "text", "session_id": "text", "agent_id": "text", "mode_hint": "text", "timeout_ms": "ms"},
-                ["input"], "input"),
-    "chat": Form({"message": "text", "session_id": "text"}, ["message"], "message"),
-    "agent": Form({"agent_id": "text", "task": "text", "config": "object"}, ["agent_id", "task"], "task"),
+    "run": Form({"input": _check_text, "session_id": _check_text, "agent_id": _check_text, "mode_hint": _check_text,
+                 "timeout_ms": check_ms}, ["input"], "input"),
+    "chat": Form({"message": _check_text, "session_id": _check_text}, ["message"], "message"),
+    "agent": Form({"agent_id": _check_text, "task": _check_text, "config": check_object}, ["agent_id", "task"], "task"),
 }
 # fmt: on
 
@@ -78,11 +97,11 @@ def check_row(row: Any, call: str) -> BatchRow:
         values[form.main] = values.pop("input")
     faults.extend("{} is missing".format(name) for name in form.required if name not in values)
     for name, value in values.items():
-        if name not in form.kinds:
+        if name not in form.checks:
             faults.append("unknown field {}".format(json.dumps(str(name))))
             continue
         try:
-            values[name] = _CHECKS[form.kinds[name]](name, value)
+            values[name] = form.checks[name](name, value)
         except InvalidInput as error:
             faults.append(error.message)
     if faults:
@@ -104,28 +123,6 @@ def digest(call: str, row: BatchRow) -> str:
     """Sixteen hexadecimal digits that change with what is sent, to tell that a row is no longer the one that was sent."""
     content = json.dumps([call, row.arguments], sort_keys=True).encode("ascii")
     return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _check_sendable_text(name: str, value: Any) -> str:
-    if not is_encodable(check_text(name, value)):
-        raise InvalidInput("{} is not valid text".format(name))
-    return str(value)
-
-
-def _check_plain_object(name: str, value: Any) -> Any:
-    """Return it as plain JSON values: what crosses to a worker is plain, whatever mapping the caller has made it of."""
-    try:
-        text = json.dumps(check_optional_mapping(name, value), ensure_ascii=False, allow_nan=False)
-        return json.loads(text.encode("utf-8").decode("utf-8"))
-    except (TypeError, ValueError, RecursionError):  # also a lone surrogate
-        raise InvalidInput("{} cannot be sent as JSON".format(name)) from None
-
-
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "text": _check_sendable_text,
-    "object": _check_plain_object,
-    "ms": functools.partial(check_whole_number, least=1, below=10**11),
-}
 
 
 @dataclass(frozen=True)

@@ -463,9 +463,12 @@ def test_a_service_that_was_never_there_ends_the_run_after_the_retries(
 @pytest.mark.parametrize("retries", [3, 0])
 def test_a_wait_beyond_patience_ends_the_run_at_once(retries: int) -> None:
     refusal = reply(429, b"{}", {"Retry-After": "86400"})
+    source, results = rows(100), []  # type: Iterator[Any], List[BatchResult]
     with Timed(lambda text, sequence: refusal) as service, pytest.raises(RateLimited):
-        list(run_batch(Client(service.url, retries=0), rows(100), jobs=2, retries=retries))
+        results.extend(run_batch(Client(service.url, retries=0), source, jobs=2, retries=retries))
     assert len(service.arrivals) <= 2
+    # every row that was drawn has a result, also one that was drawn only to see whether there is one
+    assert sorted(result.id for result in results) == ["r{}".format(n) for n in range(100 - len(list(source)))]
 
 
 def test_a_key_without_permission_ends_the_run(box: Sandbox) -> None:
