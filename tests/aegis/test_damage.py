@@ -91,25 +91,33 @@ def test_what_an_outbox_never_has_is_refused(path, statement, name):
 # Loss of power while the file is made
 
 
-def test_a_first_page_of_zeroes_beside_a_hot_journal_is_recovered(path, tmp_path):
+def make_first_page_of_zeroes(path, *, journal_of, name=""):
     """What the disk holds when power fails after the journal is written and before the first page is."""
-    source = tmp_path / "source"
-    source.mkdir()
-    other = sqlite3.connect(str(source / "outbox.db"), isolation_level=None)
+    other = sqlite3.connect(str(journal_of), isolation_level=None)
+    if name:
+        other.execute("CREATE TABLE {} (x)".format(name))
     other.execute("PRAGMA cache_size = 1")
     other.execute("BEGIN IMMEDIATE")
     other.execute("CREATE TABLE filler (x)")
-    other.execute(
-        "INSERT INTO filler VALUES (zeroblob(100000))"
-    )  # more than the cache, so that the journal is synced
-    journal = (source / "outbox.db-journal").read_bytes()
+    # more than the cache, so that the journal is synced
+    other.execute("INSERT INTO filler VALUES (zeroblob(100000))")
+    shutil.copy(str(journal_of) + "-journal", str(path) + "-journal")
     other.close()
-    assert journal[:8] == bytes.fromhex("d9d505f920a163d7")
     path.write_bytes(bytes(4096))
-    path.with_name("outbox.db-journal").write_bytes(journal)
     path.chmod(0o600)
+
+
+def test_a_first_page_of_zeroes_beside_a_hot_journal_is_recovered(path, tmp_path):
+    make_first_page_of_zeroes(path, journal_of=tmp_path / "new.db")
     with Outbox(path) as box:
         queue(box, "k")
+
+
+def test_the_journal_of_another_programs_file_is_left_alone(path, tmp_path):
+    """It would be rolled back into a file that is not ours."""
+    make_first_page_of_zeroes(path, journal_of=tmp_path / "other.db", name="t")
+    refused(lambda: Outbox(path), path, "not an SQLite file, or it is damaged")
+    assert path.read_bytes() == bytes(4096)
 
 
 @pytest.mark.parametrize("journal", [None, b"", b"no journal", bytes(512)])
@@ -121,21 +129,6 @@ def test_a_page_of_zeroes_alone_is_no_outbox(path, journal):
     before = sorted(os.listdir(str(path.parent)))
     refused(lambda: Outbox(path), path, "not an SQLite file, or it is damaged")
     assert (path.read_bytes(), sorted(os.listdir(str(path.parent)))) == (bytes(4096), before)
-
-
-def test_the_journal_of_another_programs_file_is_left_alone(path, tmp_path):
-    """It would be rolled back into a file that is not ours."""
-    other = sqlite3.connect(str(tmp_path / "other.db"), isolation_level=None)
-    other.execute("CREATE TABLE t (x)")
-    other.execute("PRAGMA cache_size = 1")
-    other.execute("BEGIN IMMEDIATE")
-    other.execute("INSERT INTO t VALUES (zeroblob(100000))")
-    shutil.copy(str(tmp_path / "other.db-journal"), str(path) + "-journal")
-    other.close()
-    path.write_bytes(bytes(4096))
-    path.chmod(0o600)
-    refused(lambda: Outbox(path), path, "not an SQLite file, or it is damaged")
-    assert path.read_bytes() == bytes(4096)
 
 
 # Locked

@@ -84,13 +84,6 @@ def test_an_older_row_of_the_thread_ends_a_call_alike(box: Sandbox, outbox: Outb
     assert [row.state for row in outbox.list()] == ["queued", "queued"]
 
 
-def test_a_404_that_the_service_explains_is_about_the_decision(box: Sandbox, outbox: Outbox) -> None:
-    queue(outbox, "k", base_url=box.url)
-    box.fail_next(404, body={"detail": {"code": "THREAD_CLOSED", "message": "this thread is closed"}})
-    assert call("outbox", "flush", "-u", box.url, "--outbox", outbox.path).code == 1
-    assert outbox.get(1).state == "dead"
-
-
 # Dead rows
 
 
