@@ -281,8 +281,6 @@ def test_models_are_what_dataclasses_are_to_their_users():
     assert ChatResponse("x") != HealthResponse("x")
     assert (answer == "ALLOW") is False
     with pytest.raises(dataclasses.FrozenInstanceError):
-        answer.output = "ho"  # type: ignore[misc]
-    with pytest.raises(dataclasses.FrozenInstanceError):
         del answer.output
     names = [item.name for item in dataclasses.fields(answer)]
     assert list(inspect.signature(RunResponse).parameters) == names

@@ -70,28 +70,31 @@ def module_of(path: str) -> str:
     return path.split("/")[0]
 
 
+def import_statements(node: ast.AST, when: str = "load") -> Iterator:
+    """Every import below a node, and when it takes place."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.Import, ast.ImportFrom)):
+            yield child, when
+        elif when == "types" or isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            yield from import_statements(child, "types")
+        else:
+            is_function = isinstance(child, (ast.FunctionDef, ast.Lambda))
+            yield from import_statements(child, "later" if is_function else when)
+
+
 @functools.lru_cache(None)
 def imports_of(path: str) -> Set[Import]:
     """What a file imports."""
-    tree = tree_of(path)
-    when: Dict[int, str] = {}
-    for kinds, word in (((ast.FunctionDef, ast.Lambda), "later"), ((ast.If,), "types")):
-        for node in ast.walk(tree):
-            if isinstance(node, kinds) and (word == "later" or "TYPE_CHECKING" in ast.dump(node.test)):
-                when.update((id(inner), word) for inner in ast.walk(node))
     folders = path.split("/")[:-1]
     found = set()
-    for node in ast.walk(tree):
-        moment = when.get(id(node), "load")
+    for node, moment in import_statements(tree_of(path)):
         if isinstance(node, ast.Import):
             paths = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = ["hestiaos_lite"] + folders[: len(folders) + 1 - node.level] if node.level else []
             base += node.module.split(".") if node.module else []
             whole = base == ["hestiaos_lite"] or not node.module
             paths = [base + [alias.name] for alias in node.names] if whole else [base]
-        else:
-            continue
         for parts in paths:
             ours = parts[0] == "hestiaos_lite"
             name = (parts[1:] or ["__init__"])[0] if ours else parts[0]

@@ -39,6 +39,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>Attention required</title></head><bod
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 TEXT = {"Content-Type": "text/plain"}
 JSON = {"Content-Type": "application/json"}
+CHUNKED = {"Transfer-Encoding": "chunked"}
 
 
 # -- a gateway's page decides nothing
@@ -49,13 +50,12 @@ GATEWAYS: Dict[str, bytes] = {
     "a page under 409": reply(409, PAGE, HTML),
     "a page under 410": reply(410, PAGE, HTML),
     "a page under 422": reply(422, PAGE, HTML),
-    "a page under 422 that breaks off": head(422, dict(HTML, **{"Transfer-Encoding": "chunked"}))
-    + chunked([PAGE], end=b"no chunk\r\n"),
+    "a page under 422 that breaks off": head(422, dict(HTML, **CHUNKED)) + chunked([PAGE], end=b"no chunk\r\n"),
     "a page that says it is JSON": reply(409, PAGE, JSON),
     "text under 403": reply(403, b"Forbidden", TEXT),
     "text under 404": reply(404, b"404 page not found", TEXT),
     "text under 409": reply(409, b"conflict", TEXT),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("data", GATEWAYS.values(), ids=GATEWAYS.keys())
@@ -302,7 +302,7 @@ STREAMS: Dict[str, Tuple[Tuple[Dict[str, Any], ...], int]] = {
         0,
     ),
     "as a decision at the end": (({"type": "start"}, {"type": "final", "data": {"decision": "BLOCK"}}), 1),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("events", "code"), STREAMS.values(), ids=STREAMS.keys())
