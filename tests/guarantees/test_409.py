@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Mapping
 
 import pytest
 
-from hestiaos_lite import ActionResult, AegisClient, IdempotencyConflict, InvalidResponse, Outbox
+from hestiaos_lite import ActionResult, AegisClient, FlushReport, IdempotencyConflict, InvalidResponse, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
 from ..aegis.kit import queue
@@ -40,32 +40,23 @@ def facts(result: ActionResult) -> Any:
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_who_decided_otherwise_first_is_told(box: Sandbox, outbox: Outbox, body: Any) -> None:
+    """By a call, by a flush, and by a call that an outbox records first."""
     box.hitl.conflict_body = body
-    with client_of(box) as aegis:
-        assert aegis.reject("k").accepted
-        assert facts(aegis.reject("k")) == (409, True, True)
+    with client_of(box) as first:
+        for key, action in (("same", "approve"), ("other", "reject"), ("k", "reject")):
+            assert first.execute(action, key).accepted
+        assert facts(first.reject("k")) == (409, True, True)
         with pytest.raises(IdempotencyConflict) as caught:
-            aegis.approve("k")
+            first.approve("k")
     assert (caught.value.status, caught.value.exit_code) == (409, 1)
     assert "recorded 'reject' under this idempotency key, not 'approve'" in str(caught.value)
-    with client_of(box, outbox=outbox) as aegis, pytest.raises(IdempotencyConflict):
-        aegis.approve("k")
-    assert [row.state for row in outbox.list()] == ["dead"]
-
-
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-def test_a_flush_tells_the_same(box: Sandbox, outbox: Outbox, body: Any) -> None:
-    box.hitl.conflict_body = body
-    with client_of(box, outbox=outbox) as aegis, client_of(box) as first:
-        for key, action in (("same", "approve"), ("other", "reject")):
-            first.execute(action, key)
-            queue(outbox, key, base_url=box.url)
-        report = aegis.flush()
-    assert (report.sent, report.duplicate, report.dead) == (0, 1, 1)
-    assert [(row.idempotency_key, row.state, row.confirmed) for row in outbox.list()] == [
-        ("same", "settled", True),
-        ("other", "dead", True),
-    ]
+    queue(outbox, "same", "other", base_url=box.url)
+    with client_of(box, outbox=outbox) as aegis:
+        assert aegis.flush() == FlushReport(duplicate=1, dead=1)
+        with pytest.raises(IdempotencyConflict):
+            aegis.approve("k")
+    rows = [(row.idempotency_key, row.state, row.confirmed) for row in outbox.list()]
+    assert rows == [("same", "settled", True), ("other", "dead", True), ("k", "dead", True)]
 
 
 @pytest.mark.parametrize("body", SILENT.values(), ids=SILENT.keys())
