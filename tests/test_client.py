@@ -194,17 +194,6 @@ def test_governance_trace_is_none_on_404_alone(box):
 # -- what only raw bytes show: test_models has the two forms of each answer
 
 
-@pytest.mark.parametrize(("call", "body", "expected"), [
-    (lambda c: c.system.config(), {"any": [1]}, {"any": [1]}),
-    (lambda c: c.secrets("k"), {"value": "v", "more": 1}, "v"),
-    (lambda c: c.secrets.set("k", "v"), [], None),
-    (lambda c: c.chat("x"), {"result": "hi", "session_id": "s", "trace_id": "t"}, ChatResponse("hi", "s", "t")),
-], ids=["config", "secret", "secret stored", "chat, documented"])  # fmt: skip
-def test_an_answer_is_read(call, body, expected):
-    with FaultServer(answer(ok(body))) as server, Client(server.url, timeout=5) as client:
-        assert call(client) == expected
-
-
 @pytest.mark.parametrize(
     "body",
     [{}, {"value": None}, {"value": 5}, {"value": {"a": CANARY}}, [CANARY], CANARY],

@@ -135,6 +135,7 @@ VOID: Dict[str, Tuple[bytes, bool]] = {
     "204 with a length": (head(204, {"Content-Length": 4}), True),
     "201 and JSON": (reply(201, b'{"stored": true}', JSON), True),
     "JSON null": (reply(200, b"null", JSON), True),
+    "a list": (reply(200, b"[]", JSON), True),
     "a line break": (reply(200, b"\r\n"), True),
     "a portal's page": (reply(200, PAGE, HTML), False),
     "text": (reply(200, b"OK", TEXT), False),
