@@ -146,6 +146,10 @@ class SqliteFile:
             least = 0.0 if delivered is False else min(_GRACE_SECONDS, wait_seconds)
             wait_seconds = max(least, min(wait_seconds, deadline.remaining()))
         with self._connected(wait_seconds, delivered) as (connection, give_up):
+            if connection.in_transaction:
+                # what failed in here would undo that one, and the interrupted code would go on without it
+                what = "a signal handler has interrupted this thread while it used it; use it outside of the handler"
+                raise self.refuse(what, delivered, "_BUSY")
             try:
                 # With NORMAL a log is written in order and synced by the next FULL commit or checkpoint; a rollback
                 # journal might be damaged (https://www.sqlite.org/pragma.html#pragma_synchronous).

@@ -80,6 +80,18 @@ def test_what_a_transaction_does_is_done_whole_or_not_at_all(path):
         assert read(file) == written(path) == ["one"]
 
 
+def test_a_signal_handler_in_the_middle_of_a_transaction_is_refused_and_does_not_undo_it(path):
+    with opened(path) as file:
+        with file.transaction() as connection:
+            connection.execute("INSERT INTO note VALUES ('one')")
+            for may_write in (True, False):  # as a handler may that strikes here
+                with pytest.raises(HestiaError, match="a signal handler has interrupted") as caught:
+                    with file.transaction(write=may_write, delivered=False):
+                        raise AssertionError("not reached")
+                assert (caught.value.code, caught.value.effect) == ("NOTES_BUSY", "none")
+        assert read(file) == ["one"]
+
+
 def test_each_transaction_says_whether_it_waits_for_the_disk(path):
     """NORMAL with a write-ahead log syncs nothing until a checkpoint: https://www.sqlite.org/pragma.html#pragma_synchronous."""
     with opened(path) as file:
