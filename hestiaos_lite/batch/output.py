@@ -190,7 +190,6 @@ class Files:
                 row, state, result = read(line)
                 cells = line.cells or map(_cell, (row.id, *map(row.arguments.get, source.columns[1:])))
                 writer.writerow([*cells, *_cells_of(state, result)])
-            text.detach()
 
 
 class _Lines:

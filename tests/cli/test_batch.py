@@ -137,6 +137,11 @@ def test_of_many_faults_the_first_twenty_are_shown(batch: Batch) -> None:
     assert called.code == 65
     assert len(called.err.splitlines()) == 21
     assert "50 faulty lines (the first 20 are shown)" in called.err
+    batch.give_rows(25)
+    assert batch.go().code == 0
+    batch.give([dict(row, input="changed") for row in batch.lines(batch.input)])
+    called = batch.go("--resume")
+    assert (called.code, called.err.count(" (id ")) == (65, 20)
 
 
 @pytest.mark.parametrize(("name", "content", "call_name", "ids"), [
