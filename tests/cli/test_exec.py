@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ..cli_call import Called, command, environment, ran, run
+from ..cli_call import command, environment, ran, run
 from ..faultserver import FaultServer, answer, ok
 
 if os.name != "posix":
@@ -22,15 +22,10 @@ ALLOW = answer(ok({"decision": "ALLOW"}))
 PYTHON = sys.executable
 
 
-def guard(url: str, *argv: str, **variables: str) -> Called:
-    """Run ``hestiaos-lite guard`` in a process of its own, without retries."""
-    return run("guard", "-u", url, "--retries", "0", *argv, **variables)
-
-
-@pytest.fixture
-def trace(tmp_path: Any) -> Any:
-    """A file that the command makes: where it is not, the command did not run."""
-    return tmp_path / "trace"
+def guarded(*words: Any, **options: Any) -> Any:
+    """Run ``hestiaos-lite guard`` with these words in a process of its own, and a service that allows it."""
+    with FaultServer(ALLOW) as server:
+        return ran([*command("guard", "-u", server.url), *words], **options)
 
 
 def test_a_command_by_a_relative_path_takes_guards_place(tmp_path: Any) -> None:
@@ -39,12 +34,9 @@ def test_a_command_by_a_relative_path_takes_guards_place(tmp_path: Any) -> None:
     script.write_text("#!{}\n{}\n".format(PYTHON, show))
     script.chmod(0o755)
     with FaultServer(ALLOW) as server:
+        line = command("guard", "-u", server.url, "--", os.path.relpath(str(script)))
         process = subprocess.Popen(
-            command("guard", "-u", server.url, "--", os.path.relpath(str(script))),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(),
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
         )
         out, err = process.communicate(b"given", timeout=30)
     assert (process.returncode, err) == (0, b"")
@@ -107,9 +99,7 @@ def test_the_environment_is_the_one_that_guard_was_given() -> None:
     """Under cron there is no locale, and Python would hand on an LC_CTYPE of its own."""
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": environment()["PYTHONPATH"], "A": "b"}
     for given in (bare, dict(bare, LC_CTYPE="C.UTF-8"), dict(bare, LC_CTYPE="C", LANG="C")):
-        with FaultServer(ALLOW) as server:
-            line = command("guard", "-u", server.url, "--", "env")
-            done = ran(line, env=given)
+        done = guarded("--", "env", env=given)
         shown = dict(setting.split("=", 1) for setting in done.stdout.decode("utf-8").splitlines())
         assert (done.returncode, done.stderr, shown) == (0, b"", given)
 
@@ -129,8 +119,7 @@ def test_signals_that_were_ignored_stay_ignored_and_no_others_are() -> None:
             signal.signal(number, signal.SIG_IGN)
 
     inherited = ignored(subprocess.run(show, stdout=subprocess.PIPE).stdout)
-    with FaultServer(ALLOW) as server:
-        done = ran(command("guard", "-u", server.url, "--", *show), preexec_fn=ignore)
+    done = guarded("--", *show, preexec_fn=ignore)
     assert (done.returncode, done.stderr) == (0, b"")
     assert ignored(done.stdout) == inherited | sum(1 << (number - 1) for number in IGNORED)
 
@@ -159,45 +148,34 @@ def test_sigterm_to_our_pid_is_the_commands() -> None:
 def test_descriptors_are_the_ones_that_guard_was_given(tmp_path: Any) -> None:
     path = tmp_path / "given"
     path.write_text("through a descriptor")
-    with FaultServer(ALLOW) as server, open(str(path)) as file:
-        number = file.fileno()
-        show = "import os, sys; print(sorted(set(os.listdir('/proc/self/fd')) - {str(os.open('/dev/null', 0))}), os.read(int(sys.argv[1]), 99))"
-        line = command(
-            "guard", "-u", server.url, "--log", str(tmp_path / "log"), "--", PYTHON, "-c", show, str(number)
-        )
-        done = ran(line, stdin=subprocess.DEVNULL, pass_fds=[number])
-        plain = subprocess.run(
-            line[line.index("--") + 1 :], stdin=subprocess.DEVNULL, capture_output=True, pass_fds=[number]
-        )
-        os.lseek(number, 0, os.SEEK_SET)
-    assert done.stderr == b""
-    assert done.stdout.split(b"]")[0] == plain.stdout.split(b"]")[0]
+    show = "import os, sys; print(sorted(set(os.listdir('/proc/self/fd')) - {str(os.open('/dev/null', 0))}), os.read(int(sys.argv[1]), 99))"
+    with open(str(path)) as file:
+        options: Any = {"stdin": subprocess.DEVNULL, "pass_fds": [file.fileno()]}
+        line = [PYTHON, "-c", show, str(file.fileno())]
+        done = guarded("--log", str(tmp_path / "log"), "--", *line, **options)
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        plain = ran(line, **options)
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", plain.stdout)
     assert b"through a descriptor" in done.stdout
 
 
-def test_closed_standard_streams_stay_closed(trace: Any, tmp_path: Any) -> None:
+def test_closed_standard_streams_stay_closed(tmp_path: Any) -> None:
     """What guard opens meanwhile (a socket, the log) gets the free numbers, and is closed when the command begins."""
+    trace = tmp_path / "trace"
     show = 'ls -l /proc/$$/fd > "$0"; exit 4'
-    options = ["-u", "{url}", "--log", str(tmp_path / "log"), "--", "bash", "-c", show, str(trace)]
+    line = ["--log", str(tmp_path / "log"), "--", "bash", "-c", show, str(trace)]
     with FaultServer(ALLOW) as server:
-        line = [word.replace("{url}", server.url) for word in command("guard", *options)]
-        done = subprocess.run(
-            ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash"] + line,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment(),
-            timeout=30,
-        )
-    assert done.returncode == 4
+        shell = ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash"]
+        done = ran(shell + list(command("guard", "-u", server.url, *line)))
+    assert (done.returncode, done.stdout, done.stderr) == (4, b"", b"")
     assert "socket:" not in trace.read_text()
     assert "/log" not in trace.read_text()
 
 
-def test_guard_under_guard(trace: Any) -> None:
+def test_guard_under_guard() -> None:
     inner = command("guard", "--", "sh", "-c", "echo twice; exit 5")
     with FaultServer(ALLOW) as server:
-        done = guard(server.url, "--", *inner, HESTIAOS_BASE_URL=server.url)
+        done = run("guard", "-u", server.url, "--", *inner, HESTIAOS_BASE_URL=server.url)
         told = [
             json.loads(request.body.decode("utf-8"))["command_input"]["argv"] for request in server.requests
         ]
