@@ -291,6 +291,7 @@ OWN = [
     {"pattern": "ok", "decision": "ALLOW", "budget": 0.75},
     {"pattern": "x [0-9]{1,8}", "decision": "THROTTLE"},
     {"pattern": "[]][*][+][{]|^la.?t", "decision": "THROTTLE"},
+    {"pattern": "z.{0,315}.{0,315}z", "decision": "THROTTLE"},  # as much as may be: each bound has one choice more than its number
 ]
 OWN_TEXTS = [
     ("the PAYROLL",  ("BLOCK", "low", "payroll", "not for agents", 0.0)),
@@ -318,7 +319,7 @@ BAD_POLICIES = [
     ('[{"pattern": "a", "decision": "BLOCK", "resaon": "x"}]', "rule 1: unknown field resaon"),
 ] + [
     (json.dumps([{"pattern": pattern, "decision": "ALLOW"}]), "rule 1: pattern repeats")  # and may take for ever
-    for pattern in ("(a+)+$", "(a|a)*$", "a*", "a+", "a{2,}", "a{,}", "(ab){2}", "(?:.{0,9}){9}", ".{0,400}.{0,400}", "[]*]*", r"\\*")
+    for pattern in ("(a+)+$", "(a|a)*$", "a*", "a+", "a{2,}", "a{,}", "(ab){2}", "(?:.{0,9}){9}", ".{0,315}.{0,316}", "[]*]*", r"\\*")
 ]
 # fmt: on
 
