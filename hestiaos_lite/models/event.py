@@ -35,12 +35,12 @@ class StreamEvent(Model):
             raw.__class__ is dict
             and raw.keys() == _FIELDS
             and raw["data"].__class__ is dict
-            and raw["type"].__class__ is str
-            and raw["trace_id"].__class__ is str
-            and raw["timestamp"].__class__ is str
+            and raw["type"].__class__ is raw["trace_id"].__class__ is raw["timestamp"].__class__ is str
         ):
             event = cls.__new__(cls)
-            event.__dict__.update(raw, extra={})
+            fields = event.__dict__
+            fields.update(raw)
+            fields["extra"] = {}
             return event
         return cls.from_dict(raw)
 
