@@ -5,15 +5,37 @@ from __future__ import annotations
 import json
 from typing import Any, Callable, List, NamedTuple
 
+import pytest
+import requests
+
 from hestiaos_lite import AegisClient, Client, HestiaError
 from hestiaos_lite.models import RunResponse
 
 URL = "http://service.example:8000"  # nobody resolves it
+KINDS = pytest.mark.parametrize("kind", ["own", "callers"])
 _STREAM = [
     {"type": "start", "trace_id": "t-1"},
     {"type": "token", "data": {"text": "naïve"}},
     {"type": "done"},
 ]
+
+
+def session_of(kind: str) -> Any:
+    """None for a session of the client's own, else one of the caller's."""
+    return requests.Session() if kind == "callers" else None
+
+
+def call_everything(url: str, kind: str = "own") -> None:
+    """A call, a stream, a decision, and a look that finds nothing: four requests to a sandbox."""
+    session = session_of(kind)
+    options = {"session": session, "tenant_id": "acme", "thread_id": "main"}
+    with Client(url, session=session) as client, AegisClient(url, **options) as aegis:
+        assert client.run("hello").result == "ALLOW"
+        assert [event.type for event in client.run_stream("hello")][-1] == "done"
+        assert aegis.approve("key").accepted
+        assert client.governance.trace("none") is None
+    if session is not None:
+        session.close()
 
 
 class Exchange(NamedTuple):

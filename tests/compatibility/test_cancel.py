@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import pytest
-import requests
 import urllib3
 
 from hestiaos_lite import Client
@@ -15,14 +14,10 @@ from hestiaos_lite import Client
 from ..faultserver import TLS_AUTHORITY, FaultServer, answer_and_hang, head
 from ..proxies import http_proxy
 from . import GREEN, alone, needs
+from .play import KINDS, session_of
 
 PATIENT = 20.0
 BEGUN = head(200, {"Content-Type": "text/event-stream"}) + b'data: {"type": "start"}\n\n'
-KINDS = pytest.mark.parametrize("kind", ["own", "callers"])
-
-
-def session_of(kind: str) -> Any:
-    return requests.Session() if kind == "callers" else None
 
 
 def is_cancelled(client: Client) -> None:

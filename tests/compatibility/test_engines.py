@@ -6,19 +6,13 @@ import sys
 
 import pytest
 
-from hestiaos_lite import AegisClient, Client, InvalidInput
+from hestiaos_lite import Client, InvalidInput
 from hestiaos_lite.sandbox import Sandbox
 
 from . import GREEN, alone, needs
+from .play import call_everything
 
 WITHOUT_SSL = "import sys; sys.modules['ssl'] = sys.modules['_ssl'] = None"
-
-
-def call_everything(url: str) -> None:
-    with Client(url) as client, AegisClient(url, tenant_id="acme", thread_id="main") as aegis:
-        assert client.run("hello").result == "ALLOW"
-        assert [event.type for event in client.run_stream("hello")][-1] == "done"
-        assert aegis.approve("key").accepted
 
 
 def call_without_ssl(url: str) -> None:

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from typing import Iterator
 
 import pytest
-import requests
 
 from ..faultserver import closed_port
 from . import alone, needs
-from .play import EXCHANGES, URL, Exchange
+from .play import EXCHANGES, KINDS, URL, Exchange, session_of
 
 
 @contextmanager
@@ -60,12 +59,11 @@ def play(tool: str, kind: str) -> None:
     # where httpretty lets something through (with urllib3 from 2.3 on it has to), nobody is met
     url = "http://127.0.0.1:{}".format(closed_port()) if tool == "httpretty" else URL
     for exchange in EXCHANGES:
-        session = requests.Session() if kind == "callers" else None
         with globals()[tool](url + exchange.path, exchange):
-            assert exchange.played(session, url) == exchange.outcome, exchange.name
+            assert exchange.played(session_of(kind), url) == exchange.outcome, exchange.name
 
 
-@pytest.mark.parametrize("kind", ["own", "callers"])
+@KINDS
 @pytest.mark.parametrize(
     "tool",
     [pytest.param(tool, marks=needs(tool)) for tool in ("requests_mock", "pook", "httpretty", "mocket")],

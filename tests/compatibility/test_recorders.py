@@ -16,6 +16,7 @@ from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import ROOT, environment
 from . import alone, needs
+from .play import KINDS, session_of
 
 
 def calls(url: str, session: Any = None) -> List[Any]:
@@ -44,7 +45,7 @@ def play_vcr(kind: str, folder: str) -> None:
 
     def played(url: str, record_mode: str) -> List[Any]:
         with vcr.use_cassette(os.path.join(folder, "calls.yaml"), record_mode=record_mode):
-            return calls(url, requests.Session() if kind == "callers" else None)
+            return calls(url, session_of(kind))
 
     with Sandbox() as box:
         recorded = played(box.url, "once")
@@ -96,7 +97,7 @@ def test_betamax(play: Any, tmp_path: Path) -> None:
 class TestVcrpy:
     pytestmark = needs("vcr")
 
-    @pytest.mark.parametrize("kind", ["own", "callers"])
+    @KINDS
     @pytest.mark.parametrize("play", [play_vcr, let_nothing_leave])
     def test_in_a_cassette(self, play: Any, kind: str, tmp_path: Path) -> None:
         alone(play, kind, str(tmp_path))

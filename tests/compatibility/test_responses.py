@@ -11,16 +11,12 @@ import responses
 
 from hestiaos_lite import Client, ConnectionFailed
 
-from .play import EXCHANGES, URL
+from .play import EXCHANGES, URL, session_of
 
 
 @pytest.fixture(params=["own", "callers"])
 def session(request: pytest.FixtureRequest) -> Any:
-    if request.param == "own":
-        yield None
-        return
-    with requests.Session() as callers:
-        yield callers
+    return session_of(request.param)
 
 
 @responses.activate

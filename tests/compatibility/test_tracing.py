@@ -5,21 +5,11 @@ from __future__ import annotations
 from typing import Any, List
 
 import pytest
-import requests
 
-from hestiaos_lite import Client
 from hestiaos_lite.sandbox import Sandbox
 
 from . import alone, needs
-
-KINDS = pytest.mark.parametrize("kind", ["own", "callers"])
-
-
-def call_everything(url: str, kind: str) -> None:
-    with requests.Session() as callers, Client(url, session=callers if kind == "callers" else None) as client:
-        assert client.run("hello").result == "ALLOW"
-        assert [event.type for event in client.run_stream("hello")][-1] == "done"
-        assert client.governance.trace("none") is None
+from .play import KINDS, call_everything
 
 
 def with_opentelemetry(url: str, kind: str) -> None:
@@ -39,7 +29,7 @@ def with_opentelemetry(url: str, kind: str) -> None:
 
     RequestsInstrumentor().instrument(tracer_provider=provider, response_hook=read)
     call_everything(url, kind)
-    assert len(exporter.get_finished_spans()) == len(bodies) == 3
+    assert len(exporter.get_finished_spans()) == len(bodies) == 4
     assert min(bodies) > 0
 
 
@@ -58,7 +48,7 @@ def with_sentry(url: str, kind: str) -> None:
     with sentry_sdk.start_transaction(name="job"):
         call_everything(url, kind)
     spans = [span for envelope in envelopes for span in envelope.get_transaction_event()["spans"]]
-    assert [span["op"] in ("http", "http.client") for span in spans].count(True) == 3
+    assert [span["op"] in ("http", "http.client") for span in spans].count(True) == 4
 
 
 def with_freezegun(url: str, kind: str) -> None:

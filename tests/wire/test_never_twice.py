@@ -30,6 +30,7 @@ from ..faultserver import (
     answer,
     chunked,
     closed_port,
+    drop_and_leave,
     head,
     ok,
     reply,
@@ -151,13 +152,8 @@ REPEATING: Dict[str, Any] = {
 @pytest.mark.parametrize("name", [*REPEATING, "a session of its own"])
 def test_a_session_that_repeats_is_not_believed_about_its_last_try(name: str) -> None:
     """The first try was read by the service, which then went away; the second was refused."""
-
-    def leave(wire: Wire) -> None:
-        wire.request()
-        server.refuse()
-
     lent = InsistingSession() if name == "a session of its own" else requests.Session()
-    with FaultServer(leave) as server, lent:
+    with FaultServer(drop_and_leave) as server, lent:
         if name in REPEATING:
             prefix, adapter = REPEATING[name]()
             lent.mount(server.url + prefix, adapter)
