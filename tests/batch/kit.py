@@ -8,17 +8,19 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
 from collections import Counter
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from hestiaos_lite import Client
 from hestiaos_lite.cli import main
 from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import Called, call
+from ..faultserver import FaultServer, Wire, ok
 
 BLOCKED_TEXT = "rm -rf /"
 PAGE = 512  # bytes
@@ -43,6 +45,31 @@ def executions(box: Sandbox) -> Counter[str]:
 
 def once(count: int) -> Counter[str]:
     return Counter({"row {}".format(number): 1 for number in range(count)})
+
+
+class Timed(FaultServer):
+    """A service that notes when each row comes; ``judge(input, sequence)`` gives the refusal it meets, or None."""
+
+    def __init__(self, judge: Callable[[str, int], Optional[bytes]]) -> None:
+        self.arrivals: List[Tuple[str, float]] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._judge = judge
+        self._lock_of_counts = threading.Lock()
+        super().__init__(self._script)
+
+    def _script(self, wire: Wire) -> None:
+        while True:
+            text = json.loads(wire.request().body.decode("utf-8"))["input"]
+            with self._lock_of_counts:
+                self.arrivals.append((text, time.monotonic()))
+                sequence = len(self.arrivals)
+                self._at_once += 1
+                self.most_at_once = max(self.most_at_once, self._at_once)
+            answer = self._judge(text, sequence) or ok({"result": "ALLOW", "trace_id": "t"})
+            with self._lock_of_counts:
+                self._at_once -= 1
+            wire.send(answer)
 
 
 class Child:

@@ -6,15 +6,13 @@ import contextlib
 import functools
 import gc
 import itertools
-import json
 import multiprocessing
 import os
 import pickle
-import threading
 import time
 from collections import Counter
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -31,10 +29,9 @@ from hestiaos_lite.errors import (
 from hestiaos_lite.sandbox import Sandbox
 
 from ..cli_call import NEEDS_FORK, program
-from ..faultserver import FaultServer, Wire, answer_and_close, ok, reply
-from .kit import client_of_environment, executions, once, rows
+from ..faultserver import FaultServer, answer_and_close, ok, reply
+from .kit import Timed, client_of_environment, executions, once, rows
 
-ALLOWED = ok({"result": "ALLOW", "trace_id": "t"})
 BUSY = reply(503, b"{}")
 
 
@@ -332,23 +329,10 @@ def test_a_row_that_is_complete_leaves_nothing_to_the_garbage_collector(
 
 
 def test_no_more_than_jobs_are_in_flight() -> None:
-    lock = threading.Lock()
-    inside: List[int] = [0, 0]
-
-    def script(wire: Wire) -> None:
-        while wire.request():
-            with lock:
-                inside[0] += 1
-                inside[1] = max(inside)
-            time.sleep(0.01)
-            with lock:
-                inside[0] -= 1
-            wire.send(ALLOWED)
-
-    with FaultServer(script) as server, ThreadPoolExecutor(20) as executor:
-        results = list(run_batch(Client(server.url), rows(60), jobs=4, executor=executor))
+    with Timed(lambda text, sequence: time.sleep(0.01)) as service, ThreadPoolExecutor(20) as executor:
+        results = list(run_batch(Client(service.url), rows(60), jobs=4, executor=executor))
     assert sum(result.ok for result in results) == 60
-    assert inside[1] == 4
+    assert service.most_at_once == 4
 
 
 # fmt: off
@@ -390,24 +374,6 @@ def test_bad_arguments_are_refused_by_the_call_itself(options: Dict[str, Any]) -
 
 
 # -- refusals, pauses, ends
-
-
-class Timed(FaultServer):
-    """A service that notes when each row comes; ``judge(input, sequence)`` gives the refusal it meets, or None."""
-
-    def __init__(self, judge: Callable[[str, int], Optional[bytes]]) -> None:
-        self.arrivals: List[Tuple[str, float]] = []
-        self._judge = judge
-        self._arriving = threading.Lock()
-        super().__init__(self._script)
-
-    def _script(self, wire: Wire) -> None:
-        while True:
-            text = json.loads(wire.request().body.decode("utf-8"))["input"]
-            with self._arriving:
-                self.arrivals.append((text, time.monotonic()))
-                sequence = len(self.arrivals)
-            wire.send(self._judge(text, sequence) or ALLOWED)
 
 
 def test_one_refusal_pauses_all_workers() -> None:

@@ -7,16 +7,16 @@ import json
 import os
 import signal
 import sys
-from typing import Any, List, Tuple
+from typing import Any, List, Optional
 
 import pytest
 
 from hestiaos_lite.batch.rate import Backoff
 from hestiaos_lite.sandbox import Sandbox
 
-from ..batch.kit import Batch, Child, executions, once, read, wait_for_requests
+from ..batch.kit import Batch, Child, Timed, executions, once, read, wait_for_requests
 from ..cli_call import call
-from ..faultserver import FaultServer, answer, ok, reply
+from ..faultserver import FaultServer, answer, reply
 
 UMLAUTS = "Ticket;Frage\r\n7;Wie spät ist es?\r\n8;rm -rf /\r\n9;=1+1\r\n"
 
@@ -199,20 +199,15 @@ def test_an_outage_longer_than_the_retries_burns_no_row(
     monkeypatch.setattr(Backoff, "base_seconds", 0.05)
     batch.give_rows(12)
     seen: List[str] = []
-    away: List[Tuple[str, int]] = []
-
-    def serve(wire: Any) -> None:
-        while True:
-            text = json.loads(wire.request().body.decode("utf-8"))["input"]
-            if len(seen) >= 4 and len(away) < 1000 and not back:
-                away.append((text, len(seen)))
-                wire.send(reply(503, b"{}"))
-            else:
-                seen.append(text)
-                wire.send(ok({"result": "ALLOW", "trace_id": "t"}))
-
     back: List[int] = []
-    with FaultServer(serve) as server:
+
+    def judge(text: str, sequence: int) -> Optional[bytes]:
+        if len(seen) >= 4 and not back:
+            return reply(503, b"{}")
+        seen.append(text)
+        return None
+
+    with Timed(judge) as server:
         batch.url = server.url
         called = batch.go("--jobs", "2", "--retries", retries, "--patience", "0.4")
         if retries == "0":
