@@ -175,15 +175,13 @@ def refused(call: Call, attempt: Attempt, refusal: Optional[Refusal] = None) -> 
     code, message, trace_id = _read_body(refusal.body, call.secrets)
     facts = call.facts(status=status, details=refusal.body, delivered=True, trace_id=trace_id)
     facts["retry_after"] = parse_retry_after(attempt.response.headers.get("Retry-After"))
-    url = bare_url(call.base_url)
+    it_is_the_service = "that {} is the service".format(bare_url(call.base_url))
     if code:
         facts["code"] = code
     if refusal.is_gateways(status):
         facts.setdefault("code", "GATEWAY")
         facts["advice"] = (
-            "a gateway answered, not the service: try again later, or check that {} is the service".format(
-                url
-            )
+            "a gateway answered, not the service: try again later, or check " + it_is_the_service
         )
         return errors.ServerError(message or "a gateway answered {}".format(status), **facts)
     if status == 403 and call.governed and code.upper() not in _PERMISSION_CODES:
@@ -199,7 +197,7 @@ def refused(call: Call, attempt: Attempt, refusal: Optional[Refusal] = None) -> 
         facts.setdefault("code", "REFUSED")
     error = cls(message=message or "the service answered {}".format(status), **facts)
     if isinstance(error, errors.NotFound) and error.at_fault == errors.CALLER:
-        error.with_facts(advice="check the name, and that {} is the service".format(url))
+        error.with_facts(advice="check the name, and " + it_is_the_service)
     return error
 
 
@@ -278,11 +276,8 @@ def _read_body(body: Any, secrets: Secrets) -> Tuple[str, str, Optional[str]]:
     if not message and isinstance(level, list):
         message = "; ".join(_field_error(item) for item in level[:5])
     trace_id = first("trace_id")
-    return (
-        one_line(code or "", secrets),
-        one_line(message or "", secrets),
-        trace_id and secrets.mask(trace_id),
-    )
+    masked_id = trace_id and secrets.mask(trace_id)
+    return one_line(code or "", secrets), one_line(message or "", secrets), masked_id
 
 
 def _not_json(text: Any, secrets: Secrets) -> str:

@@ -175,34 +175,28 @@ def close(response: Any) -> None:
 
 def _inflate(pieces: Iterator[bytes], before_piece: Callable[[], object]) -> Iterator[bytes]:
     """Decompress gzip or deflate in pieces of bounded size, with no piece held back; few bytes may make many of them."""
-    inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # finds out by itself whether gzip or zlib
-    begun = False
+    inflater: Any = None
     try:
         for piece in pieces:
-            if not begun and piece:
-                begun = True
-                if not (piece[:1] == b"\x1f" or piece[0] & 15 == 8):
-                    # "deflate" without its header, as some servers send
-                    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-            while piece:
+            if inflater is None:
+                # gzip or zlib, or "deflate" without its header, as some servers send
+                has_header = piece[:1] == b"\x1f" or piece[0] & 15 == 8
+                inflater = zlib.decompressobj(32 + zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+            is_more = True
+            while is_more:
                 if inflater.eof:
                     if piece[:1] != b"\x1f":
-                        break  # padding after the end
+                        break  # the end, or padding after it
                     inflater = zlib.decompressobj(32 + zlib.MAX_WBITS)  # the next member
                 before_piece()
                 plain = inflater.decompress(piece, _PIECE_BYTES)
                 if plain:
                     yield plain
                 piece = inflater.unconsumed_tail or inflater.unused_data
-                if not piece and len(plain) == _PIECE_BYTES:
-                    rest = inflater.decompress(b"", _PIECE_BYTES)
-                    while rest:
-                        yield rest
-                        before_piece()
-                        rest = inflater.decompress(b"", _PIECE_BYTES)
+                is_more = bool(piece) or len(plain) == _PIECE_BYTES
     except zlib.error as error:
         raise UnusableBody("the answer's compression is broken: {}".format(error)) from error
-    if begun and not inflater.eof:
+    if inflater is not None and not inflater.eof:
         raise IncompleteRead(b"")
 
 
@@ -338,8 +332,7 @@ class LimitedReads(io.RawIOBase):
         return any(holder.pending() for holder in holders if hasattr(holder, "pending"))
 
     def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
+        self._raw.close()
         super().close()
 
 

@@ -79,9 +79,8 @@ def parse_retry_after(value: Optional[str], now: Callable[[], float] = time.time
 
         try:
             date = parsedate_to_datetime(value)
-            seconds = max(
-                0.0, (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp() - now()
-            )
+            date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+            seconds = max(0.0, date.timestamp() - now())
         except Exception:  # noqa: BLE001
             # a malformed date: Python before 3.10 fails in many ways, with an UnboundLocalError too
             return None

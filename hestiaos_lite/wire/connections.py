@@ -254,12 +254,11 @@ def _refuse_redirect(call: Call, response: requests.Response, *args: Any, **kwar
     if response.is_redirect:
         target = one_line(bare_url(response.headers["Location"]), call.secrets)
         close(response)
-        raise InvalidResponse(
-            "the service redirects to {}, and a redirect is never followed; set the base URL to where it is".format(
-                target
-            ),
-            **call.facts(status=response.status_code, delivered=True),
+        message = (
+            "the service redirects to {}, and a redirect is never followed; set the base URL to where it is"
         )
+        facts = call.facts(status=response.status_code, delivered=True)
+        raise InvalidResponse(message.format(target), **facts)
 
 
 def prepared_url(base_url: str) -> str:

@@ -20,24 +20,9 @@ from .._redact import MASK, Secrets, one_line, secret
 from .._version import __version__
 from ..config import Settings
 from ..deadline import Deadline
-from .answers import (
-    Answer,
-    ByteStream,
-    Receive,
-    as_answer,
-    as_json,
-    as_stream,
-    refused,
-)
+from .answers import Answer, ByteStream, Receive, as_answer, as_json, as_stream, refused
 from .call import Call, RetryPolicy
-from .connections import (
-    Bearer,
-    CallersSession,
-    OwnSessions,
-    complained_of,
-    prepared_url,
-    warn_of_exposure,
-)
+from .connections import Bearer, CallersSession, OwnSessions, complained_of, prepared_url, warn_of_exposure
 from .failures import FAILURES, map_exception
 from .sockets import Attempt
 
@@ -252,14 +237,6 @@ def _log_head(mark: str, call: Call, first: Any, headers: Mapping[str, Any], sho
 
 def _log_attempt(call: Call, status: Any, started: float) -> None:
     """Note what an attempt came to, ``started`` by the monotonic clock."""
-    _log.debug(
-        "%s %s %s in %d ms, attempt %d, request id %s",
-        *(
-            call.method,
-            call.path,
-            status,
-            (time.monotonic() - started) * 1000,
-            call.attempts,
-            call.request_id,
-        ),
-    )
+    spent_ms = (time.monotonic() - started) * 1000
+    facts = (call.method, call.path, status, spent_ms, call.attempts, call.request_id)
+    _log.debug("%s %s %s in %d ms, attempt %d, request id %s", *facts)
