@@ -172,6 +172,27 @@ def test_an_interrupt_at_any_moment_loses_no_row_that_was_drawn(
 
 
 @posix
+def test_an_interrupt_as_a_row_is_given_to_the_executor_waits_until_it_has_it(box: Sandbox) -> None:
+    class Interrupting(Wayward):
+        def submit(self, fn: Any, *args: Any, **kwargs: Any) -> Future[Any]:  # type: ignore[override]
+            os.kill(os.getpid(), signal.SIGALRM)
+            return super().submit(fn, *args, **kwargs)
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    told: List[BatchResult] = []
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            list(run_batch(Client(box.url), rows(20), executor=Interrupting(), on_result=told.append))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [(result.id, result.outcome) for result in told] == [("r0", "ok")]
+    assert executions(box) == once(1)
+
+
+@posix
 @pytest.mark.parametrize("waits_in", ["the source", "the loop", "on_result"])
 def test_an_interrupt_is_not_put_off_for_long(box: Sandbox, waits_in: str) -> None:
     """A source may wait for ever; what else the run does in the main thread ends by itself, or at the second Ctrl-C."""
