@@ -12,7 +12,7 @@ import pytest
 from hestiaos_lite import ActionResult, AegisClient, Outbox
 from hestiaos_lite.sandbox import Sandbox
 
-from ..aegis.kit import Service, flushed, leave_claimed, queue
+from ..aegis.kit import leave_claimed, queue
 from ..cli_call import call, command, environment
 
 FACTS = {"tenant_id": "acme", "thread_id": "T"}
@@ -91,23 +91,14 @@ def test_it_waits_no_longer_than_the_deadline(box: Sandbox, outbox: Outbox) -> N
     assert (called.code, words in called.err) == (75, True)
 
 
-def test_it_does_not_wait_for_an_older_one_that_is_not_due(box: Sandbox, outbox: Outbox) -> None:
-    queue(outbox, "older", base_url=box.url)
-    quota = (429, {"message": "quota exceeded"}, {"Retry-After": "3600"})
-    flushed(outbox, Service(older=quota), base_url=box.url)
+def test_what_is_not_due_is_not_waited_for_and_says_why(box: Sandbox, outbox: Outbox) -> None:
     with AegisClient(box.url, outbox=outbox, timeout=30, **FACTS) as client:
-        result = client.approve("k")
-    words = "row 1, an older decision of its thread, has not been sent yet: [RATE_LIMITED] quota exceeded"
-    assert result.extra["reason"].startswith(words)
-    assert box.requests == []
-
-
-def test_one_that_is_not_due_itself_says_why(box: Sandbox, outbox: Outbox) -> None:
-    with AegisClient(box.url, outbox=outbox, max_retries=0, **FACTS) as client:
-        box.fail_next(429, retry_after=3600)
-        first = client.approve("k")
-        again = client.approve("k")
-    assert first.queued
-    assert again.queued
-    assert first.extra["reason"] == again.extra["reason"]
-    assert "HTTP 429" in again.extra["reason"]
+        box.fail_next(429, retry_after=3600, body={"message": "quota exceeded"})
+        results = [client.approve(key) for key in ("older", "older", "k")]
+    assert [result.queued for result in results] == [True] * 3
+    first, again, newer = (result.extra["reason"] for result in results)
+    assert first == again
+    assert first.startswith("[RATE_LIMITED] quota exceeded")
+    assert "HTTP 429" in first
+    assert newer == "row 1, an older decision of its thread, has not been sent yet: " + first
+    assert box.requests_total == 1
