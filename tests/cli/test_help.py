@@ -19,6 +19,7 @@ from hestiaos_lite.cli.help import ENVIRONMENT
 from hestiaos_lite.cli.parser import EXIT_CODES, build_parser, parse
 
 from ..cli_call import ROOT, Called, call
+from ..faultserver import FaultServer, answer, reply
 
 SERVICE = "-u URL, -k KEY, --api-key-file FILE, -j, --get FIELD, --timeout SECONDS, --retries N, --profile NAME, -q, -v"
 TAKES = {  # of the options of every command, those that mean something there
@@ -166,3 +167,9 @@ def test_what_was_not_found(box: Any, argv: str, path: str, hint: Any) -> None:
     as_json = call(*argv.split(), "-j", "-u", box.url + path)
     assert as_json.error["code"] == "NOT_FOUND"
     assert len(call(*argv.split(), "-q", "-u", box.url + path).err.splitlines()) == 1
+
+
+def test_a_path_that_takes_no_such_method_is_not_the_services_either() -> None:
+    with FaultServer(answer(reply(405))) as server:
+        called = call("health", "-u", server.url + "/api")
+    assert called.err.splitlines()[0] == PREFIXED.format("/api").format(url=server.url)
