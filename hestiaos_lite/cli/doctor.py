@@ -11,7 +11,7 @@ import platform
 import re
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 from urllib.parse import urlsplit
 
 from .. import config
@@ -100,10 +100,17 @@ def _examine(args: Arguments) -> Iterator[Finding]:
         text = "everybody on this machine can see a key on the command line with ps"
         yield Finding("note", "key", text, "use HESTIAOS_API_KEY or --api-key-file")
     for service, probe in (("hestiaos", _probe_hestiaos), ("aegis", _probe_aegis)):
-        problems: List[Finding] = []
-        settings = _settings(service, args, problems)
-        yield from problems
+        settings = None
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            try:
+                settings = config.resolve(service, **_options(service, args))
+            except InvalidInput as error:
+                fault = _problem_of(service, error.message)
+        # what its commands would warn of or end with
+        yield from (_problem_of("file", warning.message) for warning in warned)
         if settings is None:
+            yield fault
             continue
         if service == "aegis" and set(settings.sources.values()) <= {"default", "argument"}:
             yield Finding("ok", "aegis", "not set up: no setting names it")
@@ -166,21 +173,6 @@ def _packages() -> Iterator[Finding]:
         yield Finding("problem", "tls", "{} is old, and has no TLS 1.3".format(ssl.OPENSSL_VERSION), cure)
     else:
         yield Finding("ok", "tls", ssl.OPENSSL_VERSION)
-
-
-def _settings(service: str, args: Arguments, problems: List[Finding]) -> Optional[config.Settings]:
-    """Resolve a service's settings as its commands do; what they would warn of or end with is a problem."""
-    settings, fault = None, None
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        try:
-            settings = config.resolve(service, **_options(service, args))
-        except InvalidInput as error:
-            fault = error.message
-    problems += [_problem_of("file", warning.message) for warning in warned]
-    if fault is not None:
-        problems.append(_problem_of(service, fault))
-    return settings
 
 
 def _options(service: str, args: Arguments) -> Dict[str, Any]:
@@ -266,7 +258,7 @@ def _probe_hestiaos(args: Arguments, settings: config.Settings, names: Names) ->
             if seen:
                 yield _skew(seen[-1])
             if is_healthy and not args.no_stream:
-                yield _probe_stream(client, lambda: "Content-Length" in seen[-1].headers)
+                yield _probe_stream(client, seen)
 
 
 def _probe_aegis(args: Arguments, settings: config.Settings, names: Names) -> Iterator[Finding]:
@@ -328,12 +320,8 @@ def _skew(response: requests.Response) -> Finding:
     return Finding("problem", "clock", text, "synchronise both clocks with NTP (timedatectl set-ntp true)")
 
 
-def _probe_stream(client: Client, has_length: Callable[[], bool]) -> Finding:
-    """Stream one harmless run, and judge by what its events say and when they came.
-
-    Args:
-        has_length: tells whether the last answer came with a Content-Length.
-    """
+def _probe_stream(client: Client, seen: Sequence[requests.Response]) -> Finding:
+    """Stream one harmless run, and judge by what its events say and when they came; ``seen`` has its answer last."""
     arrived: List[float] = []
     events: List[StreamEvent] = []
     started = time.monotonic()
@@ -346,7 +334,7 @@ def _probe_stream(client: Client, has_length: Callable[[], bool]) -> Finding:
         cure = "stream it by hand: hestiaos-lite -vv run --stream hello"
         return Finding("problem", "stream", error.message, cure)
     sent_seconds, came_seconds = _sent_within(events), arrived[-1] - arrived[0]
-    held_back = "it has a Content-Length" if has_length() else ""
+    held_back = "it has a Content-Length" if "Content-Length" in seen[-1].headers else ""
     if sent_seconds and sent_seconds > max(_LONG_ENOUGH_SECONDS, 4 * came_seconds) and not held_back:
         held_back = "sent over {:.1f} s, arrived within {:.2f} s".format(sent_seconds, came_seconds)
     if held_back:
