@@ -72,7 +72,7 @@ def iter_events(
     """
     last_id = ""
     block = _Block(max_event_bytes)
-    for lines in _Framing(chunks, max_event_bytes):
+    for lines in _lines(chunks, max_event_bytes, bytearray()):
         for line in lines:
             if line:
                 new_id = block.add(line)
@@ -99,16 +99,16 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
         EventTooLarge: an object passed ``max_event_bytes``.
     """
     pending = _PendingObject(max_event_bytes)
-    framing = _Framing(chunks, max_event_bytes)
-    for lines in framing:
+    begun = bytearray()
+    for lines in _lines(chunks, max_event_bytes, begun):
         for line in lines:
             if not line:
-                if pending.parts:
+                if pending:
                     raise MalformedEvent(pending.so_far())
                 continue
             if line.startswith(b"data:"):
                 text = line[5:].decode("utf-8", "replace").strip()
-                if not pending.parts:
+                if not pending:
                     try:
                         value, end = _raw_decode(text)
                         if end == len(text) and value.__class__ is dict:
@@ -125,67 +125,55 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
                 elif pending.in_string:
                     # JSON allows no line break there, so no later line can complete the object
                     raise MalformedEvent(pending.so_far())
-    tail = framing.tail
+    tail = _without_bom(bytes(begun))
     if tail.startswith(b"data:"):
         text = tail[5:].decode("utf-8", "replace").strip()
-        if (pending.parts or text[:1] == "{") and pending.add(text):
+        if (pending or text[:1] == "{") and pending.add(text):
             yield pending.take()
 
 
-class _Framing:
+def _lines(chunks: Iterable[bytes], max_line_bytes: int, begun: bytearray) -> Iterator[List[bytes]]:
     """Cut chunks of bytes into lines ended by CR, LF or CRLF, wherever the chunks are cut; linear in the bytes.
 
     Yields the complete lines of each chunk as a list, without their endings, as soon as the ending's first byte is here.
+
+    Args:
+        begun: empty; holds the line begun, and at the end a last line that had no ending. It grows in place, so that a long
+            line takes linear time.
     """
 
-    def __init__(self, chunks: Iterable[bytes], max_line_bytes: int) -> None:
-        self._chunks = chunks
-        self._max_line_bytes = max_line_bytes
-        self.tail = b""  # after the end: a last line that had no ending
+    def extend(part: bytes) -> None:
+        begun.extend(part)
+        if len(begun) > max_line_bytes:
+            raise EventTooLarge("a line is larger than {} bytes".format(max_line_bytes))
 
-    def __iter__(self) -> Iterator[List[bytes]]:
-        # the line begun in earlier chunks; grows in place, so that a long line takes linear time
-        begun = bytearray()
-        after_cr = False
-        at_start = True
-        for chunk in self._bounded_chunks():
-            if after_cr and chunk[:1] == b"\n":
-                # the second half of a CRLF whose CR has ended the line already
-                chunk = chunk[1:]
-                after_cr = False
-            if not chunk:
-                continue
-            lines = chunk.splitlines()  # of bytes: splits at CR, LF and CRLF alone
-            last_byte = chunk[-1]
-            after_cr = last_byte == 13
-            rest = None if after_cr or last_byte == 10 else lines.pop()
-            if lines:
-                if begun:
-                    begun += lines[0]
-                    self._check(len(begun))
-                    lines[0] = bytes(begun)
-                    begun = bytearray()
-                if at_start:
-                    at_start = False
-                    lines[0] = _without_bom(lines[0])
-                yield lines
-            if rest is not None:
-                begun += rest
-                self._check(len(begun))
-        self.tail = _without_bom(bytes(begun)) if at_start else bytes(begun)
-
-    def _bounded_chunks(self) -> Iterator[bytes]:
-        """Yield pieces no longer than a line may be, so that what is too large does not depend on how the bytes are cut."""
-        for chunk in self._chunks:
-            if len(chunk) <= self._max_line_bytes:
-                yield chunk
-            else:
-                for start in range(0, len(chunk), self._max_line_bytes):
-                    yield chunk[start : start + self._max_line_bytes]
-
-    def _check(self, size: int) -> None:
-        if size > self._max_line_bytes:
-            raise EventTooLarge("a line is larger than {} bytes".format(self._max_line_bytes))
+    after_cr = False
+    at_start = True
+    # no longer than a line may be, so that what is too large does not depend on how the bytes are cut
+    pieces = (
+        chunk[at : at + max_line_bytes] for chunk in chunks for at in range(0, len(chunk), max_line_bytes)
+    )
+    for piece in pieces:
+        if after_cr and piece[:1] == b"\n":
+            # the second half of a CRLF whose CR has ended the line already
+            piece = piece[1:]
+            after_cr = False
+        if not piece:
+            continue
+        lines = piece.splitlines()  # of bytes: splits at CR, LF and CRLF alone
+        after_cr = piece[-1] == 13
+        rest = b"" if after_cr or piece[-1] == 10 else lines.pop()
+        if lines:
+            if begun:
+                extend(lines[0])
+                lines[0] = bytes(begun)
+                begun.clear()
+            if at_start:
+                at_start = False
+                lines[0] = _without_bom(lines[0])
+            yield lines
+        if rest:
+            extend(rest)
 
 
 class _Block:
@@ -257,24 +245,20 @@ class _PendingObject:
         self._clear()
 
     def _clear(self) -> None:
-        self.parts: List[str] = []
-        # parts joined a thousand at a time: many short lines must not cost an object each
-        self._joined: List[str] = []
-        self._size = 0
+        self._text = bytearray()  # and no list: many short lines must not cost an object each
         self._depth = 0
         self.in_string = False
 
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
     def add(self, text: str) -> bool:
         """Take the text of one line; True when the object's braces are closed (or more than closed)."""
-        if not self.parts and text[:1] != "{":
+        if not self and text[:1] != "{":
             raise MalformedEvent(text)
-        self._size += len(text) + 1
-        if self._size > self._max_bytes:
+        self._text += text.encode("utf-8") + b"\n"
+        if len(self._text) > self._max_bytes:
             raise EventTooLarge("an object is larger than {} bytes".format(self._max_bytes))
-        if len(self.parts) >= 1000:
-            self._joined.append("\n".join(self.parts))
-            self.parts = []
-        self.parts.append(text)
         for match in self._TOKEN.finditer(text):
             token = match.group()
             if token == '"':
@@ -285,7 +269,7 @@ class _PendingObject:
 
     def so_far(self) -> str:
         """The text that has come."""
-        return "\n".join(self._joined + self.parts)
+        return self._text[:-1].decode("utf-8")
 
     def take(self) -> Any:
         """Return the object and start afresh."""
