@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Union
 
 from . import config, models
-from ._check import check_optional_text, check_seconds, check_segment, check_text, check_whole_number
+from ._check import (
+    check_optional_mapping,
+    check_optional_text,
+    check_seconds,
+    check_segment,
+    check_text,
+    check_whole_number,
+)
 from ._lazy import load_before_fork
 from ._redact import secret
 from .errors import InvalidResponse
@@ -68,7 +75,9 @@ class Client:
     ) -> None:
         # what a tool shows of this frame's variables, should anything below be refused
         base_url, api_key = secret(base_url), secret(api_key)
-        headers = {name: secret(value) for name, value in headers.items()} if headers else None
+        headers = {
+            name: secret(value) for name, value in (check_optional_mapping("headers", headers) or {}).items()
+        }
         settings = config.resolve(
             base_url=base_url,
             api_key=api_key,

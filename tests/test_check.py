@@ -6,6 +6,7 @@ import pathlib
 from typing import Any, Callable, List
 
 import pytest
+import requests
 
 from hestiaos_lite import AegisClient, Client, InvalidInput
 
@@ -73,6 +74,19 @@ def test_a_prefix_cannot_lead_elsewhere(prefix: str) -> None:
 def test_a_limit_of_bytes_is_a_whole_number_above_0(client: Callable[..., Any], limit: Any) -> None:
     with pytest.raises(InvalidInput, match="max_body_bytes must be a whole number, 1 or more"):
         client("http://127.0.0.1:1", max_body_bytes=limit)
+
+
+@pytest.mark.parametrize("session", [5, "x", requests.Session, {}])
+@pytest.mark.parametrize("client", [Client, AegisClient])
+def test_what_is_no_session_is_refused_at_once(client: Callable[..., Any], session: Any) -> None:
+    with pytest.raises(InvalidInput, match="session must be a requests.Session, not of the type"):
+        client("http://127.0.0.1:1", session=session)
+
+
+@pytest.mark.parametrize("headers", [5, "X-Team: blue", [("X-Team", "blue")]], ids=repr)
+def test_what_is_no_mapping_of_headers_is_refused(headers: Any) -> None:
+    with pytest.raises(InvalidInput, match="headers must be a mapping, not"):
+        Client("http://127.0.0.1:1", headers=headers)
 
 
 @pytest.mark.parametrize("client", [Client, AegisClient])

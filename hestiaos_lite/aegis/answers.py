@@ -7,7 +7,7 @@ against it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Set
 
 from .._check import check_segment
 from .._redact import secret
@@ -181,11 +181,11 @@ def _facts(decision: Decision, answer: Answer) -> Dict[str, Any]:
 def _texts_in(value: Any) -> Iterator[str]:
     """Yield the texts of a payload: an error must not repeat what the service may echo of them."""
     pending: List[Any] = [value]
+    seen: Set[int] = set()  # a payload that contains itself is refused, but later: when it is encoded
     while pending:
         value = pending.pop()
         if isinstance(value, str) and len(value) >= _SHORTEST_SECRET:
             yield secret(value)
-        elif isinstance(value, Mapping):
-            pending.extend(value.values())
-        elif isinstance(value, (list, tuple)):
-            pending.extend(value)
+        elif isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            pending.extend(value.values() if isinstance(value, Mapping) else value)

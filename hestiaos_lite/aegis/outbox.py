@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from .._check import check_seconds
+from .._check import check_seconds, check_text
 from ..deadline import Deadline
 from ..errors import Conflict, HestiaError, IdempotencyConflict, InvalidInput, NotFound
 from .rows import (
@@ -200,7 +200,7 @@ class Outbox:
         Raises:
             Conflict: somebody is sending one of them, or the new service has a row of the same key already.
         """
-        old, new = service_of(old_url), service_of(new_url)
+        old, new = service_of(check_text("old_url", old_url)), service_of(check_text("new_url", new_url))
         moved = 0
         with self._file.transaction() as connection:
             below = "service = ? OR substr(service, 1, ?) = ?"

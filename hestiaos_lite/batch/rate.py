@@ -22,14 +22,14 @@ def parse_rate(rate: Any) -> float:
     """
     value = 0.0
     if isinstance(rate, (int, float)) and not isinstance(rate, bool):
-        value = float(rate)
+        value = rate  # below: a whole number may be too large for a float
     elif isinstance(rate, str):
         match = _RATE.match(rate)
         if match is not None:
             value = float(match.group(1)) / _UNIT_SECONDS[match.group(2)]
     if not 0 < value < 1e9:
         raise InvalidInput("the rate must be above 0, such as 20/s, 90/min or 500/h, not {!r}".format(rate))
-    return value
+    return float(value)
 
 
 class TokenBucket:

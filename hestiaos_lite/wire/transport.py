@@ -68,6 +68,11 @@ class Caller:
         url = prepared_url(settings.base_url)
         verify = check_verify(verify)
         warn_of_exposure(settings.base_url, api_key, verify)
+        if session is not None and not (
+            hasattr(session, "prepare_request") and hasattr(session, "trust_env")
+        ):
+            what = "session must be a requests.Session, not of the type {}".format(type(session).__name__)
+            raise errors.InvalidInput(what, code="CONFIGURATION")
         auth = Bearer(api_key) if api_key else None
         self._sessions: Union[CallersSession, OwnSessions] = (
             OwnSessions(url, auth, verify) if session is None else CallersSession(session, url, auth, verify)

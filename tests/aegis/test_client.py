@@ -86,6 +86,12 @@ def test_the_first_release_had_no_prefix(box: Sandbox, prefix: str) -> None:
 # What is refused before anything is sent
 
 
+def inside_itself() -> Any:
+    payload: Any = {"text": "more than eight characters", "list": []}
+    payload["list"].append(payload)
+    return payload
+
+
 @pytest.mark.parametrize(("call", "error", "words"), [
     (lambda c: AegisClient(c.base_url, tenant_id="t").approve("k"), ValueError, "missing: thread_id"),
     (lambda c: AegisClient(c.base_url, thread_id="t").approve("k"), ValueError, "missing: tenant_id"),
@@ -101,6 +107,8 @@ def test_the_first_release_had_no_prefix(box: Sandbox, prefix: str) -> None:
     (lambda c: c.approve("k", payload=["a"]), InvalidInput, "payload"),
     (lambda c: c.approve("k", payload={"a": object()}), InvalidInput, "JSON"),
     (lambda c: c.approve("k", payload={"a": float("nan")}), InvalidInput, "JSON"),
+    (lambda c: c.approve("k", payload=inside_itself()), InvalidInput, "contains itself"),
+    (lambda c: c.conclude("k", payload=inside_itself()), InvalidInput, "contains itself"),
     (lambda c: c.get_status(".."), InvalidInput, "path segment"),
     (lambda c: c.wait("id", timeout=-1), InvalidInput, "timeout"),
 ])  # fmt: skip

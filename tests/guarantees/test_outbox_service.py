@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from hestiaos_lite import Conflict, FlushReport, Outbox
+from hestiaos_lite import Conflict, FlushReport, InvalidInput, Outbox
 from hestiaos_lite.aegis.rows import service_of
 from hestiaos_lite.sandbox import Sandbox
 
@@ -120,6 +120,11 @@ def test_a_move_that_would_lose_a_decision_moves_nothing(outbox: Outbox) -> None
     ):
         outbox.move("http://old", "http://new")
     assert outbox.list() == before
+
+
+def test_what_is_no_url_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(InvalidInput, match="old_url must be a string, not int"):
+        outbox.move(5, "http://new")  # type: ignore[arg-type]
 
 
 def test_what_is_being_sent_does_not_move(outbox: Outbox) -> None:
