@@ -147,13 +147,17 @@ def _lines(chunks: Iterable[bytes], max_line_bytes: int, begun: bytearray) -> It
         if len(begun) > max_line_bytes:
             raise EventTooLarge("a line is larger than {} bytes".format(max_line_bytes))
 
+    def bounded() -> Iterator[bytes]:
+        """Yield pieces no longer than a line may be, so that what is too large does not depend on how the bytes are cut."""
+        for chunk in chunks:
+            if len(chunk) <= max_line_bytes:
+                yield chunk
+            else:
+                yield from (chunk[at : at + max_line_bytes] for at in range(0, len(chunk), max_line_bytes))
+
     after_cr = False
     at_start = True
-    # no longer than a line may be, so that what is too large does not depend on how the bytes are cut
-    pieces = (
-        chunk[at : at + max_line_bytes] for chunk in chunks for at in range(0, len(chunk), max_line_bytes)
-    )
-    for piece in pieces:
+    for piece in bounded():
         if after_cr and piece[:1] == b"\n":
             # the second half of a CRLF whose CR has ended the line already
             piece = piece[1:]
@@ -161,8 +165,9 @@ def _lines(chunks: Iterable[bytes], max_line_bytes: int, begun: bytearray) -> It
         if not piece:
             continue
         lines = piece.splitlines()  # of bytes: splits at CR, LF and CRLF alone
-        after_cr = piece[-1] == 13
-        rest = b"" if after_cr or piece[-1] == 10 else lines.pop()
+        last_byte = piece[-1]
+        after_cr = last_byte == 13
+        rest = b"" if after_cr or last_byte == 10 else lines.pop()
         if lines:
             if begun:
                 extend(lines[0])
