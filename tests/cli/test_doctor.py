@@ -150,6 +150,21 @@ def test_a_stream_that_is_held_back(stream: bytes) -> None:
     assert "proxy_buffering off" in cure
 
 
+def test_a_stream_without_timestamps_that_comes_late_and_in_one_piece_is_a_note() -> None:
+    def script(wire: Any) -> None:
+        wire.request()
+        wire.send(ok(HEALTHY))
+        wire.request()
+        wire.pause(1.1)
+        stream = chunked([events([""] * 5)])
+        wire.send(head(200, dict(EVENT_STREAM, **{"Transfer-Encoding": "chunked"})) + stream)
+
+    with FaultServer(script) as server:
+        level, text, cure = findings("-u", server.url)["stream"][0]
+    assert (level, text.partition(" after ")[0]) == ("note", "5 events came at once")
+    assert "proxy_buffering off" in cure
+
+
 @pytest.mark.parametrize(
     "stamp", [".\u00b2", "\u0661" * 19, "", "2026-11-21T10:00:00." + "9" * 400, "9" * 50]
 )

@@ -13,7 +13,6 @@ from hestiaos_lite.cli.exits import exit_code
 from ..cli_call import call
 from ..faultserver import (
     FaultServer,
-    answer,
     answer_and_close,
     answer_and_hang,
     answer_and_reset,
@@ -21,7 +20,6 @@ from ..faultserver import (
     drop,
     hang,
     head,
-    reply,
 )
 
 FAST = ["--retries", "0", "--timeout", "0.4"]
@@ -123,7 +121,7 @@ def test_decisions(box: Any, tmp_path: Any) -> None:
 # fmt: off
 @pytest.mark.parametrize("stdin, lines", [
     (b"v", [
-        "", "bogus", "- run x", "secret", "run", "run x y", "run x --bogus", "--stream run x", "-1 run", "run x --timeout 0",
+        "", "-q", "-u", "bogus", "- run x", "secret", "run", "run x y", "run x --bogus", "--stream run x", "-1 run", "run x --timeout 0",
         "run x --timeout nan", "run x --retries -1", "run x --timeout-ms 0", "run \udcff", "secret get ..", "secret set k value",
         "explain x --input [1]", "explain x --input {", "explain x --input @/nonexistent", "health --warning 1",
         "hitl approve k", "hitl approve k --thread th", "hitl approve \u20ac --thread th --tenant t",
@@ -207,10 +205,3 @@ def test_a_bug_is_one_line_with_a_hint(monkeypatch: Any) -> None:
 @pytest.mark.parametrize("error, code", [(ImportError(), 78), (PermissionError(), 78), (ValueError(), 70)])
 def test_an_exception_that_is_not_ours_is_this_machines_or_a_bug(error: Exception, code: int) -> None:
     assert exit_code(error) == code
-
-
-def test_an_answer_that_is_whole_again_after_a_retry_is_0() -> None:
-    good = reply(200, b'{"status": "ok"}')
-    with FaultServer(answer(reply(503, headers={"Retry-After": 0}), good)) as server:
-        assert call("health", "-u", server.url).code == 0
-        assert server.hits == 2
