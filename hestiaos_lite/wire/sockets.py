@@ -33,10 +33,6 @@ _current: Any = threading.local()
 class Attempt:
     """One attempt at a request: the limit it runs under, and what became of it on the wire."""
 
-    __slots__ = (
-        "_outer", "handed_over", "is_single_try", "limit", "ours", "proxies", "response", "sent", "sock",
-    )  # fmt: skip
-
     def __init__(self, limit: Union[Deadline, SilenceLimit]) -> None:
         self.limit = limit
         # requests has the request: unless one of the next two says otherwise, it may have left
