@@ -152,8 +152,9 @@ def test_the_wait_for_the_lock_is_bounded(locked):
             box, service, timeout=timeout
         ) as client:
             words = ("another program has kept it locked too long", "database is locked")
-            error = refused(lambda: client.approve("k"), locked, *words)
-            assert (error.exit_code, error.delivered) == (75, False)
+            for call_of in (client.approve, client.conclude):
+                error = refused(lambda: call_of("k"), locked, *words)
+                assert (error.exit_code, error.delivered) == (75, False)
             assert box.list() == []  # readers are not held up
     sender = ("-u", URL, "--tenant", "acme", "--thread", "T", "--timeout", "0.2")
     called = call("hitl", "approve", "k", *sender, "--outbox", str(locked), "-j")

@@ -118,6 +118,7 @@ def test_a_key_recorded_twice(box, changes, expected, first):
             result = client.execute(action, "k", **given)
             is_sent = expected == "new" or first == 503
             assert (result.duplicate, len(service.keys)) == (not is_sent, 1 + is_sent)
+            assert (result.attempts == 0) is (not is_sent)
             assert (result.request_id == before[0].request_id) is (expected == "again")
             assert len(box.list()) == (2 if expected == "new" else 1)
 
@@ -324,8 +325,9 @@ def test_a_file_that_is_locked_until_the_deadline_is_no_more_than_waiting(path, 
     with Outbox(path, clock=clock, busy_seconds=busy_seconds) as box:
         with client_of(box, Service(), timeout=timeout) as client:
             if timeout > busy_seconds:
-                with pytest.raises(HestiaError, match="locked too long"):
+                with pytest.raises(HestiaError, match="locked too long") as caught:
                     client.approve("k")
+                assert caught.value.delivered is False
             else:
                 result = client.approve("k")
                 assert (result.queued, result.extra["reason"]) == (True, "no time was left to send it")
