@@ -103,12 +103,12 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
     for lines in _lines(chunks, max_event_bytes, begun):
         for line in lines:
             if not line:
-                if pending:
+                if pending.text:
                     raise MalformedEvent(pending.so_far())
                 continue
             if line.startswith(b"data:"):
                 text = line[5:].decode("utf-8", "replace").strip()
-                if not pending:
+                if not pending.text:
                     try:
                         value, end = _raw_decode(text)
                         if end == len(text) and value.__class__ is dict:
@@ -128,7 +128,7 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
     tail = _without_bom(bytes(begun))
     if tail.startswith(b"data:"):
         text = tail[5:].decode("utf-8", "replace").strip()
-        if (pending or text[:1] == "{") and pending.add(text):
+        if (pending.text or text[:1] == "{") and pending.add(text):
             yield pending.take()
 
 
@@ -250,19 +250,16 @@ class _PendingObject:
         self._clear()
 
     def _clear(self) -> None:
-        self._text = bytearray()  # and no list: many short lines must not cost an object each
+        self.text = bytearray()  # and no list: many short lines must not cost an object each
         self._depth = 0
         self.in_string = False
 
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
     def add(self, text: str) -> bool:
         """Take the text of one line; True when the object's braces are closed (or more than closed)."""
-        if not self and text[:1] != "{":
+        if not self.text and text[:1] != "{":
             raise MalformedEvent(text)
-        self._text += text.encode("utf-8") + b"\n"
-        if len(self._text) > self._max_bytes:
+        self.text += text.encode("utf-8") + b"\n"
+        if len(self.text) > self._max_bytes:
             raise EventTooLarge("an object is larger than {} bytes".format(self._max_bytes))
         for match in self._TOKEN.finditer(text):
             token = match.group()
@@ -274,7 +271,7 @@ class _PendingObject:
 
     def so_far(self) -> str:
         """The text that has come."""
-        return self._text[:-1].decode("utf-8")
+        return self.text[:-1].decode("utf-8")
 
     def take(self) -> Any:
         """Return the object and start afresh."""

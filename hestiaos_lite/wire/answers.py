@@ -122,8 +122,11 @@ class ByteStream:
         self.status = attempt.response.status_code
 
     def __iter__(self) -> Iterator[bytes]:
+        limit = self._attempt.limit
+        # a limit on silence is kept by each read of the socket, and cannot pass between two
+        before_read = limit.remaining if isinstance(limit, SilenceLimit) else self._attempt.wait_seconds
         try:
-            yield from iter_body(self._attempt.response, self._attempt.wait_seconds)
+            yield from iter_body(self._attempt.response, before_read)
         except FAILURES as error:
             raise map_exception(error, self.call, self._attempt) from error
 
