@@ -29,8 +29,9 @@ def test_run_sends_what_it_is_told_and_grants_no_more_time_than_the_caller_has(b
     context = {"session_id": "s", "agent_id": "a", "mode_hint": "m"}
     body = {"input": "hello", "context": context, "options": {"timeout_ms": 1234, "stream": False}}
     assert box.requests[-1].json == body
-    assert call("run", "hello", "-u", box.url, "--timeout", "7.5").code == 0
-    assert box.requests[-1].json["options"]["timeout_ms"] == 7500
+    for timeout, granted_ms in ("7.5", 7500), ("60", 30000):
+        assert call("run", "hello", "-u", box.url, "--timeout", timeout).code == 0
+        assert box.requests[-1].json["options"]["timeout_ms"] == granted_ms
 
 
 @pytest.mark.parametrize("argv", ["-j run hello", "run hello --json", "--json run -j hello"])

@@ -62,6 +62,7 @@ def test_it_prints_the_script(shell: str) -> None:
     (["completion", ""], ["bash", "zsh", "fish"]),
     (["help", "e"], ["environment", "exit-codes", "explain"]),
     (["help", "hitl", "k"], ["key"]),
+    (["help", "hitl", "e"], []),
 ], ids=" ".join)  # fmt: skip
 def test_what_is_offered(words: List[str], offered: List[str]) -> None:
     lines = list(complete(words))

@@ -213,6 +213,11 @@ def test_a_services_text_cannot_steer_the_terminal(box: Any) -> None:
     assert (code, shown) == (0, "processed: a\\x1b]0;title\\x07b\u00e4\n")
 
 
+def test_the_demo_has_its_titles_in_bold_on_a_terminal() -> None:
+    code, shown = in_a_terminal("demo", "-q")
+    assert (code, shown.splitlines()[:2]) == (0, ["\033[1m", "1. Run one input\033[0m"])
+
+
 def test_json_is_indented_for_a_reader_at_a_terminal(box: Any) -> None:
     code, shown = in_a_terminal("health", "-j", "-u", box.url)
     assert (code, shown.splitlines()[:2]) == (0, ["{", '  "status": "ok",'])
