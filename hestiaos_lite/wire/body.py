@@ -119,8 +119,8 @@ def _chunks(file: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
             raise IncompleteRead(b"")
         left -= len(piece)
         yield piece
-        if not left and len(file.read(2)) < 2:  # the line's end that follows a chunk
-            raise IncompleteRead(b"")
+        if not left:
+            file.read(2)  # the line's end that follows a chunk
     while readline(_LONGEST_LINE_BYTES) not in (b"\r\n", b"\n", b""):
         before_read()
 

@@ -136,7 +136,7 @@ CASES = [
     Case("reset", answer_and_reset(head(200, PLAIN) + BEGUN), TWO, StreamInterrupted),
     Case("length-not-kept", stream_of(BEGUN, plain(Content_Length=900)), TWO, StreamInterrupted),
     Case("chunks-without-end", stream_of(chunked([BEGUN], end=b""), CHUNKED), TWO, StreamInterrupted),
-    Case("chunk-size-is-no-number", stream_of(chunked([BEGUN], end=b"many\r\n"), CHUNKED), TWO, StreamInterrupted),
+    Case("negative-chunk-size", stream_of(chunked([BEGUN], end=b"-1\r\n" + WHOLE), CHUNKED), TWO, StreamInterrupted),
     Case("gzip-cut", stream_of(gzip.compress(BEGUN)[:-8], GZIP), TWO, StreamInterrupted),
     # not what a stream must be
     Case("not-json", stream_of(sse(START) + b"data: hello\n\n"), FIRST, InvalidResponse, no_object("hello")),
@@ -336,6 +336,8 @@ def test_what_is_no_stream_is_raised_by_run_stream_itself(
 
 def framed(framing: str) -> Tuple[bytes, Callable[[bytes], bytes]]:
     """The head of a stream in this framing, and how a piece of the stream goes over the wire in it."""
+    if framing == "chunk-begun":
+        return head(200, CHUNKED) + b"%x\r\n" % 10**9, lambda data: data
     compress = zlib.compressobj(wbits=31)
     headers = dict(CHUNKED if "chunked" in framing else PLAIN, **GZIP if "gzip" in framing else {})
     headers.update({"length": {"Content-Length": 10**9}, "close": {"Connection": "close"}}.get(framing, {}))
@@ -360,7 +362,9 @@ FORMS: Dict[str, Callable[[Any], bytes]] = {
 }
 # fmt: on
 IN_HAND = [("chunked", form) for form in FORMS]
-IN_HAND += [(framing, "without blank lines") for framing in ("plain", "length", "gzip", "gzip-chunked")]
+IN_HAND += [
+    (framing, "without blank lines") for framing in ("chunk-begun", "plain", "length", "gzip", "gzip-chunked")
+]
 EVENTS = [START, TOKEN, dict(TOKEN, data={"text": "}{ \u2028 "}), dict(START, type="future"), DONE]
 
 
