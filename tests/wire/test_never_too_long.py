@@ -244,15 +244,24 @@ def test_what_follows_a_slow_connect_has_what_it_has_left(monkeypatch: pytest.Mo
     assert 0 < granted[1] <= granted[0] <= PATIENT - 0.5
 
 
-def test_a_compressed_stream_ends_by_its_deadline() -> None:
-    """A megabyte of events in one small piece: the limit is looked at for each piece that is made of it."""
-    event = b'data: {"type": "token", "data": {"text": "' + b"x" * 1000 + b'"}}\n\n'
-    body = gzip.compress(event * 3000 + b'data: {"type": "done"}\n\n')
-    data = head(200, {"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}) + body
+@pytest.mark.parametrize("coding", ["gzip", "chunked"])
+def test_a_stream_that_is_in_hand_ends_by_its_deadline(coding: str) -> None:
+    """Thousands of events in one small compressed piece, or in a buffer of chunks: the limit is looked at for each."""
+    event = (
+        b'data: {"type": "token", "data": {"text": "'
+        + (b"x" * 1000 if coding == "gzip" else b"")
+        + b'"}}\n\n'
+    )
+    done = b'data: {"type": "done"}\n\n'
+    if coding == "gzip":
+        headers, body = {"Content-Encoding": "gzip"}, gzip.compress(event * 3000 + done)
+    else:
+        headers, body = {"Transfer-Encoding": "chunked"}, chunked([event] * 100 + [done])
+    data = head(200, dict(headers, **{"Content-Type": "text/event-stream"})) + body
     with FaultServer(answer_and_hang(data)) as server, Client(server.url, timeout=PATIENT) as client:
         with client.run_stream("hello", timeout=0.5) as stream, pytest.raises(RequestTimeout):
             for _ in stream:
-                time.sleep(0.002)
+                time.sleep(0.002 if coding == "gzip" else 0.02)
 
 
 @pytest.mark.parametrize("kind", ["own", "lent"])
