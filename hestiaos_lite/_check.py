@@ -19,6 +19,18 @@ from .errors import InvalidInput
 _OF_TOKEN = frozenset("!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters)  # RFC 9110, 5.6.2
 _CONTROL = frozenset(map(chr, [*range(32), 127])) - {"\t"}
 _LONGEST_SECONDS = 1e8  # three years; a clock or a socket takes no more
+_LONGEST_QUOTE = 500
+
+
+def quoted(value: Any) -> str:
+    """Quote a caller's value in a message, however long it is, and whatever comes of its ``repr``."""
+    try:
+        text = repr(value)
+    # a RecursionError, a caller's own error, or of Python 3.11 and later, for a whole number of more than 4,300
+    # digits, a ValueError
+    except Exception:  # noqa: BLE001
+        return "a value of the type {} that cannot be shown".format(type(value).__name__)
+    return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
 
 
 def check_text(name: str, value: Any, *, code: Optional[str] = None) -> str:
@@ -68,10 +80,10 @@ def check_whole_number(
     """Return a whole number of ``least`` or more; True and False do not count."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidInput(
-            "{} must be a whole number, {} or more, not {!r}".format(name, least, value), code=code
+            "{} must be a whole number, {} or more, not {}".format(name, least, quoted(value)), code=code
         )
     if below is not None and value >= below:
-        raise InvalidInput("{} must be less than {}, not {!r}".format(name, below, value), code=code)
+        raise InvalidInput("{} must be less than {}, not {}".format(name, below, quoted(value)), code=code)
     return value
 
 
@@ -90,7 +102,7 @@ def check_seconds(
         if number >= _LONGEST_SECONDS:
             bound = "below {:g}".format(_LONGEST_SECONDS)
         raise InvalidInput(
-            "{} must be a number of {} {}, not {!r}".format(name, unit, bound, value), code=code
+            "{} must be a number of {} {}, not {}".format(name, unit, bound, quoted(value)), code=code
         )
     return float(number)
 
@@ -106,7 +118,8 @@ def check_verify(verify: Any) -> Union[bool, str, None]:
     if path is not None and isinstance(path(), str) and path():
         return str(path())
     raise InvalidInput(
-        "verify must be True, False or the path of a CA bundle, not {!r}".format(verify), code="CONFIGURATION"
+        "verify must be True, False or the path of a CA bundle, not {}".format(quoted(verify)),
+        code="CONFIGURATION",
     )
 
 
@@ -127,7 +140,7 @@ def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
     """Return headers as a dict; each name is a token of RFC 9110, each value is text that a header can hold."""
     for name, value in headers.items():
         if not isinstance(name, str) or not name or not _OF_TOKEN.issuperset(name):
-            raise InvalidInput("{!r} cannot be the name of a header".format(name))
+            raise InvalidInput("{} cannot be the name of a header".format(quoted(name)))
         check_text("the header " + name, value)
         try:
             value.encode("latin-1")

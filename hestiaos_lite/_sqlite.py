@@ -29,7 +29,7 @@ import time
 import weakref
 from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple, Type
 
-from ._check import others
+from ._check import others, quoted
 from ._redact import pasteable
 from .deadline import Deadline
 from .errors import HestiaError
@@ -110,7 +110,7 @@ class SqliteFile:
             if "\0" in self.path:  # realpath refuses it or not, as the Python version has it
                 raise ValueError("it has a NUL byte")  # noqa: TRY301
         except (TypeError, ValueError) as error:
-            what = "{!r} cannot be the path of the {}: {}".format(path, kind.word, error)
+            what = "{} cannot be the path of the {}: {}".format(quoted(path), kind.word, error)
             raise HestiaError(kind.code, what, delivered=False) from error
         self._connection: Optional[sqlite3.Connection] = None
         self._disconnect: Optional[weakref.finalize[Any, Any]] = None

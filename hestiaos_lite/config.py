@@ -9,7 +9,7 @@ import warnings
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
-from ._check import check_seconds, check_text, others
+from ._check import check_seconds, check_text, others, quoted
 from ._redact import MASK, Secret, bare_url, secret
 from .errors import InvalidInput
 
@@ -199,7 +199,7 @@ def check_prefix(prefix: Any) -> str:
     """Return a path prefix as ``/api/v1``, or ``""``; nothing in it may turn the path into another."""
     parts = [part for part in check_text("api_prefix", prefix).split("/") if part]
     if any(part in (".", "..") or not re.match(r"[A-Za-z0-9._~-]+\Z", part) for part in parts):
-        raise _configuration("the api_prefix {!r} is not a plain path such as /api/v1".format(prefix))
+        raise _configuration("the api_prefix {} is not a plain path such as /api/v1".format(quoted(prefix)))
     return "".join("/" + part for part in parts)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from typing import Any, Callable, List
 
 import pytest
 import requests
 
-from hestiaos_lite import AegisClient, Client, InvalidInput
+from hestiaos_lite import AegisClient, Client, HestiaError, InvalidInput, Outbox, run_batch
 
 from .faultserver import TLS_AUTHORITY, FaultServer, answer, ok
 
@@ -93,3 +94,32 @@ def test_what_is_no_mapping_of_headers_is_refused(headers: Any) -> None:
 def test_a_client_that_could_not_be_made_can_be_shown(client: Any) -> None:
     """By a debugger, or a traceback that shows variables."""
     assert repr(client.__new__(client)) == "<{} of no service>".format(client.__name__)
+
+
+NESTED: List[Any] = []
+for _ in range(100000):
+    NESTED = [NESTED]
+TOO_LONG = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda value: Client("http://127.0.0.1:1", timeout=value),
+        lambda value: Client("http://127.0.0.1:1", retries=value),
+        lambda value: Client("http://127.0.0.1:1", verify=[value]),
+        lambda value: Client("http://127.0.0.1:1").run("x", timeout_ms=value),
+        lambda value: AegisClient("http://127.0.0.1:1", tenant_id="t", thread_id="t").execute(value, "k"),
+        lambda value: Outbox([value]),
+        lambda value: run_batch(Client, [], call=value),
+        lambda value: run_batch(Client, [], rate=value),
+    ],
+    ids=range(8),
+)
+def test_a_value_that_python_does_not_print_is_refused_as_any_other(call: Callable[[Any], Any]) -> None:
+    """A whole number of more than 4,300 digits since Python 3.11; a list nested deeper than the stack."""
+    for value in (-(10**5000), NESTED, [TOO_LONG]):
+        with pytest.raises((HestiaError, ValueError)) as caught:
+            call(value)
+        assert re.search(r"cannot be shown|xxx\.\.\.", str(caught.value))
+        assert len(str(caught.value)) < 700

@@ -12,7 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Type, Union
 
 from .. import config, errors
-from .._check import check_optional_mapping, check_seconds, check_whole_number
+from .._check import check_optional_mapping, check_seconds, check_whole_number, quoted
 from .._redact import secret
 from ..deadline import Deadline
 from ..models.aegis import ActionResult, ActionStatus, Conclusion
@@ -298,7 +298,7 @@ class AegisClient:
     ) -> Decision:
         """Check the arguments of one decision."""
         if action not in ACTIONS:
-            raise ValueError("action must be 'approve' or 'reject', not {!r}".format(action))
+            raise ValueError("action must be 'approve' or 'reject', not {}".format(quoted(action)))
         thread = thread_id or self._settings.thread_id
         tenant = None if self._is_hosted else tenant_id or self._settings.tenant_id
         cures = [] if thread else ["thread_id (AEGIS_THREAD_ID)"]

@@ -98,7 +98,9 @@ def _pairs(mapping: Dict[Any, Any], path: str, parents: Tuple[int, ...]) -> List
     pairs: List[Tuple[bytes, bytes]] = []
     for key, value in dict.items(mapping):
         if not isinstance(key, str) or isinstance(key, enum.Enum):
-            raise TypeError("{} has the key {!r}; keys must be plain strings".format(path, key))
+            from .._check import quoted  # here: a key that can be made needs no module but this
+
+            raise TypeError("{} has the key {}; keys must be plain strings".format(path, quoted(key)))
         at = "{}[{!a}]".format(path, key)
         text = str.encode(key, "utf-8", "surrogatepass")  # only to sort by; _encode refuses a surrogate
         pairs.append((text, _encode(key, "the name of " + at) + _encode(value, at, parents)))

@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from .._check import check_seconds, check_text
+from .._check import check_seconds, check_text, quoted
 from ..deadline import Deadline
 from ..errors import Conflict, HestiaError, IdempotencyConflict, InvalidInput, NotFound
 from .rows import (
@@ -143,7 +143,7 @@ class Outbox:
         wanted = STATES if states is None else tuple(states)
         for state in wanted:
             if state not in STATES:
-                raise InvalidInput("no state {!r}: there are {}".format(state, ", ".join(STATES)))
+                raise InvalidInput("no state {}: there are {}".format(quoted(state), ", ".join(STATES)))
         # without the others rather than with these: a malformed row that has a state of its own is named, not left out
         others = [state for state in STATES if state not in wanted]
         where = "state NOT IN ({}) ORDER BY id".format(", ".join("?" * len(others)))
@@ -251,8 +251,8 @@ class Outbox:
                 own = _get(connection, row_id or 0)
             elif (own.action, own.payload_digest) != (decision.action, digest):
                 raise IdempotencyConflict(
-                    "the idempotency key {!r} was used for another {} (row {} of the outbox {})".format(
-                        own.idempotency_key,
+                    "the idempotency key {} was used for another {} (row {} of the outbox {})".format(
+                        quoted(own.idempotency_key),
                         "payload" if own.action == decision.action else "action: " + own.action,
                         own.id,
                         self.path,
@@ -392,7 +392,7 @@ def _get(connection: sqlite3.Connection, row_id: int) -> Entry:
     # A number beyond 64 bits cannot even be asked for.
     found = _find(connection, "id = ?", (row_id,)) if 0 < row_id < 1 << 63 else None
     if found is None:
-        raise NotFound("there is no row {} in the outbox".format(row_id))
+        raise NotFound("there is no row {} in the outbox".format(quoted(row_id)))
     return found
 
 

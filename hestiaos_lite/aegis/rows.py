@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
-from .._check import check_headers, is_encodable
+from .._check import check_headers, is_encodable, quoted
 from .._json import loads
 from ..errors import InvalidInput
 
@@ -128,7 +128,7 @@ class Decision:
     def check(self) -> None:
         """Refuse what could not be stored, found again or sent, the payload apart; `InvalidInput` names it."""
         if self.action not in ACTIONS:
-            raise InvalidInput("action must be 'approve' or 'reject', not {!r}".format(self.action))
+            raise InvalidInput("action must be 'approve' or 'reject', not {}".format(quoted(self.action)))
         check_headers(dict(self.headers(), **{"X-Request-Id": self.request_id}))
 
 

@@ -7,6 +7,7 @@ import re
 import time
 from typing import Any, Callable, Optional
 
+from .._check import quoted
 from ..errors import InvalidInput
 
 _RATE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(?:/\s*(s|min|m|h))?\s*\Z")
@@ -28,7 +29,9 @@ def parse_rate(rate: Any) -> float:
         if match is not None:
             value = float(match.group(1)) / _UNIT_SECONDS[match.group(2)]
     if not 0 < value < 1e9:
-        raise InvalidInput("the rate must be above 0, such as 20/s, 90/min or 500/h, not {!r}".format(rate))
+        raise InvalidInput(
+            "the rate must be above 0, such as 20/s, 90/min or 500/h, not {}".format(quoted(rate))
+        )
     return float(value)
 
 

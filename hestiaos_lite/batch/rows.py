@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .. import errors
-from .._check import check_optional_mapping, check_text, check_whole_number, is_encodable
+from .._check import check_optional_mapping, check_text, check_whole_number, is_encodable, quoted
 from ..errors import HestiaError, InvalidInput
 
 RowId = Union[str, int]
 
 OK, BLOCKED, REFUSED, AGAIN, UNKNOWN = OUTCOMES = ("ok", "blocked", "refused", "again", "unknown")
+MOST_JOBS = 10000
 AGENT_FAILED = "AGENT_FAILED"  # code of a failure that a good answer tells
+
+_LEAST_UNPRINTED = 10**4300  # Python 3.11 and later neither print nor read it
 
 # Exit codes that say "nothing was done, and it is not this row's fault": the service is not there, or busy; the
 # credentials or a setting have to be corrected first.
@@ -89,7 +92,7 @@ def check_row(row: Any, call: str) -> BatchRow:
         faults.append("id is missing")
     elif not is_row_id(row_id):
         faults.append("id must be a string that is not empty, or a whole number")
-    elif not is_encodable(str(row_id)):
+    elif isinstance(row_id, str) and not is_encodable(row_id):
         faults.append("id is not valid text")
     if form.main != "input" and "input" in values:
         if form.main in values:
@@ -98,7 +101,9 @@ def check_row(row: Any, call: str) -> BatchRow:
     faults.extend("{} is missing".format(name) for name in form.required if name not in values)
     for name, value in values.items():
         if name not in form.checks:
-            faults.append("unknown field {}".format(json.dumps(str(name))))
+            faults.append(
+                "unknown field {}".format(json.dumps(name if isinstance(name, str) else quoted(name)))
+            )
             continue
         try:
             values[name] = form.checks[name](name, value)
@@ -110,8 +115,9 @@ def check_row(row: Any, call: str) -> BatchRow:
 
 
 def is_row_id(value: Any) -> bool:
-    """True for what may be a row's id: a string that is not empty, or a whole number."""
-    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
+    """True for what may be a row's id: a string that is not empty, or a whole number (of no more digits than print)."""
+    is_long = isinstance(value, int) and abs(value) >= _LEAST_UNPRINTED
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != "" and not is_long
 
 
 def id_key(row_id: RowId) -> str:

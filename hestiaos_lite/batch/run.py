@@ -37,13 +37,13 @@ from typing import (
     Union,
 )
 
-from .._check import check_seconds, check_whole_number
+from .._check import check_seconds, check_whole_number, quoted
 from ..errors import HestiaError, InvalidInput
 from ..models import objection
 from ..wire.call import choose_request_id
 from .dispatch import Dispatcher
 from .rate import TokenBucket, parse_rate
-from .rows import FORMS, BatchResult, BatchRow, Report, RowId, check_row, error_facts, is_row_id
+from .rows import FORMS, MOST_JOBS, BatchResult, BatchRow, Report, RowId, check_row, error_facts, is_row_id
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -93,7 +93,7 @@ def run_batch(
             this process, a factory is needed, and it must be importable there (a module-level function or class).
         executor: any ``concurrent.futures.Executor``; only ``submit`` and the future's own methods are used, and it is never
             shut down. None starts ``jobs`` threads for this run.
-        jobs: most rows in flight.
+        jobs: most rows in flight, up to 10,000.
         rate: rows per second at most, a number or ``"20/s"``, ``"90/min"``, ``"500/h"``.
         on_result: called with each result, in the caller's thread, before anything further is sent.
         call: ``run``, ``chat`` or ``agent``.
@@ -121,8 +121,8 @@ def run_batch(
             them before.
         Whatever ``rows`` or ``on_result`` raises.
     """
-    if call not in FORMS:
-        raise InvalidInput("call must be one of {}, not {!r}".format(", ".join(FORMS), call))
+    if call not in list(FORMS):
+        raise InvalidInput("call must be one of {}, not {}".format(", ".join(FORMS), quoted(call)))
     for name, given, needed in (
         ("rows", rows, "__iter__"),
         ("executor", executor, "submit"),
@@ -138,7 +138,7 @@ def run_batch(
         functools.partial(work, call, factory, key, claim),
         enumerate(rows, 1),
         read=functools.partial(_checked, call),
-        jobs=check_whole_number("jobs", jobs, least=1),
+        jobs=check_whole_number("jobs", jobs, least=1, below=MOST_JOBS + 1),
         retries=check_whole_number("retries", retries),
         patience_seconds=check_seconds("patience", patience),
         deadline_seconds=None if deadline is None else check_seconds("deadline", deadline),

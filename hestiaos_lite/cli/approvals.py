@@ -149,9 +149,18 @@ def _sender(args: Arguments, output: Output, outbox: Optional[Outbox]) -> Iterat
 
 
 def _report_dead(outbox: Optional[Outbox], output: Output) -> int:
-    """Complain of the dead decisions in an outbox, and return how many there are."""
-    dead = 0 if outbox is None else outbox.counts()["dead"]
-    if outbox is not None and dead:
+    """Complain of the dead decisions in an outbox, and return how many there are.
+
+    That they cannot be counted takes the place neither of an answer in hand nor of the error that ended the command.
+    """
+    if outbox is None:
+        return 0
+    try:
+        dead = outbox.counts()["dead"]
+    except HestiaError as error:
+        output.complain("the dead in the outbox cannot be counted: {}".format(error))
+        return 0
+    if dead:
         fault = "{} dead in the outbox: not sent, and not tried again; see why: {}; once it is fixed: {}"
         cures = (_command("list --state dead", outbox.path), _command("requeue --all", outbox.path))
         output.complain(fault.format(dead, *cures))
@@ -282,7 +291,7 @@ def _flush(args: Arguments, output: Output, outbox: Outbox) -> int:
             "{} queued for another service, or under the other of tenant and API key, and left alone; see: {}"
         )
         output.notice(text.format(report.elsewhere, _command("list --state queued", outbox.path)))
-    if dead_in_all:
+    if dead_in_all or report.dead:
         return REFUSED
     return TRY_LATER if report.queued or report.elsewhere else DONE
 

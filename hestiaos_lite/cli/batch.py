@@ -47,7 +47,9 @@ def declare(parser: Parser) -> None:
     """Declare ``batch``."""
     parser.epilog = _EPILOG
     parser.set_defaults(execute=_batch)
-    parser.add_argument("input", metavar="IN", help="JSON lines, plain text, CSV or TSV; - is standard input")
+    parser.add_argument(
+        "input", type=text, metavar="IN", help="JSON lines, plain text, CSV or TSV; - is standard input"
+    )
     name: Dict[str, Any] = {"type": text, "metavar": "NAME"}
     flag: Dict[str, Any] = {"action": "store_true"}
     # fmt: off
@@ -63,13 +65,13 @@ def declare(parser: Parser) -> None:
          "of a CSV; default the one of , ; tab | that fits its header"),
         ("--encoding", name, "of IN (default UTF-8); a byte order mark takes precedence"),
         ("--check", flag, "read and check IN, say what it holds, send nothing"),
-        ("--jobs", {"type": _jobs, "default": 8, "metavar": "N"}, "most rows in flight (default 8)"),
+        ("--jobs", {"type": _jobs, "default": 8, "metavar": "N"}, "most rows in flight (default 8, at most 10000)"),
         ("--rate", {"type": _rate, "metavar": "RATE"}, "most rows sent, such as 20/s, 90/min, 500/h"),
         ("--resume", flag, "continue from OUT: skip finished rows, send unsent ones"),
         ("--retry-failed", flag, "resume, and repeat rows that failed or were refused without effect"),
         ("--retry-unknown", flag, "resume, and repeat rows whose outcome is unknown"),
         ("--moved", flag, "resume at another base URL: the service has moved there"),
-        ("--max-failures", {"type": _jobs, "metavar": "N"}, "stop after N failures (a block is not one)"),
+        ("--max-failures", {"type": _above_0, "metavar": "N"}, "stop after N failures (a block is not one)"),
         ("--deadline", {"type": seconds, "metavar": "SECONDS"}, "send nothing after this time"),
         ("--patience", {"type": seconds, "default": 900.0, "metavar": "SECONDS"},
          "end when the service has refused everything for this long (default 900)"),
@@ -293,6 +295,15 @@ def _delimiter(text: str) -> str:
 
 
 def _jobs(text: str) -> int:
+    from ..batch.rows import MOST_JOBS
+
+    value = _above_0(text)
+    if value > MOST_JOBS:
+        raise argparse.ArgumentTypeError("must be {} or less, not {}".format(MOST_JOBS, text))
+    return value
+
+
+def _above_0(text: str) -> int:
     value = count(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more, not {}".format(text))

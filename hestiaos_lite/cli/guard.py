@@ -114,7 +114,7 @@ def _guard(args: Arguments, output: Output) -> Union[int, Callable[[], int]]:
         output.complain("run without a ruling, because of --fail-open: {}".format(mask(str(refusal))))
     elif args.verbose:
         output.notice(mask(_said(ruling)))
-    return lambda: _exec(args.argv, shown[0], output)
+    return lambda: _exec(args.argv, shown[0] or "''", output)
 
 
 def _ask(args: Arguments, shown: List[str], mask: Mask) -> RulingOrError:

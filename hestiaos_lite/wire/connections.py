@@ -252,7 +252,7 @@ def complained_of(error: requests.HTTPError, request: requests.PreparedRequest) 
 def _refuse_redirect(call: Call, response: requests.Response, *args: Any, **kwargs: Any) -> None:
     """Raise for a redirect, which could lead the key to another host, before requests reads its body to follow it."""
     if response.is_redirect:
-        target = one_line(bare_url(response.headers["Location"]), call.secrets)
+        target = one_line(bare_url(response.headers["Location"]), call.secrets) or "an address that is empty"
         close(response)
         message = (
             "the service redirects to {}, and a redirect is never followed; set the base URL to where it is"

@@ -235,6 +235,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(box: Sandbox, b
         (base + ["--out", batch.out, "--encoding", "klingon"], 2, "unknown encoding: klingon"),
         (base + ["--out", batch.out, "--rate", "fast"], 2, "the rate must be above 0"),
         (base + ["--out", batch.out, "--jobs", "0"], 2, "must be 1 or more"),
+        (base + ["--out", batch.out, "--jobs", "10001"], 2, "must be 10000 or less, not 10001"),
+        (["batch", "", *base[2:], "--out", batch.out], 2, "argument IN: must not be empty"),
         (base + ["--out", batch.out, "--delimiter", "ab"], 2, "must be one character, or tab, not 'ab'"),
         (base, 2, "--out"),
     ]  # fmt: skip

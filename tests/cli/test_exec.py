@@ -210,7 +210,9 @@ def test_allowed_but_it_cannot_be_started(tmp_path: Any) -> None:
         line = [PYTHON, "-c", driver, server.url, json.dumps([argv for argv, _, _ in table])]
         done = ran(line)
     said = "hestiaos-lite: allowed, but cannot be started: {}: {}"
-    assert done.stderr.decode("utf-8").splitlines() == [said.format(argv[0], why) for argv, _, why in table]
+    assert done.stderr.decode("utf-8").splitlines() == [
+        said.format(argv[0] or "''", why) for argv, _, why in table
+    ]
     assert json.loads(done.stdout.decode("utf-8")) == [code for _, code, _ in table]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 from typing import Any
 
@@ -34,6 +36,23 @@ def test_a_dead_decision_is_sent_again_after_requeue(box: Any, tmp_path: Any) ->
         assert call("outbox", "requeue", *named, *outbox).code == 2
     assert call("outbox", "flush", *outbox).code == 0
     assert [action["status"] for action in box.actions()] == ["COMMITTED"]
+
+
+def test_dead_decisions_that_cannot_be_counted_hide_no_answer_and_no_error(box: Any, tmp_path: Any) -> None:
+    outbox = ["--outbox", str(tmp_path / "o.db")]
+    hitl(box, "approve", "k0", "--payload", json.dumps({"note": "x" * 40000}), *outbox)
+    # no page but the first says where the rest of the note is, and the state that comes after it
+    intact = (tmp_path / "o.db").read_bytes()
+    (tmp_path / "o.db").write_bytes(re.sub(b"[^x]{4}(?=x{4092})", b"\0\0\0\0", intact))
+    accepted = hitl(box, "approve", "k1", *outbox)
+    assert (accepted.code, accepted.out.split()[0]) == (0, "accepted")
+    flushed = call("outbox", "flush", "-u", box.url, *outbox)
+    assert (flushed.code, flushed.out) == (0, "sent       0\nduplicate  0\nqueued     0\ndead       0\n")
+    box.fail_next(422)
+    refused = hitl(box, "approve", "k2", *outbox)
+    assert (refused.code, "\nhestiaos-lite: [SCRIPTED_FAULT]" in refused.err) == (2, True)
+    for called in (accepted, flushed, refused):
+        assert "the dead in the outbox cannot be counted: [OUTBOX] " in called.err
 
 
 def test_an_outbox_queues_lists_flushes_and_drops(box: Any, tmp_path: Any) -> None:

@@ -622,6 +622,14 @@ def test_a_redirect_is_named_and_never_followed(status: int, kind: str) -> None:
             assert (server.hits, other.connections) == (2, 0)
 
 
+def test_a_redirect_to_nowhere_is_one() -> None:
+    with served(answer(reply(303, b"", {"Location": ""})), timeout=PATIENT) as (client, _):
+        with pytest.raises(
+            InvalidResponse, match="redirects to an address that is empty, and a redirect is never"
+        ):
+            run(client)
+
+
 def test_a_look_up_that_hangs_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: answered.wait(30) and [])
