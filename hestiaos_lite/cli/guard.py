@@ -316,6 +316,7 @@ def _append_record(path: str, facts: Mapping[str, Any]) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
         file = os.open(path, flags | (0 if is_own_link else getattr(os, "O_NOFOLLOW", 0)), 0o600)
         try:
+            line = "\n" + line if _is_cut_off(path) else line
             is_whole = os.write(file, line.encode("ascii")) == len(line)
         finally:
             os.close(file)
@@ -326,6 +327,18 @@ def _append_record(path: str, facts: Mapping[str, Any]) -> None:
         ) from error
     if not is_whole:
         raise InvalidInput("the log {} took only part of the line".format(path), code="CONFIGURATION")
+
+
+def _is_cut_off(path: str) -> bool:
+    """True where a log ends within a line, at which its disk was full; False where it cannot be read."""
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            os.lseek(file, -1, os.SEEK_END)
+            return os.read(file, 1) not in (b"", b"\n")
+        finally:
+            os.close(file)
+    return False
 
 
 def _user() -> str:

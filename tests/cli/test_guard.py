@@ -379,6 +379,10 @@ def test_a_disk_that_fills_up_within_the_line_does_not_let_it_run(trace: Any, tm
         done = guard(server.url, "--log", str(log), "--", "touch", str(trace))
     words = "hestiaos-lite: not run: [CONFIGURATION] the log {} took only part of the line\n".format(log)
     assert (done, trace.exists()) == (Called(125, "", words), False)
+    with FaultServer(ALLOW) as server:  # once there is room, a line is a line of its own
+        codes = [guard(server.url, "--log", str(log), "--", "true").code for _ in range(2)]
+    part, *whole = log.read_text().splitlines()
+    assert (codes, len(part), [json.loads(line)["argv"] for line in whole]) == ([0, 0], 100, 2 * [["true"]])
 
 
 def test_a_fifo_as_a_log_is_not_waited_for(box: Any, tmp_path: Any) -> None:
