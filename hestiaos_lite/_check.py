@@ -33,6 +33,14 @@ def quoted(value: Any) -> str:
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
 
 
+def named(error: BaseException) -> str:
+    """Name an exception that is not ours, with its words, whatever comes of asking for them."""
+    try:
+        return "{}: {}".format(type(error).__name__, error)
+    except Exception:  # noqa: BLE001 - a caller's class, and its __str__
+        return "{}, whose words cannot be shown".format(type(error).__name__)
+
+
 def check_text(name: str, value: Any, *, code: Optional[str] = None) -> str:
     """Return a string."""
     if not isinstance(value, str):

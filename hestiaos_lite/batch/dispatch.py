@@ -19,6 +19,7 @@ from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
+from .._check import named
 from ..errors import NONE, HestiaError, InvalidInput, RequestTimeout
 from ..wire.call import new_request_id
 from .rate import Backoff, TokenBucket
@@ -239,7 +240,7 @@ class Dispatcher:
             future.add_done_callback(lambda _: self._completed.put(in_flight))
         except Exception as error:  # noqa: BLE001 - a pool that is broken or closed, or has no thread for what it queued
             self._without_report(in_flight, "the executor failed when it was given the row", error)
-            failure = HestiaError("EXECUTOR", "the executor accepts no more rows: {}".format(_named(error)))
+            failure = HestiaError("EXECUTOR", "the executor accepts no more rows: {}".format(named(error)))
             failure.__cause__ = error
             self._stop(failure)
             del self._in_flight[in_flight]
@@ -303,7 +304,7 @@ class Dispatcher:
             self._stop(failure)
             self._leave_unsent(in_flight, HestiaError("NOT_SENT", failure.message, delivered=False))
         else:
-            self._lost(in_flight, "{}: {}".format(what, _named(failure)))
+            self._lost(in_flight, "{}: {}".format(what, named(failure)))
 
     def _rejected(self, in_flight: InFlight, error: HestiaError) -> None:
         """Pause everything for a row that was certainly not executed, which waits or has been tried enough."""
@@ -424,7 +425,3 @@ class Dispatcher:
             self._record()
             if self._own is not None:
                 self._own.shutdown(wait=not self._in_flight)
-
-
-def _named(error: BaseException) -> str:
-    return "{}: {}".format(type(error).__name__, error)

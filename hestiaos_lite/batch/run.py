@@ -37,7 +37,7 @@ from typing import (
     Union,
 )
 
-from .._check import check_seconds, check_whole_number, quoted
+from .._check import check_seconds, check_whole_number, named, quoted
 from ..errors import HestiaError, InvalidInput
 from ..models import objection
 from ..wire.call import choose_request_id
@@ -246,7 +246,7 @@ def _claim(claim: Callable[[RowId], Any], row_id: RowId, sending: int) -> None:
         is_ours = claim(row_id if sending == 1 else "{}#{}".format(row_id, sending))
     except Exception as error:
         # not "nothing was done": this may be the second time that the executor runs the row
-        what = "the claim failed: {}: {}".format(type(error).__name__, error)
+        what = "the claim failed: {}".format(named(error))
         raise HestiaError("CONFIGURATION", what) from error
     if not is_ours:
         raise HestiaError("CLAIMED", "it was sent before and the answer is lost; it may have taken effect")
@@ -259,7 +259,7 @@ def _build_client(factory: Callable[[], Any]) -> Any:
     except HestiaError:
         raise
     except Exception as error:  # a caller's function may raise anything
-        what = "the client factory failed: {}: {}".format(type(error).__name__, error)
+        what = "the client factory failed: {}".format(named(error))
         raise InvalidInput(what, code="CONFIGURATION") from error
     if not hasattr(client, "run"):
         what = "the client factory returned a {}, not a client".format(type(client).__name__)

@@ -17,6 +17,7 @@ from requests.utils import select_proxy
 from urllib3.connection import CertificateError  # type: ignore[attr-defined]  # where every urllib3 since 1.25 has it
 
 from .. import errors
+from .._check import named
 from .._redact import bare_url, one_line
 from ..deadline import SilenceLimit
 from .body import MalformedHead, UnusableBody
@@ -339,4 +340,4 @@ def _reason(failure: _Failure) -> str:
         return "the proxy refused ({})".format(last)
     if isinstance(last, HTTPException):
         return "the connection was closed"
-    return "{}: {}".format(type(last).__name__, last)
+    return named(last)

@@ -15,6 +15,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
+import requests
 
 from hestiaos_lite import BatchResult, Client, PermissionDenied, run_batch
 from hestiaos_lite.batch.rate import Backoff, TokenBucket, parse_rate
@@ -310,6 +311,26 @@ def test_a_claim_that_fails_ends_the_run_and_leaves_the_row_in_doubt(box: Sandbo
             results.append(result)
     assert [result.outcome for result in results] == ["unknown"]
     assert box.requests_total == 0
+
+
+@pytest.mark.parametrize("raised", [KeyError, requests.ConnectionError])
+def test_an_exception_that_has_no_words_leaves_its_rows_in_doubt(raised: Any) -> None:
+    """It is of a caller's adapter, which may have sent the row."""
+
+    class Wordless(raised):
+        def __str__(self) -> str:
+            raise ValueError
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+            raise Wordless
+
+    session = requests.Session()
+    session.mount("http://", Adapter())
+    results = list(run_batch(Client("http://127.0.0.1:1", session=session), rows(3), jobs=2))
+    assert [result.outcome for result in results] == ["unknown"] * 3
+    for result in results:
+        assert "Wordless, whose words cannot be shown" in (result.error or {})["message"]
 
 
 # -- the window
