@@ -255,7 +255,7 @@ def canonical_json(payload: Mapping[str, Any]) -> Tuple[str, str]:
     """
     try:
         decoded = loads(json.dumps(payload, allow_nan=False))  # {1: "a", "1": "b"} names "1" twice
-        text = json.dumps(decoded, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(decoded, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return text, _digest(text)
     except (TypeError, ValueError, RecursionError) as error:  # ValueError: a cycle or a lone surrogate, too
         raise InvalidInput("the payload cannot be sent as JSON: {}".format(error)) from error
