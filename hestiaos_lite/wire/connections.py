@@ -33,6 +33,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ClosedPoolError
 from urllib3.util import Retry, Timeout
 
+from .._check import quoted
 from .._redact import bare_url, one_line, secret
 from ..errors import InvalidInput, InvalidResponse
 from .body import close
@@ -67,6 +68,7 @@ class CallersSession(_Sessions):
         settings = network_settings(self._base_url, session, self._verify)
         # an auth object is always given: without one requests would ask ~/.netrc
         auth = self._auth or session.auth or (lambda request: request)
+        _refuse_malformed(session.headers or {})
         request = session.prepare_request(
             requests.Request(
                 call.method,
@@ -77,6 +79,7 @@ class CallersSession(_Sessions):
                 auth=auth,
             )
         )
+        _refuse_malformed(request.headers)  # the auth may have set one
         request.hooks["response"].insert(0, attempt.note_answer)
         request.hooks["response"].append(partial(_refuse_redirect, call))
         attempt.proxies = settings["proxies"]
@@ -103,6 +106,25 @@ class CallersSession(_Sessions):
 
     def close(self) -> None:
         """Do nothing: the session is the caller's to close."""
+
+
+def _refuse_malformed(headers: Mapping[Any, Any]) -> None:
+    """Refuse a header that requests or http.client would refuse, in words that quote its value: it may hold a key."""
+    name = _malformed_in(headers)
+    if name is not None:
+        what = "the session's header {} cannot be sent: it must be text without white space before it or a line break in it"
+        raise InvalidInput(what.format(quoted(name)), code="CONFIGURATION")
+
+
+def _malformed_in(headers: Mapping[Any, Any]) -> Any:
+    for header in headers.items():
+        for part in header:
+            text = part.decode("latin-1") if isinstance(part, bytes) else part
+            if text is None:
+                continue  # it takes a header away
+            if not isinstance(text, str) or text != text.lstrip() or "\r" in text or "\n" in text:
+                return header[0]
+    return None
 
 
 class OwnSessions(_Sessions):

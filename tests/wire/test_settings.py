@@ -66,6 +66,40 @@ def certificate_that_is_none(tmp_path: Any, patch: Any, lent: requests.Session) 
     return {"verify": TLS_AUTHORITY, "session": lent}
 
 
+def header_of_two_lines(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
+    lent.headers["Authorization"] = "Bearer canary\n"  # as a file has it
+    return {"session": lent}
+
+
+def header_of_no_line(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
+    lent.headers["X-Team"] = b" canary"
+    return {"session": lent}
+
+
+def header_of_no_text(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
+    lent.headers.update({"X-Gone": None, "X-Team": ("canary",)})  # type: ignore[dict-item]
+    return {"session": lent}
+
+
+def name_of_two_lines(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
+    lent.headers["X-Team\r\nHost"] = "canary"
+    return {"session": lent}
+
+
+def header_of_the_auth(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
+    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["X-Signature"] = "canary\r\n"
+        return request
+
+    lent.auth = sign
+    return {"session": lent}
+
+
+def no_adapter(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
+    del lent.adapters["https://"]
+    return {"session": lent}
+
+
 @pytest.mark.parametrize("kind", ["own", "lent"])
 @pytest.mark.parametrize(("prepare", "names"), [
     (empty_bundle, "certificate"),
@@ -74,6 +108,12 @@ def certificate_that_is_none(tmp_path: Any, patch: Any, lent: requests.Session) 
     (no_such_certificate, "none.pem does not exist"),
     (no_such_key, "none.pem does not exist"),
     (certificate_that_is_none, "certificate"),
+    (header_of_two_lines, "'Authorization'"),
+    (header_of_no_line, "'X-Team'"),
+    (header_of_no_text, "'X-Team'"),
+    (name_of_two_lines, r"'X-Team\r\nHost'"),
+    (header_of_the_auth, "'X-Signature'"),
+    (no_adapter, "adapter"),
 ], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
 def test_a_setting_that_cannot_be_used(
     prepare: Prepare, names: str, kind: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
@@ -92,7 +132,7 @@ def test_a_setting_that_cannot_be_used(
             "none",
             78,
         )
-        assert names in str(error)
+        assert (names in str(error), "canary" in str(error)) == (True, False)
         assert (server.hits, error.attempts <= 1) == (0, True)
 
 
