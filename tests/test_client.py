@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from hestiaos_lite import (
+    AegisClient,
     AgentResult,
     ChatResponse,
     Client,
@@ -361,15 +362,18 @@ def test_a_lent_session_is_used_and_never_closed(box):
     session.close()
 
 
-def test_after_close_a_call_opens_a_new_connection():
-    with FaultServer(answer(ok({"status": "ok"}))) as server, Client(server.url, timeout=5) as client:
+@pytest.mark.parametrize("service", [Client, AegisClient])
+def test_after_close_a_call_opens_a_new_connection(service):
+    reply = {"status": "ok", "request_id": "r"}
+    with FaultServer(answer(ok(reply))) as server, service(server.url, timeout=5) as client:
+        call = client.health if service is Client else lambda: client.get_status("r")
         for closes in (1, 2):  # the second has nothing to close
-            assert client.health().ok
+            call()
             for _ in range(closes):
                 client.close()
         with client:
-            assert client.health().ok
-        assert client.health().ok
+            call()
+        call()
         assert (server.connections, server.hits) == (4, 4)
 
 

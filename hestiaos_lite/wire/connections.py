@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 import queue
+import re
 import socket
 import sys
 import threading
@@ -108,11 +109,14 @@ class CallersSession(_Sessions):
         """Do nothing: the session is the caller's to close."""
 
 
+_OF_HEADER = re.compile(r"(?!\s)[^\r\n\u0100-\U0010ffff]*\Z")
+
+
 def _refuse_malformed(headers: Mapping[Any, Any]) -> None:
     """Refuse a header that requests or http.client would refuse, in words that quote its value: it may hold a key."""
     name = _malformed_in(headers)
     if name is not None:
-        what = "the session's header {} cannot be sent: it must be text without white space before it or a line break in it"
+        what = "the session's header {} cannot be sent: it must be latin-1 text, without white space before it or a line break"
         raise InvalidInput(what.format(quoted(name)), code="CONFIGURATION")
 
 
@@ -120,9 +124,8 @@ def _malformed_in(headers: Mapping[Any, Any]) -> Any:
     for header in headers.items():
         for part in header:
             text = part.decode("latin-1") if isinstance(part, bytes) else part
-            if text is None:
-                continue  # it takes a header away
-            if not isinstance(text, str) or text != text.lstrip() or "\r" in text or "\n" in text:
+            # None takes a header away
+            if text is not None and not (isinstance(text, str) and _OF_HEADER.match(text)):
                 return header[0]
     return None
 

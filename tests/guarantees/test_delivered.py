@@ -148,18 +148,6 @@ def test_a_hook_that_fails_after_the_answer() -> None:
         assert (caught.value.delivered, caught.value.effect, server.hits) == (None, "unknown", 1)
 
 
-def test_a_header_of_the_lender_s_that_cannot_be_sent_is_no_answer() -> None:
-    def add(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["X-Name"] = "\u4e16"
-        return request
-
-    with FaultServer(answer_and_close(ok({}))) as server, requests.Session() as lent:
-        lent.auth = add
-        with Client(server.url, timeout=10, session=lent) as client, pytest.raises(HestiaError) as caught:
-            client.run("hello")
-        assert (caught.value.delivered, server.hits) == (None, 0)
-
-
 # -- an answer to another request, by a connection out of step or a proxy
 
 

@@ -127,6 +127,7 @@ NO_REQUEST = [
     (get(b"Content-Length: 5", b"Content-Length: 6"),          400),
     (get(b"Content-Length: 1048577"),                          413),
     (get(b"Content-Length: " + b"9" * 18),                     413),
+    (get(b"Content-Length: " + b"9" * 19),                     400),
     (get(b"Transfer-Encoding: chunked") + b"0\r\n\r\n",        411),
     (get(b"Transfer-Encoding: chunked", b"Content-Length: 5"), 411),
 ]

@@ -95,6 +95,11 @@ def header_of_the_auth(tmp_path: Any, patch: Any, lent: requests.Session) -> Dic
     return {"session": lent}
 
 
+def header_beyond_latin_1(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
+    lent.headers["X-Name"] = "canary \u4e16"
+    return {"session": lent}
+
+
 def no_adapter(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, Any]:
     del lent.adapters["https://"]
     return {"session": lent}
@@ -113,6 +118,7 @@ def no_adapter(tmp_path: Any, patch: Any, lent: requests.Session) -> Dict[str, A
     (header_of_no_text, "'X-Team'"),
     (name_of_two_lines, r"'X-Team\r\nHost'"),
     (header_of_the_auth, "'X-Signature'"),
+    (header_beyond_latin_1, "'X-Name'"),
     (no_adapter, "adapter"),
 ], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
 def test_a_setting_that_cannot_be_used(
