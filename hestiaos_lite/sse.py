@@ -125,7 +125,7 @@ def iter_objects(chunks: Iterable[bytes], *, max_event_bytes: int = MAX_EVENT_BY
                 elif pending.in_string:
                     # JSON allows no line break there, so no later line can complete the object
                     raise MalformedEvent(pending.so_far())
-    tail = _without_bom(bytes(begun))
+    tail = bytes(begun)
     if tail.startswith(b"data:"):
         text = tail[5:].decode("utf-8", "replace").strip()
         if (pending.text or text[:1] == "{") and pending.add(text):
@@ -179,6 +179,8 @@ def _lines(chunks: Iterable[bytes], max_line_bytes: int, begun: bytearray) -> It
             yield lines
         if rest:
             extend(rest)
+    if at_start:
+        begun[:] = _without_bom(bytes(begun))
 
 
 class _Block:

@@ -107,6 +107,7 @@ OBJECT_CASES = {
     "CR": (b'data: {"a": 1}\r\rdata: {"b": 2}\r', [{"a": 1}, {"b": 2}]),
     "BOM": (b'\xef\xbb\xbfdata: {"a": 1}\n', [{"a": 1}]),
     "BOM before a last line without ending": (b'\xef\xbb\xbfdata: {"a": 1}', [{"a": 1}]),
+    "BOM later, before such a line": (b'data: {"a": 1}\n\xef\xbb\xbfdata: {"b": 2}', [{"a": 1}]),
     "last line without ending": (b'data: {"a": 1}\n\ndata: {"b": 2}', [{"a": 1}, {"b": 2}]),
     "last line completes": (b'data: {"a":\ndata: 1}', [{"a": 1}]),
     "last line cut off": (b'data: {"a": 1}\ndata: {"b": "un', [{"a": 1}]),

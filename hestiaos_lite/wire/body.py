@@ -77,11 +77,13 @@ def iter_body(response: Any, before_read: Callable[[], object]) -> Iterator[byte
 
 def _framing(response: Any) -> Tuple[bool, Optional[int]]:
     """Return whether a body comes in chunks, and if not how many bytes were promised, where they were."""
+    if response.status_code in (204, 304):
+        return False, 0  # whatever they promise (RFC 9112, 6.3)
     if "chunked" in (response.headers.get("Transfer-Encoding") or "").lower():
         return True, None
     lengths = {length.strip() for length in (response.headers.get("Content-Length") or "").split(",")}
     promised = lengths.pop() if len(lengths) == 1 else ""  # the same one twice is one (RFC 9110, 8.6)
-    if response.status_code in (204, 304) or not promised.isdecimal() or len(promised) > 18:
+    if not promised.isdecimal() or len(promised) > 18:
         return False, None
     return False, int(promised)
 
@@ -107,7 +109,9 @@ def _chunks(file: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
         if not left:
             line = readline(_LONGEST_LINE_BYTES)
             try:
-                left = int(line.partition(b";")[0], 16) if len(line) < _LONGEST_LINE_BYTES else -1
+                left = (
+                    int(line.partition(b";")[0], 16) if line.endswith(b"\n") else -1
+                )  # or it is cut, or too long
             except ValueError:
                 left = -1
             if left < 0:
@@ -119,8 +123,8 @@ def _chunks(file: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
             raise IncompleteRead(b"")
         left -= len(piece)
         yield piece
-        if not left:
-            file.read(2)  # the line's end that follows a chunk
+        if not left and file.read(2) != b"\r\n":
+            raise IncompleteRead(b"")  # the chunk is longer than its size, or cut
     while readline(_LONGEST_LINE_BYTES) not in (b"\r\n", b"\n", b""):
         before_read()
 

@@ -208,6 +208,8 @@ CASES = [
     Case("cut-in-chunk-size", answer_and_close(CHUNKED + b"6"), ConnectionFailed, CUT),
     Case("cut-after-a-chunk", answer_and_close(CHUNKED + chunked([RUN_BYTES], end=b"")[:-1]), ConnectionFailed, CUT),
     Case("chunk-size-without-end", answer_and_close(CHUNKED + (b"%x;" % len(RUN_BYTES)).ljust(1 << 16) + RUN_BYTES + b"\r\n0\r\n\r\n"), ConnectionFailed, CUT),
+    Case("cut-in-zeros-of-a-chunk-size", answer_and_close(CHUNKED + chunked([RUN_BYTES], end=b"00")), ConnectionFailed, CUT),
+    Case("chunk-longer-than-its-size", answer_and_close(CHUNKED + b"%x\r\n%sXY0\r\n\r\n" % (len(RUN_BYTES), RUN_BYTES)), ConnectionFailed, CUT),
     Case("chunk-size-is-no-number", answer_and_close(CHUNKED + b"many\r\n" + RUN_BYTES), ConnectionFailed, CUT),
     Case("cut-in-gzip", two_hundred(GZIPPED[:-9], Content_Encoding="gzip"), ConnectionFailed, CUT),
     Case("cut-to-the-close", answer_and_close(head(200) + RUN_BYTES[:20]), InvalidResponse, CUT),

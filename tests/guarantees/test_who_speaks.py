@@ -133,6 +133,7 @@ VOID: Dict[str, Tuple[bytes, bool]] = {
     "nothing": (reply(200), True),
     "204": (head(204), True),
     "204 with a length": (head(204, {"Content-Length": 4}), True),
+    "204 in chunks that never come": (head(204, {"Transfer-Encoding": "chunked"}), True),
     "201 and JSON": (reply(201, b'{"stored": true}', JSON), True),
     "JSON null": (reply(200, b"null", JSON), True),
     "a list": (reply(200, b"[]", JSON), True),
