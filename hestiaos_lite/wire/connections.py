@@ -109,7 +109,7 @@ class CallersSession(_Sessions):
         """Do nothing: the session is the caller's to close."""
 
 
-_OF_HEADER = re.compile(r"(?!\s)[^\r\n\u0100-\U0010ffff]*\Z")
+_OF_HEADER = r"(?!\s)[^\r\n\u0100-\U0010ffff]*\Z"  # compiled where it is needed, and not at each start
 
 
 def _refuse_malformed(headers: Mapping[Any, Any]) -> None:
@@ -125,7 +125,7 @@ def _malformed_in(headers: Mapping[Any, Any]) -> Any:
         for part in header:
             text = part.decode("latin-1") if isinstance(part, bytes) else part
             # None takes a header away
-            if text is not None and not (isinstance(text, str) and _OF_HEADER.match(text)):
+            if text is not None and not (isinstance(text, str) and re.match(_OF_HEADER, text)):
                 return header[0]
     return None
 
