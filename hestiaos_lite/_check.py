@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 import string
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
@@ -161,3 +162,26 @@ def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
                 )
             )
     return dict(headers)
+
+
+_OF_HEADER = (
+    r"(?!\s)[^\r\n\u0100-\U0010ffff]*\Z"  # compiled where it is needed: it would cost each start a fifteenth
+)
+
+
+def check_session_headers(headers: Mapping[Any, Any]) -> None:
+    """Refuse a header that requests or http.client would refuse, in words that quote its value: it may hold a key."""
+    name = _malformed_in(headers)
+    if name is not None:
+        what = "the session's header {} cannot be sent: it must be latin-1 text, without white space before it or a line break"
+        raise InvalidInput(what.format(quoted(name)), code="CONFIGURATION")
+
+
+def _malformed_in(headers: Mapping[Any, Any]) -> Any:
+    for header in headers.items():
+        for part in header:
+            text = part.decode("latin-1") if isinstance(part, bytes) else part
+            # None takes a header away
+            if text is not None and not (isinstance(text, str) and re.match(_OF_HEADER, text)):
+                return header[0]
+    return None
