@@ -170,7 +170,7 @@ _OF_HEADER = (
 
 
 def check_session_headers(headers: Mapping[Any, Any]) -> None:
-    """Refuse a header that requests or http.client would refuse, in words that quote its value: it may hold a key."""
+    """Refuse a header that the libraries below would refuse, in words that quote its value: it may hold a key."""
     name = _malformed_in(headers)
     if name is not None:
         what = "the session's header {} cannot be sent: it must be latin-1 text, without white space before it or a line break"
