@@ -54,7 +54,7 @@ _IN_PARTITION = "service = ? AND tenant_id = ? AND thread_id = ?"
 _OF_KEY = _IN_PARTITION + " AND idempotency_key = ?"
 _OF_SERVICE = "service = ? AND (tenant_id = '') = ?"  # the rows of one service, hosted or not
 _PENDING = "state NOT IN ('settled', 'dead')"  # word for word the condition of decision_open, or SQLite would not use it
-_FIRST_PENDING = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id LIMIT 1"
+_FIRST_PENDING = _IN_PARTITION + " AND " + _PENDING + " AND id <= ? ORDER BY id LIMIT 1"
 _LAST_PENDING = _IN_PARTITION + " AND " + _PENDING + " ORDER BY id DESC LIMIT 1"
 _PARTITIONS = """
     SELECT service, tenant_id, thread_id FROM decision WHERE {} AND {} GROUP BY 1, 2, 3 ORDER BY MIN(id)
@@ -278,8 +278,8 @@ class Outbox:
         has run out.
         """
         with self._file.transaction(delivered=False) as connection:
-            first = _find(connection, _FIRST_PENDING, partition)
-            return None if first is None or first.id > last_id else self._claim(connection, first)
+            first = _find(connection, _FIRST_PENDING, (*partition, last_id))
+            return None if first is None else self._claim(connection, first)
 
     def complete(self, entry: Entry, result: ActionResult, deadline: Optional[Deadline] = None) -> bool:
         """Mark a row as in the service's hands, with what it said. False when it was settled before: the first one stays.
@@ -341,11 +341,11 @@ class Outbox:
     def _claim_for(self, connection: sqlite3.Connection, own: Entry) -> Claim:
         if not own.is_pending:
             return Claim(own)
-        first = _find(connection, _FIRST_PENDING, own.partition) or own
+        first = _find(connection, _FIRST_PENDING, (*own.partition, own.id - 1)) or own
         claimed = self._claim(connection, first)
         if claimed is None:
             return Claim(own, blocked_by=first)
-        return Claim(claimed if first.id == own.id else own, claimed)
+        return Claim(claimed if first is own else own, claimed)
 
     def _claim(self, connection: sqlite3.Connection, entry: Entry) -> Optional[Entry]:
         now_ms = self._now_ms()  # read under the write lock: claims are judged in the order they are made
