@@ -164,9 +164,8 @@ def check_headers(headers: Mapping[str, Any]) -> Dict[str, str]:
     return dict(headers)
 
 
-_OF_HEADER = (
-    r"(?!\s)[^\r\n\u0100-\U0010ffff]*\Z"  # compiled where it is needed: it would cost each start a fifteenth
-)
+# compiled where it is needed: it would cost each start a fifteenth
+_OF_HEADER = r"(?!\s)[^\r\n\u0100-\U0010ffff]*\Z"
 
 
 def check_session_headers(headers: Mapping[Any, Any]) -> None:

@@ -121,7 +121,7 @@ def run_batch(
             them before.
         Whatever ``rows`` or ``on_result`` raises.
     """
-    if call not in list(FORMS):
+    if call not in list(FORMS):  # not FORMS itself, which could not look for what has no hash
         raise InvalidInput("call must be one of {}, not {}".format(", ".join(FORMS), quoted(call)))
     for name, given, needed in (
         ("rows", rows, "__iter__"),

@@ -6,6 +6,7 @@ import contextlib
 from typing import Any, Callable, Iterator, Optional
 
 from .. import errors
+from .._check import named
 from .output import Output
 from .parser import Arguments
 
@@ -46,7 +47,7 @@ def report(
     if own_code != INTERNAL:
         output.report(error, exit_code=code, text=text)
         return code
-    text = "this is a bug in hestiaos-lite, please report it: {}: {}".format(type(error).__name__, error)
+    text = "this is a bug in hestiaos-lite, please report it: {}".format(named(error))
     if args.verbose > 1:
         output.traceback(error)
     else:

@@ -109,12 +109,10 @@ def _chunks(file: Any, before_read: Callable[[], object]) -> Iterator[bytes]:
         if not left:
             line = readline(_LONGEST_LINE_BYTES)
             try:
-                left = (
-                    int(line.partition(b";")[0], 16) if line.endswith(b"\n") else -1
-                )  # or it is cut, or too long
+                left = int(line.partition(b";")[0], 16)
             except ValueError:
                 left = -1
-            if left < 0:
+            if left < 0 or not line.endswith(b"\n"):  # it is no size, or is cut, or too long
                 raise IncompleteRead(b"")
             if not left:
                 break
