@@ -6,7 +6,6 @@ import contextlib
 from typing import Any, Callable, Iterator, Optional
 
 from .. import errors
-from .._check import named
 from .output import Output
 from .parser import Arguments
 
@@ -47,6 +46,8 @@ def report(
     if own_code != INTERNAL:
         output.report(error, exit_code=code, text=text)
         return code
+    from .._check import named  # here: most commands end without a bug
+
     text = "this is a bug in hestiaos-lite, please report it: {}".format(named(error))
     if args.verbose > 1:
         output.traceback(error)
